@@ -1,0 +1,1 @@
+//! One supervised actor per active vault, the registry that runs them, and the auth actor.

@@ -1,0 +1,1 @@
+//! Evaluation of checks: stepped by its caller, who supplies the rows it demands.

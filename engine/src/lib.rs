@@ -1,0 +1,9 @@
+//! The schema language and the evaluation of permissions: text and rows go in; decisions, and demands for
+//! more rows, come out. Nothing here waits, reads a clock or touches I/O.
+
+pub mod caveat;
+pub mod context;
+pub mod evaluate;
+pub mod noun;
+pub mod row;
+pub mod schema;

@@ -1,0 +1,2 @@
+//! The InferaDB server.
+fn main() {}

@@ -1,0 +1,1 @@
+//! An ordered transactional key-value trait with its engines, and the layer that keeps vaults on it.
