@@ -1,2 +1,7 @@
 //! The InferaDB server.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    inferadb::cli::main()
+}

@@ -1,5 +1,32 @@
 //! Caveats: CEL expressions over typed parameters, compiled with the schema, decided in three-valued logic.
+//!
+//! The language is the Common Expression Language with the types and functions that SpiceDB and OpenFGA add. It is
+//! implemented here, and not by a crate, for three reasons: every evaluation has a budget, a parser fed by tenants
+//! must not recurse without bound, and missing parameters must be told by name. What is not there: messages,
+//! `cel.bind`, optional elements of literals, and the extension libraries of CEL.
 
+mod address;
+mod budget;
+mod check;
+mod convert;
+mod evaluate;
+mod expression;
+mod function;
+mod lexer;
+mod limits;
+mod operate;
+mod parser;
+mod pattern;
+mod syntax;
+#[cfg(test)]
+mod tests;
+mod time;
+mod types;
+mod value;
+
+use self::budget::Budget;
+use self::evaluate::{Evaluation, Stop};
+use self::expression::Expr;
 use crate::context::Context;
 use crate::schema::CaveatType;
 
@@ -7,6 +34,7 @@ use crate::schema::CaveatType;
 #[derive(Debug, Clone)]
 pub struct Program {
     parameters: Vec<(String, CaveatType)>,
+    expr: Expr,
 }
 
 /// Why an expression did not compile, and where within it (line and column from 1, in characters).
@@ -54,17 +82,67 @@ pub enum CaveatError {
 }
 
 /// Compiles a caveat's expression.
-pub fn compile(parameters: &[(String, CaveatType)], _expression: &str) -> Result<Program, Vec<CompileError>> {
+///
+/// Syntax, names and types are checked; what is typed `any` is checked when it is evaluated. Expressions longer than
+/// 64 KiB, of more than 10,000 parts, or nested deeper than 100 levels do not compile.
+pub fn compile(parameters: &[(String, CaveatType)], expression: &str) -> Result<Program, Vec<CompileError>> {
+    let node = parser::parse(expression).map_err(|error| vec![error])?;
+    let expr = check::check(expression, parameters, node)?;
     Ok(Program {
         parameters: parameters.to_vec(),
+        expr,
     })
 }
 
 impl Program {
-    /// Decides the caveat; `stored` values win over those of the `request`.
+    /// Decides the caveat; `stored` values win over those of the `request`, and names that are no parameters are
+    /// ignored. The work is bounded, some 100,000 steps: passing that is [`CaveatError::Limit`].
     pub fn evaluate(&self, stored: &Context, request: &Context) -> Result<Outcome, CaveatError> {
-        let missing = self.parameters.iter().map(|(name, _)| name);
-        let missing = missing.filter(|name| !stored.contains_key(*name) && !request.contains_key(*name));
-        Ok(Outcome::Missing(missing.cloned().collect()))
+        // Reading the context has a budget of its own, so that a large context does not starve the expression.
+        let mut budget = Budget::new();
+        let mut parameters = Vec::with_capacity(self.parameters.len());
+        for (name, declared) in &self.parameters {
+            let given = stored.get(name).or_else(|| request.get(name));
+            let value = given
+                .map(|value| convert::convert(name, declared, value, &mut budget))
+                .transpose()?;
+            parameters.push(value);
+        }
+        let mut evaluation = Evaluation {
+            parameters,
+            budget: Budget::new(),
+            locals: Vec::new(),
+        };
+        match evaluation.truth(&self.expr) {
+            Ok(true) => Ok(Outcome::True),
+            Ok(false) => Ok(Outcome::False),
+            Err(Stop::Missing(positions)) => Ok(Outcome::Missing(self.names(positions))),
+            Err(Stop::Failed(message)) => Err(CaveatError::Expression(message)),
+            Err(Stop::Limit(limit)) => Err(CaveatError::Limit { limit }),
+        }
+    }
+
+    fn names(&self, positions: evaluate::Missing) -> Vec<String> {
+        let names = positions
+            .into_iter()
+            .filter_map(|position| self.parameters.get(position));
+        let mut names: Vec<String> = names.map(|(name, _)| name.clone()).collect();
+        names.sort();
+        names.dedup();
+        names
+    }
+}
+
+impl CompileError {
+    /// An error at a byte of the source.
+    fn at(source: &str, offset: usize, message: impl Into<String>) -> Self {
+        let before = source.get(..offset).unwrap_or(source);
+        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+        let number = |count: usize| u32::try_from(count + 1).unwrap_or(u32::MAX);
+        Self {
+            message: message.into(),
+            line: number(before.matches('\n').count()),
+            column: number(before.get(line_start..).unwrap_or_default().chars().count()),
+        }
     }
 }

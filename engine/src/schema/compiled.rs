@@ -117,12 +117,12 @@ pub enum SlotSubject {
     Userset(MemberId),
 }
 
-/// One way a relationship may be stored: with exactly this caveat (or none), with or without an expiry.
+/// One way a relationship may be stored: with exactly this caveat (or none), and with an expiry or without one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Allowed {
     /// The caveat it must be under; `None` for no caveat.
     pub caveat: Option<CaveatId>,
-    /// Whether it may carry an expiry (`with expiration`).
+    /// Whether it must carry an expiry (`with expiration`) or must not.
     pub expiration: bool,
 }
 

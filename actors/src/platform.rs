@@ -1,0 +1,453 @@
+//! The platform: accounts, vaults and their lifecycle, over one store and one registry. What the server's surface talks to.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::prelude::*;
+use inferadb_engine::noun::Timestamp;
+use inferadb_storage::token::{Cursor, fingerprint};
+use inferadb_storage::{
+    AccountId, AccountRecord, Archived, Backend, Defaults, StorageConfig, Store, VaultId, VaultPatch,
+    VaultRecord,
+};
+use serde_json::{Map, Value};
+use uuid::Uuid;
+
+use crate::error::VaultError;
+use crate::limits;
+use crate::metrics::Metrics;
+use crate::registry::{Reason, Registry, Sweeper};
+use crate::settings::Settings;
+use crate::vault::{Pass, Until, Vault, VaultStats, now};
+
+/// How often archived vaults whose time is over are looked for.
+const RETENTION_INTERVAL: Duration = Duration::from_secs(3600);
+
+/// Accounts and vaults, and the way into them.
+#[derive(Clone)]
+pub struct Platform {
+    store: Store,
+    registry: Registry,
+    settings: Arc<Settings>,
+}
+
+/// A page of a list.
+#[derive(Debug, Clone)]
+pub struct Page<T> {
+    /// The items.
+    pub items: Vec<T>,
+    /// Where the next page goes on; `None` at the end.
+    pub cursor: Option<String>,
+}
+
+/// Which vaults an administrator may touch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// All.
+    Everything,
+    /// Those of one account.
+    Account(AccountId),
+}
+
+/// What to change about a vault.
+#[derive(Debug, Clone, Default)]
+pub struct VaultChange {
+    /// A new name.
+    pub name: Option<String>,
+    /// Whether it is archived.
+    pub archived: Option<bool>,
+    /// Since when.
+    pub archived_at: Option<Timestamp>,
+    /// Limits to override, or `null`s to take overrides back.
+    pub limits: Option<Map<String, Value>>,
+}
+
+/// What is known of a vault beside its record.
+#[derive(Debug, Clone)]
+pub struct StatsReport {
+    /// Its record.
+    pub record: VaultRecord,
+    /// What its actor holds, while it is active.
+    pub active: Option<VaultStats>,
+    /// Stored relationships.
+    pub relationships: u64,
+    /// Its latest revision.
+    pub revision: inferadb_storage::Revision,
+    /// The limits it is held to.
+    pub limits: crate::settings::Limits,
+}
+
+impl Platform {
+    /// Opens the store and starts the registry. Must be called where an actix system runs.
+    pub async fn start(
+        backend: Backend,
+        settings: Settings,
+        metrics: &prometheus::Registry,
+    ) -> Result<Self, StartError> {
+        let store = Store::open(StorageConfig { backend }).await?;
+        Self::over(store, settings, metrics)
+    }
+
+    /// Starts the registry over a store that is open already.
+    pub fn over(
+        store: Store,
+        settings: Settings,
+        metrics: &prometheus::Registry,
+    ) -> Result<Self, StartError> {
+        let metrics = Metrics::new(metrics, settings.per_vault_metrics)?;
+        let settings = Arc::new(settings);
+        let registry = Registry::new(store.clone(), Arc::clone(&settings), metrics);
+        Sweeper::new(registry.clone()).start();
+        let platform = Self {
+            store,
+            registry,
+            settings,
+        };
+        if platform.settings.archived_vault_retention.is_some() {
+            Retention {
+                platform: platform.clone(),
+            }
+            .start();
+        }
+        Ok(platform)
+    }
+
+    /// Makes the default account and vault where they are missing.
+    pub async fn ensure_defaults(
+        &self,
+        account: Option<AccountId>,
+        vault: Option<VaultId>,
+    ) -> Result<Defaults, VaultError> {
+        self.store
+            .ensure_defaults(account, vault, now())
+            .await
+            .map_err(VaultError::from_store)
+    }
+
+    /// Whether storage answers.
+    pub async fn is_ready(&self) -> Result<(), VaultError> {
+        self.store.ping().await.map_err(VaultError::from_store)
+    }
+
+    /// Drains every vault and lets no request in any more.
+    pub async fn stop(&self) {
+        self.registry.stop().await;
+    }
+
+    /// How many vaults are active.
+    pub fn active_count(&self) -> usize {
+        self.registry.active_count()
+    }
+
+    /// Comes into a vault for one request of `account`. That there is no such vault, that it is another account's, and
+    /// that it is archived all look alike.
+    pub async fn enter(&self, id: VaultId, account: AccountId) -> Result<(Arc<Vault>, Pass), VaultError> {
+        let (vault, pass) = match self.registry.enter(id).await {
+            Err(VaultError::NotFound(_)) => return Err(VaultError::AccessDenied),
+            entered => entered?,
+        };
+        if vault.record().account != account {
+            return Err(VaultError::AccessDenied);
+        }
+        Ok((vault, pass))
+    }
+
+    /// Creates an account.
+    pub async fn create_account(&self, name: &str) -> Result<AccountRecord, VaultError> {
+        self.store
+            .create_account(name, now())
+            .await
+            .map_err(VaultError::from_store)
+    }
+
+    /// An account.
+    pub async fn account(&self, id: AccountId) -> Result<AccountRecord, VaultError> {
+        let account = self.store.account(id).await.map_err(VaultError::from_store)?;
+        account.ok_or(VaultError::NotFound("account"))
+    }
+
+    /// Accounts in the order of their creation.
+    pub async fn accounts(
+        &self,
+        cursor: Option<&str>,
+        limit: usize,
+    ) -> Result<Page<AccountRecord>, VaultError> {
+        let query = fingerprint([&b"accounts"[..]]);
+        let after = decode_cursor(Uuid::nil(), query, cursor)?;
+        let page = self
+            .store
+            .accounts(after.as_deref(), limit)
+            .await
+            .map_err(VaultError::from_store)?;
+        Ok(Page {
+            items: page.items,
+            cursor: page
+                .next
+                .map(|position| Cursor { position, query }.encode(Uuid::nil())),
+        })
+    }
+
+    /// Renames an account.
+    pub async fn rename_account(&self, id: AccountId, name: &str) -> Result<AccountRecord, VaultError> {
+        self.store
+            .rename_account(id, name, now())
+            .await
+            .map_err(VaultError::from_store)
+    }
+
+    /// Deletes an account; with `cascade` its vaults go first.
+    pub async fn delete_account(&self, id: AccountId, cascade: bool) -> Result<(), VaultError> {
+        let deleted = self.store.delete_account(id, cascade, now()).await;
+        // Even where the deletion failed half-way, some vaults may be gone: their actors find out by themselves.
+        for vault in deleted.map_err(VaultError::from_store)? {
+            self.registry.evict(vault, Reason::Deleted).await;
+        }
+        Ok(())
+    }
+
+    /// Creates a vault.
+    pub async fn create_vault(&self, account: AccountId, name: &str) -> Result<VaultRecord, VaultError> {
+        self.store
+            .create_vault(account, name, now())
+            .await
+            .map_err(VaultError::from_store)
+    }
+
+    /// A vault, if it is within `reach`.
+    pub async fn vault(&self, id: VaultId, reach: Reach) -> Result<VaultRecord, VaultError> {
+        let record = self.store.vault(id).await.map_err(VaultError::from_store)?;
+        match (record, reach) {
+            (Some(record), Reach::Everything) => Ok(record),
+            (Some(record), Reach::Account(account)) if account == record.account => Ok(record),
+            _ => Err(VaultError::NotFound("vault")),
+        }
+    }
+
+    /// Vaults of an account in the order of their creation.
+    pub async fn vaults(
+        &self,
+        account: AccountId,
+        with_archived: bool,
+        cursor: Option<&str>,
+        limit: usize,
+    ) -> Result<Page<VaultRecord>, VaultError> {
+        let archived = if with_archived {
+            Archived::With
+        } else {
+            Archived::Without
+        };
+        let query = fingerprint([&b"vaults"[..], &[u8::from(with_archived)]]);
+        let after = decode_cursor(account.0, query, cursor)?;
+        let page = self
+            .store
+            .vaults(account, archived, after.as_deref(), limit)
+            .await
+            .map_err(VaultError::from_store)?;
+        Ok(Page {
+            items: page.items,
+            cursor: page
+                .next
+                .map(|position| Cursor { position, query }.encode(account.0)),
+        })
+    }
+
+    /// Changes a vault.
+    pub async fn update_vault(
+        &self,
+        id: VaultId,
+        reach: Reach,
+        change: VaultChange,
+    ) -> Result<VaultRecord, VaultError> {
+        let record = self.vault(id, reach).await?;
+        let overrides = match &change.limits {
+            Some(patch) => {
+                let mut overrides = record.limits.clone().unwrap_or_default();
+                limits::patch(&mut overrides, patch)?;
+                Some((!overrides.is_empty()).then_some(overrides))
+            }
+            None => None,
+        };
+        let will_be_archived = change.archived.unwrap_or(record.archived);
+        let archived_at = match (will_be_archived, change.archived_at) {
+            (true, Some(at)) => Some(Some(at)),
+            (true, None) => (!record.archived).then(|| Some(now())),
+            (false, None) => Some(None),
+            (false, Some(_)) => {
+                let message = "only an archived vault has an `archived_at`".into();
+                return Err(VaultError::Invalid {
+                    code: "invalid_value",
+                    field: "archived_at".into(),
+                    message,
+                });
+            }
+        };
+        let patch = VaultPatch {
+            name: change.name,
+            archived: change.archived,
+            archived_at,
+            limits: overrides,
+        };
+        let record = self
+            .store
+            .update_vault(id, &patch, now())
+            .await
+            .map_err(VaultError::from_store)?;
+        if record.archived {
+            self.registry.evict(id, Reason::Archived).await;
+        } else if let Some(vault) = self.registry.active(id) {
+            // Best done now; an actor that cannot take the change in at once does so with its next commit.
+            if let Err(error) = vault.catch_up(Until::Head).await {
+                tracing::warn!(vault = %id, %error, "the vault's actor has yet to take in its changed settings");
+            }
+        }
+        Ok(record)
+    }
+
+    /// Deletes a vault with everything in it, for ever.
+    pub async fn delete_vault(&self, id: VaultId, reach: Reach) -> Result<(), VaultError> {
+        self.vault(id, reach).await?;
+        self.delete_record(id).await
+    }
+
+    /// What is known of a vault.
+    pub async fn stats(&self, id: VaultId, reach: Reach) -> Result<StatsReport, VaultError> {
+        let record = self.vault(id, reach).await?;
+        let limits = limits::overridden(self.settings.limits, record.limits.as_ref());
+        let active = self
+            .registry
+            .active(id)
+            .filter(|vault| vault.is_open())
+            .map(|vault| vault.stats());
+        let (relationships, revision) = match &active {
+            Some(stats) => (stats.relationships, stats.revision),
+            None => {
+                let snapshot = self.store.snapshot(id).await.map_err(VaultError::from_store)?;
+                let shapes = snapshot.shapes().await.map_err(VaultError::from_store)?;
+                (shapes.iter().map(|shape| shape.count).sum(), snapshot.revision())
+            }
+        };
+        Ok(StatsReport {
+            record,
+            active,
+            relationships,
+            revision,
+            limits,
+        })
+    }
+
+    /// Activates a vault now.
+    pub async fn activate(&self, id: VaultId, reach: Reach) -> Result<(), VaultError> {
+        let record = self.vault(id, reach).await?;
+        if record.archived {
+            let message = "an archived vault cannot be activated; unarchive it first".into();
+            return Err(VaultError::Conflict {
+                code: "vault_archived",
+                message,
+            });
+        }
+        self.registry.enter(id).await.map(drop)
+    }
+
+    /// Evicts a vault's actor now.
+    pub async fn deactivate(&self, id: VaultId, reach: Reach) -> Result<(), VaultError> {
+        self.vault(id, reach).await?;
+        self.registry.evict(id, Reason::Requested).await;
+        Ok(())
+    }
+
+    async fn delete_record(&self, id: VaultId) -> Result<(), VaultError> {
+        self.store
+            .delete_vault(id, now())
+            .await
+            .map_err(VaultError::from_store)?;
+        self.registry.evict(id, Reason::Deleted).await;
+        Ok(())
+    }
+
+    async fn delete_expired_archives(&self, kept: Duration) -> Result<(), VaultError> {
+        let kept_micros = i64::try_from(kept.as_micros()).unwrap_or(i64::MAX);
+        let oldest = now().0.saturating_sub(kept_micros);
+        let mut accounts_after: Option<Vec<u8>> = None;
+        loop {
+            let accounts = self
+                .store
+                .accounts(accounts_after.as_deref(), 100)
+                .await
+                .map_err(VaultError::from_store)?;
+            for account in accounts.items {
+                self.delete_archives_before(account.id, Timestamp(oldest)).await?;
+            }
+            accounts_after = accounts.next;
+            if accounts_after.is_none() {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn delete_archives_before(&self, account: AccountId, oldest: Timestamp) -> Result<(), VaultError> {
+        let mut after: Option<Vec<u8>> = None;
+        loop {
+            let page = self
+                .store
+                .vaults(account, Archived::Only, after.as_deref(), 100)
+                .await;
+            let page = page.map_err(VaultError::from_store)?;
+            for vault in page.items {
+                if vault.archived_at.is_some_and(|at| at <= oldest) {
+                    tracing::info!(vault = %vault.id, account = %account, "archived vault deleted: its retention is over");
+                    self.delete_record(vault.id).await?;
+                }
+            }
+            after = page.next;
+            if after.is_none() {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// Why the platform did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The store could not be opened.
+    #[error(transparent)]
+    Storage(#[from] inferadb_storage::StoreError),
+    /// The metrics could not be registered.
+    #[error("metrics could not be registered: {0}")]
+    Metrics(#[from] prometheus::Error),
+}
+
+/// Deletes archived vaults whose retention is over, on a timer.
+struct Retention {
+    platform: Platform,
+}
+
+impl Actor for Retention {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.run_interval(RETENTION_INTERVAL, |retention, ctx| {
+            let platform = retention.platform.clone();
+            let Some(kept) = platform.settings.archived_vault_retention else {
+                return;
+            };
+            let work = async move {
+                if let Err(error) = platform.delete_expired_archives(kept).await {
+                    tracing::warn!(%error, "could not delete archived vaults whose retention is over");
+                }
+            };
+            ctx.spawn(work.into_actor(retention));
+        });
+    }
+}
+
+fn decode_cursor(scope: Uuid, query: u64, cursor: Option<&str>) -> Result<Option<Vec<u8>>, VaultError> {
+    let Some(text) = cursor else { return Ok(None) };
+    Cursor::decode(scope, query, text)
+        .map(Some)
+        .map_err(|error| VaultError::Invalid {
+            code: "invalid_cursor",
+            field: "cursor".into(),
+            message: error.to_string(),
+        })
+}

@@ -1,0 +1,454 @@
+//! The registry: finds, starts, drains and respawns vault actors. Each vault has at most one slot, and a slot goes
+//! `Absent → Starting → Active → Draining → Absent`.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use actix::prelude::*;
+use dashmap::DashMap;
+use dashmap::mapref::entry::Entry;
+use inferadb_engine::noun::Timestamp;
+use inferadb_storage::{Store, VaultId};
+use tokio::sync::watch;
+
+use crate::error::VaultError;
+use crate::metrics::Metrics;
+use crate::settings::Settings;
+use crate::vault::{Closed, Pass, Vault, now};
+
+/// The first wait before an actor that died is started again; it doubles with each further death.
+const FIRST_BACK_OFF: Duration = Duration::from_millis(10);
+/// The longest such wait.
+const LONGEST_BACK_OFF: Duration = Duration::from_millis(640);
+/// An actor that has lived so long is not held responsible for earlier deaths.
+const FORGIVEN_AFTER: Duration = Duration::from_secs(60);
+
+/// Finds the actor of a vault, starting it where it has none.
+#[derive(Clone)]
+pub struct Registry(Arc<Inner>);
+
+struct Inner {
+    slots: DashMap<VaultId, Slot, ahash::RandomState>,
+    deaths: DashMap<VaultId, Deaths, ahash::RandomState>,
+    active: AtomicUsize,
+    stopping: AtomicBool,
+    store: Store,
+    settings: Arc<Settings>,
+    metrics: Metrics,
+    arbiters: Vec<Arbiter>,
+}
+
+enum Slot {
+    /// Being started; whoever waits looks again when this changes.
+    Starting(watch::Receiver<()>),
+    Active(Arc<Vault>),
+    /// Being drained; whoever waits looks again when this changes.
+    Draining(watch::Receiver<()>),
+}
+
+struct Deaths {
+    count: u32,
+    latest: Instant,
+}
+
+/// Why a vault stopped being active; the `reason` label of the evictions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// Nobody used it for the configured time.
+    Idle,
+    /// Others were used more recently, and there are too many.
+    MaxActive,
+    /// Others were used more recently, and memory is short.
+    Memory,
+    /// An administrator asked for it.
+    Requested,
+    /// It was archived.
+    Archived,
+    /// It was deleted.
+    Deleted,
+    /// Its actor died, or found the vault gone.
+    Failed,
+    /// The server stops.
+    Shutdown,
+}
+
+impl Reason {
+    /// The label's value.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Idle => "idle",
+            Self::MaxActive => "max_active",
+            Self::Memory => "memory",
+            Self::Requested => "requested",
+            Self::Archived => "archived",
+            Self::Deleted => "deleted",
+            Self::Failed => "failed",
+            Self::Shutdown => "shutdown",
+        }
+    }
+}
+
+impl Registry {
+    /// A registry without active vaults, whose actors live on `settings.actor_threads` threads of their own.
+    pub fn new(store: Store, settings: Arc<Settings>, metrics: Metrics) -> Self {
+        let arbiters = (0..settings.actor_threads.max(1))
+            .map(|_| Arbiter::new())
+            .collect();
+        Self(Arc::new(Inner {
+            slots: DashMap::default(),
+            deaths: DashMap::default(),
+            active: AtomicUsize::new(0),
+            stopping: AtomicBool::new(false),
+            store,
+            settings,
+            metrics,
+            arbiters,
+        }))
+    }
+
+    /// Comes into a vault for one request, starting its actor if need be. Waits while the vault starts or drains.
+    pub async fn enter(&self, id: VaultId) -> Result<(Arc<Vault>, Pass), VaultError> {
+        loop {
+            let vault = self.resolve(id).await?;
+            match vault.enter(now()) {
+                Ok(pass) => return Ok((vault, pass)),
+                Err(Closed::Full) => {
+                    let retry_after = Duration::from_secs(1);
+                    return Err(VaultError::RateLimited {
+                        limit: "max_concurrent_requests",
+                        retry_after,
+                    });
+                }
+                Err(Closed::Gone) => self.discard(&vault),
+            }
+        }
+    }
+
+    /// The vault, if it is active now.
+    pub fn active(&self, id: VaultId) -> Option<Arc<Vault>> {
+        match self.0.slots.get(&id).as_deref() {
+            Some(Slot::Active(vault)) => Some(Arc::clone(vault)),
+            _ => None,
+        }
+    }
+
+    /// How many vaults are active.
+    pub fn active_count(&self) -> usize {
+        self.0.active.load(Ordering::Relaxed)
+    }
+
+    /// Drains a vault: lets those inside finish, then stops its actor. Ends when it is gone.
+    pub async fn evict(&self, id: VaultId, reason: Reason) {
+        let (vault, done) = {
+            let Some(mut slot) = self.0.slots.get_mut(&id) else {
+                return;
+            };
+            match &*slot {
+                Slot::Active(vault) => {
+                    let vault = Arc::clone(vault);
+                    let (done, waiting) = watch::channel(());
+                    *slot = Slot::Draining(waiting);
+                    (vault, done)
+                }
+                Slot::Starting(waiting) | Slot::Draining(waiting) => {
+                    let mut waiting = waiting.clone();
+                    drop(slot);
+                    // An error says that the other side is done.
+                    let _ = waiting.changed().await;
+                    return;
+                }
+            }
+        };
+        self.finish_draining(&vault, reason).await;
+        drop(done);
+    }
+
+    /// Takes away what should not be active: idle vaults, the coldest ones beyond the caps, and dead ones.
+    pub async fn sweep(&self, now: Timestamp) {
+        let mut vaults: Vec<Arc<Vault>> = self.actives();
+        for vault in &vaults {
+            if !vault.is_open() {
+                self.discard(vault);
+            } else {
+                vault.report_size();
+            }
+        }
+        vaults.retain(|vault| vault.is_open());
+        vaults.sort_by_key(|vault| vault.last_used());
+        let settings = &self.0.settings;
+        let mut held: usize = vaults.iter().map(|vault| vault.bytes()).sum();
+        let mut count = vaults.len();
+        for vault in &vaults {
+            let idle_micros = now.0.saturating_sub(vault.last_used().0);
+            let is_idle = settings
+                .idle_timeout
+                .is_some_and(|limit| u128::try_from(idle_micros).unwrap_or(0) >= limit.as_micros());
+            let reason = if is_idle {
+                Reason::Idle
+            } else if count > settings.max_active {
+                Reason::MaxActive
+            } else if held > settings.total_memory_bytes {
+                Reason::Memory
+            } else {
+                break;
+            };
+            let bytes = vault.bytes();
+            if self.evict_if_idle(vault, reason).await {
+                held = held.saturating_sub(bytes);
+                count -= 1;
+            }
+        }
+        self.0
+            .deaths
+            .retain(|_, deaths| deaths.latest.elapsed() < FORGIVEN_AFTER);
+    }
+
+    /// Lets nobody in any more, and drains every vault.
+    pub async fn stop(&self) {
+        self.0.stopping.store(true, Ordering::SeqCst);
+        for vault in self.actives() {
+            self.evict(vault.id, Reason::Shutdown).await;
+        }
+        for arbiter in &self.0.arbiters {
+            arbiter.stop();
+        }
+    }
+
+    async fn resolve(&self, id: VaultId) -> Result<Arc<Vault>, VaultError> {
+        loop {
+            if let Some(slot) = self.0.slots.get(&id) {
+                let mut waiting = match &*slot {
+                    Slot::Active(vault) => return Ok(Arc::clone(vault)),
+                    Slot::Starting(waiting) | Slot::Draining(waiting) => waiting.clone(),
+                };
+                drop(slot);
+                // An error says that the other side is done: look again either way.
+                let _ = waiting.changed().await;
+                if let Some(vault) = self.active(id) {
+                    return Ok(vault);
+                }
+                continue;
+            }
+            if self.0.stopping.load(Ordering::SeqCst) {
+                return Err(VaultError::Stopping);
+            }
+            return self.start(id).await;
+        }
+    }
+
+    /// Starts a vault's actor unless somebody else does. The start goes on though the request that asked goes away.
+    async fn start(&self, id: VaultId) -> Result<Arc<Vault>, VaultError> {
+        let done = match self.0.slots.entry(id) {
+            Entry::Occupied(_) => None,
+            Entry::Vacant(vacant) => {
+                let (done, waiting) = watch::channel(());
+                vacant.insert(Slot::Starting(waiting));
+                Some(done)
+            }
+        };
+        let Some(done) = done else {
+            return Box::pin(self.resolve(id)).await;
+        };
+        let (answer, answered) = tokio::sync::oneshot::channel();
+        let registry = self.clone();
+        let arbiter = self.arbiter_of(id);
+        let starting = async move {
+            let guard = StartingSlot {
+                registry: registry.clone(),
+                id,
+                started: false,
+            };
+            let outcome = registry.start_on(id, guard).await;
+            drop(done);
+            // Whoever asked may have gone.
+            let _ = answer.send(outcome);
+        };
+        if !arbiter.spawn(starting) {
+            self.0.slots.remove(&id);
+            return Err(VaultError::Stopping);
+        }
+        answered.await.unwrap_or(Err(VaultError::ActorFailed))
+    }
+
+    async fn start_on(&self, id: VaultId, mut slot: StartingSlot) -> Result<Arc<Vault>, VaultError> {
+        let started = Instant::now();
+        if let Some(wait) = self.back_off(id) {
+            tokio::time::sleep(wait).await;
+        }
+        let inner = &self.0;
+        let arbiter = self.arbiter_of(id);
+        let (store, settings) = (inner.store.clone(), Arc::clone(&inner.settings));
+        let vault = Vault::activate(id, store, settings, &inner.metrics, &arbiter).await?;
+        inner.metrics.activations.inc();
+        inner
+            .metrics
+            .activation_seconds
+            .observe(started.elapsed().as_secs_f64());
+        inner.metrics.active_vaults.inc();
+        let active = inner.active.fetch_add(1, Ordering::Relaxed) + 1;
+        inner.slots.insert(id, Slot::Active(Arc::clone(&vault)));
+        slot.started = true;
+        tracing::debug!(vault = %id, "vault activated");
+        if active > inner.settings.max_active {
+            let registry = self.clone();
+            arbiter.spawn(async move { registry.sweep(now()).await });
+        }
+        Ok(vault)
+    }
+
+    /// How long to wait before a vault whose actor died lately is started again.
+    fn back_off(&self, id: VaultId) -> Option<Duration> {
+        let deaths = self.0.deaths.get(&id)?;
+        let wait = FIRST_BACK_OFF
+            .saturating_mul(1 << deaths.count.saturating_sub(1).min(10))
+            .min(LONGEST_BACK_OFF);
+        (deaths.latest.elapsed() < FORGIVEN_AFTER).then_some(wait)
+    }
+
+    /// Forgets a vault that closed by itself or whose actor died, so that the next request starts it anew.
+    fn discard(&self, vault: &Arc<Vault>) {
+        let removed = self.0.slots.remove_if(
+            &vault.id,
+            |_, slot| matches!(slot, Slot::Active(held) if Arc::ptr_eq(held, vault)),
+        );
+        if removed.is_none() {
+            return;
+        }
+        self.0.active.fetch_sub(1, Ordering::Relaxed);
+        self.0.metrics.active_vaults.dec();
+        self.0
+            .metrics
+            .evictions
+            .with_label_values(&[Reason::Failed.as_str()])
+            .inc();
+        if vault.is_dead() {
+            self.0.metrics.respawns.inc();
+            tracing::error!(vault = %vault.id, "the vault's actor died; the next request starts a new one");
+            let mut deaths = self.0.deaths.entry(vault.id).or_insert_with(|| Deaths {
+                count: 0,
+                latest: Instant::now(),
+            });
+            if deaths.latest.elapsed() >= FORGIVEN_AFTER {
+                deaths.count = 0;
+            }
+            deaths.count += 1;
+            deaths.latest = Instant::now();
+        } else {
+            let vault = Arc::clone(vault);
+            self.arbiter_of(vault.id)
+                .spawn(async move { vault.drain().await });
+        }
+    }
+
+    async fn evict_if_idle(&self, vault: &Arc<Vault>, reason: Reason) -> bool {
+        let done = {
+            let Some(mut slot) = self.0.slots.get_mut(&vault.id) else {
+                return false;
+            };
+            let is_held = matches!(&*slot, Slot::Active(held) if Arc::ptr_eq(held, vault));
+            if !is_held || !vault.close_if_idle() {
+                return false;
+            }
+            let (done, waiting) = watch::channel(());
+            *slot = Slot::Draining(waiting);
+            done
+        };
+        self.finish_draining(vault, reason).await;
+        drop(done);
+        true
+    }
+
+    async fn finish_draining(&self, vault: &Arc<Vault>, reason: Reason) {
+        vault.drain().await;
+        self.0.slots.remove(&vault.id);
+        self.0.active.fetch_sub(1, Ordering::Relaxed);
+        self.0.metrics.active_vaults.dec();
+        self.0
+            .metrics
+            .evictions
+            .with_label_values(&[reason.as_str()])
+            .inc();
+        tracing::debug!(vault = %vault.id, reason = reason.as_str(), "vault evicted");
+    }
+
+    fn actives(&self) -> Vec<Arc<Vault>> {
+        let active = |slot: &Slot| match slot {
+            Slot::Active(vault) => Some(Arc::clone(vault)),
+            _ => None,
+        };
+        self.0
+            .slots
+            .iter()
+            .filter_map(|slot| active(slot.value()))
+            .collect()
+    }
+
+    fn arbiter_of(&self, id: VaultId) -> ArbiterHandle {
+        let count = self.0.arbiters.len();
+        let at = (id.0.as_u128() % count.max(1) as u128) as usize;
+        #[expect(
+            clippy::indexing_slicing,
+            reason = "the remainder of a division by the length, of which there is one at least"
+        )]
+        self.0.arbiters[at].handle()
+    }
+}
+
+/// Empties a slot whose start did not succeed, even where it ended in a panic.
+struct StartingSlot {
+    registry: Registry,
+    id: VaultId,
+    started: bool,
+}
+
+impl Drop for StartingSlot {
+    fn drop(&mut self) {
+        if !self.started {
+            self.registry
+                .0
+                .slots
+                .remove_if(&self.id, |_, slot| matches!(slot, Slot::Starting(_)));
+        }
+    }
+}
+
+/// Sweeps the registry on a timer.
+pub struct Sweeper {
+    registry: Registry,
+    every: Duration,
+    sweeping: bool,
+}
+
+impl Sweeper {
+    /// A sweeper that looks often enough to evict idle vaults within a quarter of their time.
+    pub fn new(registry: Registry) -> Self {
+        let idle = registry.0.settings.idle_timeout.unwrap_or(Duration::from_secs(4));
+        let every = (idle / 4).clamp(Duration::from_millis(250), Duration::from_secs(1));
+        Self {
+            registry,
+            every,
+            sweeping: false,
+        }
+    }
+}
+
+impl Actor for Sweeper {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.run_interval(self.every, |sweeper, ctx| {
+            if sweeper.sweeping {
+                return;
+            }
+            sweeper.sweeping = true;
+            let registry = sweeper.registry.clone();
+            let sweep = async move { registry.sweep(now()).await };
+            ctx.spawn(
+                sweep
+                    .into_actor(sweeper)
+                    .map(|(), sweeper, _| sweeper.sweeping = false),
+            );
+        });
+    }
+}

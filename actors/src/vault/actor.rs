@@ -1,0 +1,448 @@
+//! The actor of one active vault. It owns what the vault holds in memory, is the only one to change it, and keeps it
+//! exact by following the vault's change log; everybody else reads the views it publishes.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use actix::prelude::*;
+use inferadb_engine::noun::Timestamp;
+use inferadb_engine::row::{Row, RowKey};
+use inferadb_storage::{Change, ChangeKind, ChangeOp, Revision, StoreError};
+use tokio::sync::oneshot;
+
+use super::load::{self, Loaded};
+use super::{Committed, Operation, Vault};
+use crate::error::VaultError;
+use crate::view::View;
+
+/// How many change records one pass reads.
+const PASS_CHANGES: usize = 512;
+
+/// The actor. Its supervisor is the registry: it sees the actor's end through the vault's gate and starts a new one.
+/// (actix's own supervisor keeps nothing after a panic, since the mailbox closes with it.)
+pub struct VaultActor {
+    vault: Arc<Vault>,
+    view: View,
+    waiters: Vec<Waiter>,
+    passes_started: u64,
+    pass_under_way: bool,
+    /// A wholly loaded view that has yet to be brought to the published one's revision.
+    loaded: Option<View>,
+    loading: bool,
+    _end: End,
+}
+
+/// Marks the vault dead when the actor goes, however it goes.
+struct End(Arc<Vault>);
+
+/// Somebody who waits until the view has reached a revision, or the head.
+struct Waiter {
+    until: Until,
+    /// Passes up to this one had started when the waiter came: they may have read the head before that.
+    after_pass: u64,
+    done: oneshot::Sender<Result<(), VaultError>>,
+}
+
+/// How far a view must have come.
+#[derive(Debug, Clone, Copy)]
+pub enum Until {
+    /// To everything committed before the question was asked.
+    Head,
+    /// To a revision; an error if there is no such revision yet.
+    Revision(Revision),
+}
+
+/// Brings the view up to date.
+#[derive(Message)]
+#[rtype(result = "Result<(), VaultError>")]
+pub struct CatchUp(pub Until);
+
+/// Offers rows that were read at a revision.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Admit {
+    /// What they are of.
+    pub revision: Revision,
+    /// The rows; `None` for one that is too wide to be held.
+    pub rows: Vec<(RowKey, Option<Row>)>,
+}
+
+/// Commits a change to the vault; the answer comes after the view shows it.
+#[derive(Message)]
+#[rtype(result = "Result<Committed, VaultError>")]
+pub struct Commit(pub Operation);
+
+/// Ends the actor.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Stop;
+
+impl VaultActor {
+    /// The actor of `vault`, which holds what its published view holds.
+    pub fn new(vault: Arc<Vault>) -> Self {
+        let view = View::clone(&vault.view());
+        let end = End(Arc::clone(&vault));
+        Self {
+            vault,
+            view,
+            waiters: Vec::new(),
+            passes_started: 0,
+            pass_under_way: false,
+            loaded: None,
+            loading: false,
+            _end: end,
+        }
+    }
+
+    fn publish(&mut self) {
+        self.enforce_budget();
+        self.view.advance_tick();
+        self.vault.publish(self.view.clone());
+    }
+
+    fn enforce_budget(&mut self) {
+        let budget = self.vault.settings.memory_budget_bytes;
+        let decisions = self.vault.decisions.bytes();
+        if self.view.bytes + decisions <= budget {
+            return;
+        }
+        if decisions > budget / 2 {
+            self.vault.decisions.shrink();
+        }
+        let left = budget.saturating_sub(self.vault.decisions.bytes());
+        // A quarter is freed at once, so that the next row does not start the same again.
+        if self.view.bytes > left {
+            self.view.shrink_to(left - left / 4);
+        }
+    }
+
+    fn wait(&mut self, until: Until, ctx: &mut Context<Self>) -> oneshot::Receiver<Result<(), VaultError>> {
+        let (done, waiting) = oneshot::channel();
+        if let Until::Revision(revision) = until
+            && self.view.revision >= revision
+        {
+            // The receiver is in hand: it cannot have gone.
+            let _ = done.send(Ok(()));
+            return waiting;
+        }
+        self.waiters.push(Waiter {
+            until,
+            after_pass: self.passes_started,
+            done,
+        });
+        self.start_pass(ctx);
+        waiting
+    }
+
+    fn start_pass(&mut self, ctx: &mut Context<Self>) {
+        if self.pass_under_way {
+            return;
+        }
+        self.pass_under_way = true;
+        self.passes_started += 1;
+        let vault = Arc::clone(&self.vault);
+        let after = self.view.revision;
+        let pass = async move { vault.store.changes(vault.id, after, PASS_CHANGES).await };
+        ctx.spawn(
+            pass.into_actor(self)
+                .map(|changes, actor, ctx| actor.finish_pass(changes, ctx)),
+        );
+    }
+
+    fn finish_pass(&mut self, changes: Result<Vec<Change>, StoreError>, ctx: &mut Context<Self>) {
+        self.pass_under_way = false;
+        match changes {
+            Ok(changes) => {
+                // Only a pass that finds nothing has reached the head: a page can be cut short.
+                let more = !changes.is_empty();
+                if self.apply(&changes) == Applied::NeedsReload {
+                    self.reload(ctx);
+                    return;
+                }
+                self.settle(more);
+                if !self.waiters.is_empty() || (more && self.vault.store.is_shared()) {
+                    self.start_pass(ctx);
+                }
+            }
+            Err(StoreError::HistoryGone) => self.reload(ctx),
+            Err(StoreError::VaultNotFound) => {
+                self.fail_waiters(|| VaultError::AccessDenied);
+                self.vault.retire();
+            }
+            Err(error) => {
+                self.fail_waiters(|| VaultError::Storage(error.clone()));
+            }
+        }
+    }
+
+    /// Applies what is newer than the view. Stops before a change that only reading the vault anew can follow.
+    fn apply(&mut self, changes: &[Change]) -> Applied {
+        let mut applied = Applied::Nothing;
+        for change in changes {
+            if change.revision <= self.view.revision {
+                continue;
+            }
+            match &change.kind {
+                ChangeKind::Relationships(relationships) => {
+                    apply_relationships(&mut self.view, change.revision, relationships);
+                    applied = Applied::Something;
+                }
+                ChangeKind::Schema | ChangeKind::Settings => return Applied::NeedsReload,
+            }
+        }
+        if applied == Applied::Something {
+            self.publish();
+        }
+        applied
+    }
+
+    /// Answers the waiters for whom the view has come far enough, or for whom it never will.
+    fn settle(&mut self, more: bool) {
+        let (view, pass) = (self.view.revision, self.passes_started);
+        for waiter in std::mem::take(&mut self.waiters) {
+            let fresh = pass > waiter.after_pass && !more;
+            let outcome = match waiter.until {
+                Until::Revision(revision) if revision <= view => Some(Ok(())),
+                Until::Revision(_) if fresh => Some(Err(VaultError::RevisionAhead)),
+                Until::Head if fresh => Some(Ok(())),
+                _ => None,
+            };
+            match outcome {
+                // A waiter that went away wants no answer.
+                Some(outcome) => drop(waiter.done.send(outcome)),
+                None => self.waiters.push(waiter),
+            }
+        }
+    }
+
+    fn fail_waiters(&mut self, error: impl Fn() -> VaultError) {
+        for waiter in self.waiters.drain(..) {
+            let _ = waiter.done.send(Err(error()));
+        }
+    }
+
+    /// Reads schema and settings anew, after a change of them or where the log no longer reaches back far enough.
+    fn reload(&mut self, ctx: &mut Context<Self>) {
+        self.pass_under_way = true;
+        self.loaded = None;
+        let vault = Arc::clone(&self.vault);
+        let opening =
+            async move { load::open(&vault.store, vault.id, vault.settings.memory_budget_bytes).await };
+        ctx.spawn(opening.into_actor(self).map(|opened, actor, ctx| {
+            actor.pass_under_way = false;
+            match opened {
+                Ok(opened) => {
+                    if opened.record.archived {
+                        actor.fail_waiters(|| VaultError::AccessDenied);
+                        actor.vault.retire();
+                        return;
+                    }
+                    actor.vault.set_record(opened.record);
+                    actor.view = opened.view;
+                    actor.publish();
+                    actor.load_if_it_fits(ctx);
+                    actor.settle(false);
+                    if !actor.waiters.is_empty() {
+                        actor.start_pass(ctx);
+                    }
+                }
+                Err(VaultError::AccessDenied | VaultError::NotFound(_)) => {
+                    actor.fail_waiters(|| VaultError::AccessDenied);
+                    actor.vault.retire();
+                }
+                Err(error) => {
+                    tracing::warn!(vault = %actor.vault.id, %error, "could not read the vault anew");
+                    actor.fail_waiters(|| VaultError::Overloaded("the vault could not be read anew"));
+                }
+            }
+        }));
+    }
+
+    /// Makes the vault wholly resident if it is likely to fit its budget.
+    fn load_if_it_fits(&mut self, ctx: &mut Context<Self>) {
+        let budget = self.vault.settings.memory_budget_bytes;
+        if self.loading || self.view.is_complete() || !load::is_likely_to_fit(self.view.relationships, budget)
+        {
+            return;
+        }
+        self.loading = true;
+        let (vault, schema) = (Arc::clone(&self.vault), Arc::clone(&self.view.schema));
+        let loading = async move { load::whole(&vault.store, vault.id, schema, budget).await };
+        ctx.spawn(loading.into_actor(self).map(|loaded, actor, ctx| {
+            actor.loading = false;
+            match loaded {
+                Ok(Loaded::Whole(view)) if view.schema.generation == actor.view.schema.generation => {
+                    actor.loaded = Some(*view);
+                    actor.replay(ctx);
+                }
+                Ok(Loaded::Whole(_)) => actor.load_if_it_fits(ctx),
+                Ok(Loaded::TooLarge) => {}
+                Err(error) => {
+                    tracing::warn!(vault = %actor.vault.id, %error, "could not load the vault into memory")
+                }
+            }
+        }));
+    }
+
+    /// Brings the loaded view to the published one's revision, then publishes its rows.
+    fn replay(&mut self, ctx: &mut Context<Self>) {
+        let Some(loaded) = &self.loaded else { return };
+        let (vault, after) = (Arc::clone(&self.vault), loaded.revision);
+        let reading = async move { vault.store.changes(vault.id, after, PASS_CHANGES).await };
+        ctx.spawn(reading.into_actor(self).map(|changes, actor, ctx| {
+            let Ok(changes) = changes else {
+                actor.loaded = None;
+                return;
+            };
+            let more = !changes.is_empty();
+            // The published view sees the same changes, so that both end at one revision.
+            if actor.apply(&changes) == Applied::NeedsReload {
+                actor.loaded = None;
+                actor.start_pass(ctx);
+                return;
+            }
+            let Some(mut loaded) = actor.loaded.take() else {
+                return;
+            };
+            for change in &changes {
+                if let ChangeKind::Relationships(relationships) = &change.kind {
+                    apply_relationships(&mut loaded, change.revision, relationships);
+                }
+            }
+            if !more && loaded.revision == actor.view.revision {
+                actor.view.complete_with(loaded);
+                actor.publish();
+            } else {
+                actor.loaded = Some(loaded);
+                actor.replay(ctx);
+            }
+        }));
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Applied {
+    Nothing,
+    Something,
+    NeedsReload,
+}
+
+/// Applies one change record's relationships to a view.
+fn apply_relationships(
+    view: &mut View,
+    revision: Revision,
+    changes: &[(ChangeOp, inferadb_engine::noun::Relationship)],
+) {
+    let schema = Arc::clone(&view.schema);
+    for (op, relationship) in changes {
+        match op {
+            ChangeOp::Created => view.relationships += 1,
+            ChangeOp::Deleted => view.relationships = view.relationships.saturating_sub(1),
+            ChangeOp::Updated => {}
+        }
+        // A change of terms can take a relationship out of what fits the schema: its row must not keep the old one.
+        let Some(slot) = schema.slot_of(relationship) else {
+            continue;
+        };
+        let key = RowKey {
+            slot,
+            object: relationship.resource.id.clone(),
+        };
+        view.touch_relation(slot, revision);
+        match (op, schema.row_entry(relationship)) {
+            (ChangeOp::Created | ChangeOp::Updated, Some((key, entry))) => view.put(key, entry),
+            _ => view.remove(&key, &relationship.subject.id),
+        }
+    }
+    view.revision = revision;
+}
+
+impl Actor for VaultActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.set_mailbox_capacity(self.vault.settings.mailbox_capacity);
+        self.load_if_it_fits(ctx);
+        if self.vault.store.is_shared() {
+            ctx.run_interval(self.vault.settings.poll_interval, |actor, ctx| {
+                actor.start_pass(ctx)
+            });
+        }
+    }
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        self.0.gate.mark_dead();
+    }
+}
+
+impl Handler<CatchUp> for VaultActor {
+    type Result = ResponseFuture<Result<(), VaultError>>;
+
+    fn handle(&mut self, message: CatchUp, ctx: &mut Self::Context) -> Self::Result {
+        let waiting = self.wait(message.0, ctx);
+        Box::pin(async move { waiting.await.unwrap_or(Err(VaultError::ActorFailed)) })
+    }
+}
+
+impl Handler<Admit> for VaultActor {
+    type Result = ();
+
+    fn handle(&mut self, message: Admit, _ctx: &mut Self::Context) {
+        // Rows of another revision may lack what was changed since: they are only worth reading again.
+        if message.revision != self.view.revision || self.view.is_complete() {
+            return;
+        }
+        for (key, row) in message.rows {
+            self.view.admit(key, row);
+        }
+        self.publish();
+    }
+}
+
+impl Handler<Commit> for VaultActor {
+    type Result = ResponseActFuture<Self, Result<Committed, VaultError>>;
+
+    fn handle(&mut self, message: Commit, _ctx: &mut Self::Context) -> Self::Result {
+        let vault = Arc::clone(&self.vault);
+        let committing = async move {
+            let started = Instant::now();
+            let outcome = message.0.run(&vault).await;
+            if outcome.is_ok() {
+                vault.metrics.commits(started.elapsed());
+            }
+            outcome
+        };
+        Box::pin(committing.into_actor(self).then(|outcome, actor, ctx| {
+            // The view is brought up to date even after an error, which may be about a schema that moved on.
+            let until = match &outcome {
+                Ok(committed) => Until::Revision(committed.revision),
+                Err(_) => Until::Head,
+            };
+            let waiting = actor.wait(until, ctx);
+            async move {
+                let caught_up = waiting.await.unwrap_or(Err(VaultError::ActorFailed));
+                let committed = outcome?;
+                caught_up.map(|()| committed)
+            }
+            .into_actor(actor)
+        }))
+    }
+}
+
+impl Handler<Stop> for VaultActor {
+    type Result = ();
+
+    fn handle(&mut self, _message: Stop, ctx: &mut Self::Context) {
+        ctx.stop();
+    }
+}
+
+/// The time of day, for stamping records.
+pub fn now() -> Timestamp {
+    let since = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap_or_default();
+    Timestamp(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+}

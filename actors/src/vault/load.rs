@@ -1,0 +1,122 @@
+//! Reading a vault from storage into memory: its record, schema and, if it fits, all of its relationships.
+
+use std::sync::Arc;
+
+use inferadb_engine::schema::{self, Schema};
+use inferadb_storage::{SchemaRecord, Snapshot, Store, StoreError, VaultId, VaultRecord};
+
+use crate::error::VaultError;
+use crate::view::{VaultSchema, View};
+
+/// A vault of up to so many relationships is loaded before its first answer: that takes about as long as one read.
+const LOAD_AT_ONCE: u64 = 500;
+/// How many relationships are read before others of the thread get their turn.
+const CHUNK: usize = 1000;
+/// What a relationship weighs in memory at the least, for guessing whether a vault can fit.
+const LEAST_BYTES: u64 = 48;
+
+/// A vault as it stands in storage.
+pub struct Opened {
+    /// Its record.
+    pub record: VaultRecord,
+    /// Its schema and, if there are few, all of its rows.
+    pub view: View,
+}
+
+/// The outcome of loading a vault wholly.
+pub enum Loaded {
+    /// Everything, of the revision the view says or, in part, of later ones: the changes since are to be replayed.
+    Whole(Box<View>),
+    /// It does not fit the budget.
+    TooLarge,
+}
+
+/// Reads a vault's record and schema, and all its rows if they are few.
+pub async fn open(store: &Store, vault: VaultId, budget_bytes: usize) -> Result<Opened, VaultError> {
+    let snapshot = store.snapshot(vault).await.map_err(VaultError::from_store)?;
+    let record = snapshot.vault().clone();
+    let schema = Arc::new(compile(snapshot.schema().await.map_err(VaultError::from_store)?)?);
+    let mut relationships = 0;
+    for shape in snapshot.shapes().await.map_err(VaultError::from_store)? {
+        relationships += shape.count;
+    }
+    let mut view = View::new(snapshot.revision(), schema, relationships);
+    if relationships > 0 && relationships <= LOAD_AT_ONCE && is_likely_to_fit(relationships, budget_bytes) {
+        view.assume_complete();
+        let mut position = None;
+        loop {
+            position = read_chunk(&snapshot, position, &mut view)
+                .await
+                .map_err(VaultError::from_store)?;
+            if position.is_none() {
+                break;
+            }
+        }
+        view.shrink_to(budget_bytes);
+    }
+    Ok(Opened { record, view })
+}
+
+/// Compiles a stored schema; none at all is the empty schema.
+pub fn compile(record: Option<SchemaRecord>) -> Result<VaultSchema, VaultError> {
+    let Some(record) = record else {
+        return Ok(VaultSchema::new(Schema::default(), String::new(), None));
+    };
+    // It compiled when it was stored; that it no longer does means damage, or a store written by a later version.
+    let compiled = schema::compile(&record.text).map_err(|_| {
+        VaultError::Storage(StoreError::Damaged(
+            "the stored schema does not compile with this version".into(),
+        ))
+    })?;
+    Ok(VaultSchema::new(
+        compiled.schema,
+        record.text,
+        Some(record.revision),
+    ))
+}
+
+/// Whether a vault of so many relationships can fit its budget at all.
+pub fn is_likely_to_fit(relationships: u64, budget_bytes: usize) -> bool {
+    relationships.saturating_mul(LEAST_BYTES) <= budget_bytes as u64
+}
+
+/// Reads all rows of a vault, in chunks. Where one snapshot lives too short for all of it, the next chunk is read from
+/// a later one: replaying the changes since the first makes the whole exact.
+pub async fn whole(
+    store: &Store,
+    vault: VaultId,
+    schema: Arc<VaultSchema>,
+    budget_bytes: usize,
+) -> Result<Loaded, StoreError> {
+    let mut snapshot = store.snapshot(vault).await?;
+    let mut view = View::new(snapshot.revision(), schema, 0);
+    view.assume_complete();
+    let mut position = None;
+    loop {
+        match read_chunk(&snapshot, position.clone(), &mut view).await {
+            Ok(None) => return Ok(Loaded::Whole(Box::new(view))),
+            Ok(next) => position = next,
+            Err(StoreError::SnapshotTooOld) => snapshot = store.snapshot(vault).await?,
+            Err(error) => return Err(error),
+        }
+        if view.bytes > budget_bytes {
+            return Ok(Loaded::TooLarge);
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+async fn read_chunk(
+    snapshot: &Snapshot,
+    after: Option<Vec<u8>>,
+    view: &mut View,
+) -> Result<Option<Vec<u8>>, StoreError> {
+    let schema = Arc::clone(&view.schema);
+    let chunk = snapshot.scan_all(after.as_deref(), CHUNK).await?;
+    for relationship in &chunk.items {
+        if let Some((key, entry)) = schema.row_entry(relationship) {
+            view.put(key, entry);
+        }
+    }
+    Ok(chunk.next)
+}

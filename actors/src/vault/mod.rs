@@ -1,0 +1,349 @@
+//! An active vault: the handle that requests go through, its actor behind it.
+
+mod actor;
+mod check;
+mod gate;
+mod load;
+mod operation;
+mod read;
+
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use actix::prelude::*;
+use arc_swap::ArcSwap;
+use inferadb_engine::noun::Timestamp;
+use inferadb_storage::{Revision, Store, VaultId, VaultRecord};
+
+pub use self::actor::{Until, now};
+pub use self::check::{Answer, Batch, CheckRequest, Explanation};
+pub use self::gate::{Closed, Pass};
+pub use self::operation::{Committed, DeleteRequest, Operation, SchemaWrite, WriteRequest};
+pub use self::read::ReadPage;
+
+use self::actor::{CatchUp, Commit, Stop, VaultActor};
+use self::gate::Gate;
+use crate::decisions::Decisions;
+use crate::error::VaultError;
+use crate::limiter::Limiter;
+use crate::metrics::{Metrics, VaultMetrics};
+use crate::settings::{Limits, Settings};
+use crate::view::View;
+
+/// How fresh an answer must be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Consistency {
+    /// Whatever can be answered at once; on one server that includes every write that was answered before.
+    #[default]
+    MinimizeLatency,
+    /// Everything committed before the request, on any server.
+    FullyConsistent,
+    /// At least what this revision shows.
+    AtLeast(Revision),
+}
+
+/// An active vault. Requests hold it through a [`Pass`] of its gate.
+pub struct Vault {
+    /// Its id.
+    pub id: VaultId,
+    /// Its metrics.
+    pub metrics: VaultMetrics,
+    record: ArcSwap<VaultRecord>,
+    limits: ArcSwap<Limits>,
+    view: ArcSwap<View>,
+    decisions: Decisions,
+    gate: Arc<Gate>,
+    store: Store,
+    settings: Arc<Settings>,
+    address: OnceLock<Addr<VaultActor>>,
+    waiting: AtomicUsize,
+    last_used: AtomicI64,
+    activated_at: Timestamp,
+    id_text: String,
+    account_text: String,
+    latest_token: ArcSwap<(Revision, Arc<str>)>,
+    checks: Limiter,
+    writes: Limiter,
+}
+
+/// What `/stats` shows of an active vault.
+#[derive(Debug, Clone)]
+pub struct VaultStats {
+    /// When it was activated.
+    pub activated_at: Timestamp,
+    /// When it was last used.
+    pub last_used_at: Timestamp,
+    /// The revision its reads are answered at.
+    pub revision: Revision,
+    /// Stored relationships.
+    pub relationships: u64,
+    /// Whether all of them are in memory.
+    pub resident: bool,
+    /// Rows in memory.
+    pub rows: usize,
+    /// What they weigh.
+    pub row_bytes: usize,
+    /// Cached decisions.
+    pub decisions: usize,
+    /// What they weigh.
+    pub decision_bytes: usize,
+    /// Checks answered from the decision cache since activation.
+    pub cache_hits: u64,
+    /// Checks that had to be evaluated.
+    pub cache_misses: u64,
+    /// Requests waiting for the actor.
+    pub mailbox_depth: usize,
+    /// Requests under way, this one included where it is one of the vault's.
+    pub in_flight: usize,
+    /// The limits in force.
+    pub limits: Limits,
+}
+
+impl Vault {
+    /// Reads a vault from storage and starts its actor on `arbiter`.
+    pub async fn activate(
+        id: VaultId,
+        store: Store,
+        settings: Arc<Settings>,
+        metrics: &Metrics,
+        arbiter: &ArbiterHandle,
+    ) -> Result<Arc<Self>, VaultError> {
+        let opened = load::open(&store, id, settings.memory_budget_bytes).await?;
+        if opened.record.archived {
+            return Err(VaultError::AccessDenied);
+        }
+        let limits = effective_limits(&settings, &opened.record);
+        let account_text = opened.record.account.to_string();
+        let revision = opened.view.revision;
+        let latest_token = (revision, Arc::from(revision.encode(id)));
+        let vault = Arc::new(Self {
+            id,
+            metrics: metrics.vault(&id.to_string()),
+            record: ArcSwap::from_pointee(opened.record),
+            limits: ArcSwap::from_pointee(limits),
+            view: ArcSwap::from_pointee(opened.view),
+            decisions: Decisions::new(settings.cache),
+            gate: Arc::default(),
+            store,
+            settings,
+            address: OnceLock::new(),
+            waiting: AtomicUsize::new(0),
+            last_used: AtomicI64::new(now().0),
+            activated_at: now(),
+            id_text: id.to_string(),
+            account_text,
+            latest_token: ArcSwap::from_pointee(latest_token),
+            checks: Limiter::default(),
+            writes: Limiter::default(),
+        });
+        vault.report_size();
+        let actor_of = Arc::clone(&vault);
+        let address = VaultActor::start_in_arbiter(arbiter, move |_| VaultActor::new(actor_of));
+        // Set once, here, before anybody else has the vault.
+        let _ = vault.address.set(address);
+        Ok(vault)
+    }
+
+    /// Comes in for one request.
+    pub fn enter(&self, now: Timestamp) -> Result<Pass, Closed> {
+        let pass = self.gate.enter(self.settings.max_concurrent_requests)?;
+        self.last_used.store(now.0, Ordering::Relaxed);
+        Ok(pass)
+    }
+
+    /// The schema's text and revision, if there is one.
+    pub async fn schema(&self) -> Result<Option<(String, Revision)>, VaultError> {
+        let view = self.view_for(Consistency::FullyConsistent).await?;
+        Ok(view
+            .schema
+            .revision
+            .map(|revision| (view.schema.text.clone(), revision)))
+    }
+
+    /// The id as text.
+    pub fn id_text(&self) -> &str {
+        &self.id_text
+    }
+
+    /// The account's id as text.
+    pub fn account_text(&self) -> &str {
+        &self.account_text
+    }
+
+    /// A revision of this vault as a token. The latest one asked for is kept: nearly all answers name the same.
+    pub fn token(&self, revision: Revision) -> Arc<str> {
+        let latest = self.latest_token.load();
+        if latest.0 == revision {
+            return Arc::clone(&latest.1);
+        }
+        let token: Arc<str> = revision.encode(self.id).into();
+        self.latest_token.store(Arc::new((revision, Arc::clone(&token))));
+        token
+    }
+
+    /// The vault's record.
+    pub fn record(&self) -> Arc<VaultRecord> {
+        self.record.load_full()
+    }
+
+    /// The view that reads are answered from now.
+    pub fn view(&self) -> Arc<View> {
+        self.view.load_full()
+    }
+
+    /// When it was last used.
+    pub fn last_used(&self) -> Timestamp {
+        Timestamp(self.last_used.load(Ordering::Relaxed))
+    }
+
+    /// What it holds in memory, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.view.load().bytes + self.decisions.bytes()
+    }
+
+    /// Requests under way.
+    pub fn in_flight(&self) -> usize {
+        self.gate.inside()
+    }
+
+    /// Whether it takes requests.
+    pub fn is_open(&self) -> bool {
+        self.gate.is_open()
+    }
+
+    /// Whether its actor died.
+    pub fn is_dead(&self) -> bool {
+        self.gate.is_dead()
+    }
+
+    /// Lets no request in any more, if none is inside now; says whether it did.
+    pub fn close_if_idle(&self) -> bool {
+        self.gate.close_if_empty()
+    }
+
+    /// Lets no request in any more, waits for those inside, and stops the actor.
+    pub async fn drain(&self) {
+        self.gate.close();
+        self.gate.emptied().await;
+        if let Some(address) = self.address.get() {
+            // An actor that is gone already needs no stopping.
+            address.do_send(Stop);
+        }
+    }
+
+    /// What `/stats` shows.
+    pub fn stats(&self) -> VaultStats {
+        let view = self.view.load();
+        VaultStats {
+            activated_at: self.activated_at,
+            last_used_at: self.last_used(),
+            revision: view.revision,
+            relationships: view.relationships,
+            resident: view.is_complete(),
+            rows: view.row_count(),
+            row_bytes: view.bytes,
+            decisions: self.decisions.len(),
+            decision_bytes: self.decisions.bytes(),
+            cache_hits: self.metrics.cache_hits.get(),
+            cache_misses: self.metrics.cache_misses.get(),
+            mailbox_depth: self.waiting.load(Ordering::Relaxed),
+            in_flight: self.in_flight(),
+            limits: **self.limits.load(),
+        }
+    }
+
+    /// Tells the metrics what the vault holds.
+    pub fn report_size(&self) {
+        let view = self.view.load();
+        self.metrics.set_relationships(view.relationships);
+        self.metrics.set_cache_memory(view.bytes + self.decisions.bytes());
+    }
+
+    /// Commits a change; the answer comes when reads of this server show it.
+    pub async fn commit(&self, operation: Operation) -> Result<Committed, VaultError> {
+        let changes = operation.change_count();
+        self.writes
+            .take(self.limits.load().writes_per_second, changes)
+            .map_err(|retry_after| VaultError::RateLimited {
+                limit: "writes_per_second",
+                retry_after,
+            })?;
+        self.ask(Commit(operation)).await
+    }
+
+    /// Brings the view as far as `until` says.
+    pub async fn catch_up(&self, until: Until) -> Result<(), VaultError> {
+        self.ask(CatchUp(until)).await
+    }
+
+    async fn ask<M, T>(&self, message: M) -> Result<T, VaultError>
+    where
+        M: Message<Result = Result<T, VaultError>> + Send + 'static,
+        T: Send + 'static,
+        VaultActor: Handler<M>,
+    {
+        let _waiting = Waiting::enter(self)?;
+        let address = self.address.get().ok_or(VaultError::ActorFailed)?;
+        match address.send(message).await {
+            Ok(answer) => answer,
+            // The message was lost with its actor. Whether a commit had happened is not known here.
+            Err(MailboxError::Closed | MailboxError::Timeout) => Err(VaultError::ActorFailed),
+        }
+    }
+
+    fn publish(&self, view: View) {
+        self.view.store(Arc::new(view));
+        self.report_size();
+    }
+
+    fn set_record(&self, record: VaultRecord) {
+        self.limits
+            .store(Arc::new(effective_limits(&self.settings, &record)));
+        self.record.store(Arc::new(record));
+    }
+
+    /// Closes the vault from within: it was deleted or archived elsewhere.
+    fn retire(&self) {
+        self.gate.close();
+    }
+
+    /// The view for a request of the given consistency.
+    async fn view_for(&self, consistency: Consistency) -> Result<Arc<View>, VaultError> {
+        match consistency {
+            Consistency::MinimizeLatency => {}
+            Consistency::FullyConsistent => self.catch_up(Until::Head).await?,
+            Consistency::AtLeast(revision) => {
+                if self.view.load().revision < revision {
+                    self.catch_up(Until::Revision(revision)).await?;
+                }
+            }
+        }
+        Ok(self.view())
+    }
+}
+
+/// Counts a request that waits for the actor.
+struct Waiting<'a>(&'a Vault);
+
+impl<'a> Waiting<'a> {
+    fn enter(vault: &'a Vault) -> Result<Self, VaultError> {
+        let before = vault.waiting.fetch_add(1, Ordering::Relaxed);
+        vault.metrics.entered_mailbox();
+        let waiting = Self(vault);
+        if before >= vault.settings.mailbox_capacity {
+            return Err(VaultError::Overloaded("too many requests wait for the vault"));
+        }
+        Ok(waiting)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
+        self.0.metrics.left_mailbox();
+    }
+}
+
+fn effective_limits(settings: &Settings, record: &VaultRecord) -> Limits {
+    crate::limits::overridden(settings.limits, record.limits.as_ref())
+}

@@ -1,0 +1,278 @@
+//! What changes a vault: relationships written and deleted, the schema replaced.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use inferadb_engine::noun::{Relationship, RelationshipKey};
+use inferadb_engine::schema::{self, Compiled, Diagnostic};
+use inferadb_storage::{Precondition, PutSchema, RelationshipFilter, Revision, Shape, StoreError, Write};
+
+use super::{Consistency, Vault, now};
+use crate::error::VaultError;
+use crate::view::VaultSchema;
+
+/// The most relationships one write may change.
+pub const MAX_CHANGES: usize = 1_000;
+/// The most preconditions one write may carry.
+pub const MAX_PRECONDITIONS: usize = 1_000;
+/// The native schema language, in a stored schema's record.
+pub(super) const NATIVE_FORMAT: u8 = 0;
+/// How often a write is checked anew against a schema that changed meanwhile.
+const SCHEMA_ATTEMPTS: usize = 5;
+
+/// Relationships to change in one transaction.
+#[derive(Debug, Clone, Default)]
+pub struct WriteRequest {
+    /// To create or replace.
+    pub touch: Vec<Relationship>,
+    /// To create; an error where one is there.
+    pub create: Vec<Relationship>,
+    /// To delete; it is no error where one is not there.
+    pub delete: Vec<RelationshipKey>,
+    /// What must hold.
+    pub preconditions: Vec<Precondition>,
+}
+
+/// Relationships to delete by a filter.
+#[derive(Debug, Clone)]
+pub struct DeleteRequest {
+    /// Which.
+    pub filter: RelationshipFilter,
+    /// The most to delete; `None`: all, in as many transactions as it takes.
+    pub limit: Option<usize>,
+    /// What must hold before the first is deleted.
+    pub preconditions: Vec<Precondition>,
+}
+
+/// A schema to replace the vault's.
+#[derive(Debug, Clone)]
+pub struct SchemaWrite {
+    /// Its text.
+    pub text: String,
+    /// Whether to store it though stored relationships no longer fit.
+    pub force: bool,
+}
+
+/// A change for the vault's actor to commit.
+pub enum Operation {
+    /// Change relationships that were found to fit the schema of this revision.
+    Write(WriteRequest, Option<Revision>),
+    /// Delete relationships by a filter.
+    Delete(DeleteRequest),
+    /// Replace the schema.
+    Schema(SchemaWrite, Arc<VaultSchema>),
+}
+
+/// What was committed.
+#[derive(Debug, Clone, Copy)]
+pub struct Committed {
+    /// The state that shows it.
+    pub revision: Revision,
+    /// How many relationships were deleted.
+    pub deleted: usize,
+    /// Whether a delete by filter left nothing that matches.
+    pub complete: bool,
+}
+
+impl Vault {
+    /// Writes relationships.
+    pub async fn write(&self, request: WriteRequest) -> Result<Revision, VaultError> {
+        let changes = request.touch.len() + request.create.len() + request.delete.len();
+        if changes > MAX_CHANGES {
+            return Err(too_many("touch", "changes", changes, MAX_CHANGES));
+        }
+        if request.preconditions.len() > MAX_PRECONDITIONS {
+            return Err(too_many(
+                "preconditions",
+                "preconditions",
+                request.preconditions.len(),
+                MAX_PRECONDITIONS,
+            ));
+        }
+        refuse_duplicates(&request)?;
+        for _ in 0..SCHEMA_ATTEMPTS {
+            let schema = Arc::clone(&self.view.load().schema);
+            let misfit = first_misfit(&request, &schema);
+            if let Some(misfit) = misfit {
+                // The schema may be older than one that another server stored: look again before refusing.
+                self.view_for(Consistency::FullyConsistent).await?;
+                if self.view.load().schema.generation == schema.generation {
+                    return Err(misfit);
+                }
+                continue;
+            }
+            match self
+                .commit(Operation::Write(request.clone(), schema.revision))
+                .await
+            {
+                Err(VaultError::Storage(StoreError::SchemaMoved)) => {}
+                outcome => return outcome.map(|committed| committed.revision),
+            }
+        }
+        Err(VaultError::Overloaded("the vault's schema keeps changing"))
+    }
+
+    /// Deletes relationships by a filter.
+    pub async fn delete(&self, request: DeleteRequest) -> Result<Committed, VaultError> {
+        if request.preconditions.len() > MAX_PRECONDITIONS {
+            return Err(too_many(
+                "preconditions",
+                "preconditions",
+                request.preconditions.len(),
+                MAX_PRECONDITIONS,
+            ));
+        }
+        self.commit(Operation::Delete(request)).await
+    }
+
+    /// Replaces the schema; answers the new revision and the compiler's warnings.
+    pub async fn put_schema(&self, request: SchemaWrite) -> Result<(Revision, Vec<Diagnostic>), VaultError> {
+        let Compiled { schema, warnings } = schema::compile(&request.text).map_err(VaultError::Schema)?;
+        let compiled = Arc::new(VaultSchema::new(schema, request.text.clone(), None));
+        let committed = self.commit(Operation::Schema(request, compiled)).await?;
+        Ok((committed.revision, warnings))
+    }
+}
+
+impl Operation {
+    /// How many relationships it changes at least, for the vault's rate of writes.
+    pub fn change_count(&self) -> usize {
+        match self {
+            Self::Write(request, _) => request.touch.len() + request.create.len() + request.delete.len(),
+            Self::Delete(_) | Self::Schema(..) => 1,
+        }
+    }
+
+    /// Commits it to storage.
+    pub(super) async fn run(self, vault: &Vault) -> Result<Committed, VaultError> {
+        match self {
+            Self::Write(request, schema_revision) => {
+                let write = Write {
+                    touch: request.touch,
+                    create: request.create,
+                    delete: request.delete,
+                    preconditions: request.preconditions,
+                    schema_revision,
+                    now: now(),
+                };
+                let written = vault
+                    .store
+                    .write(vault.id, &write)
+                    .await
+                    .map_err(VaultError::from_store)?;
+                Ok(Committed {
+                    revision: written.revision,
+                    deleted: written.deleted,
+                    complete: true,
+                })
+            }
+            Self::Delete(request) => {
+                let deleted = vault
+                    .store
+                    .delete_matching(
+                        vault.id,
+                        &request.filter,
+                        request.limit,
+                        &request.preconditions,
+                        now(),
+                    )
+                    .await
+                    .map_err(VaultError::from_store)?;
+                Ok(Committed {
+                    revision: deleted.revision,
+                    deleted: deleted.deleted,
+                    complete: deleted.complete,
+                })
+            }
+            Self::Schema(request, compiled) => {
+                let fit = move |shapes: &[Shape]| {
+                    let misfits: Vec<Shape> = shapes
+                        .iter()
+                        .filter(|shape| !compiled.fits_shape(shape))
+                        .cloned()
+                        .collect();
+                    if misfits.is_empty() { Ok(()) } else { Err(misfits) }
+                };
+                let schema = PutSchema {
+                    text: &request.text,
+                    format: NATIVE_FORMAT,
+                    force: request.force,
+                    now: now(),
+                };
+                let put = vault
+                    .store
+                    .put_schema(vault.id, &schema, &fit)
+                    .await
+                    .map_err(VaultError::from_store)?;
+                Ok(Committed {
+                    revision: put.revision,
+                    deleted: 0,
+                    complete: true,
+                })
+            }
+        }
+    }
+}
+
+fn too_many(field: &str, what: &str, count: usize, most: usize) -> VaultError {
+    let message = format!("at most {most} {what} in one request, this one has {count}");
+    VaultError::Invalid {
+        code: "too_many",
+        field: field.into(),
+        message,
+    }
+}
+
+/// One relationship may be named once in a write: which of two would count is nobody's to guess.
+fn refuse_duplicates(request: &WriteRequest) -> Result<(), VaultError> {
+    let mut seen = HashSet::new();
+    let touched = request
+        .touch
+        .iter()
+        .map(Relationship::key)
+        .enumerate()
+        .map(|(at, key)| ("touch", at, key));
+    let created = request
+        .create
+        .iter()
+        .map(Relationship::key)
+        .enumerate()
+        .map(|(at, key)| ("create", at, key));
+    let deleted = request
+        .delete
+        .iter()
+        .cloned()
+        .enumerate()
+        .map(|(at, key)| ("delete", at, key));
+    for (list, at, key) in touched.chain(created).chain(deleted) {
+        if seen.contains(&key) {
+            return Err(VaultError::Invalid {
+                code: "duplicate_relationship",
+                field: format!("{list}[{at}]"),
+                message: format!("the relationship `{key}` appears more than once in this request"),
+            });
+        }
+        seen.insert(key);
+    }
+    Ok(())
+}
+
+fn first_misfit(request: &WriteRequest, schema: &VaultSchema) -> Option<VaultError> {
+    let touched = request
+        .touch
+        .iter()
+        .enumerate()
+        .map(|(at, relationship)| ("touch", at, relationship));
+    let created = request
+        .create
+        .iter()
+        .enumerate()
+        .map(|(at, relationship)| ("create", at, relationship));
+    touched.chain(created).find_map(|(list, at, relationship)| {
+        let misfit = schema.compiled.fits(relationship).err()?;
+        Some(VaultError::Misfit {
+            at: format!("{list}[{at}]"),
+            misfit,
+        })
+    })
+}

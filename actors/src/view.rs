@@ -1,0 +1,403 @@
+//! The read view of a vault: one revision's schema and rows, published by the vault's actor and read without a lock.
+//!
+//! A view never changes once it is published. The maps in it are persistent: the next view shares all of this one
+//! that did not change, so that publishing costs what changed and not what is held.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use inferadb_engine::noun::{CaveatRef, Name, ObjectId, Relationship, Timestamp};
+use inferadb_engine::row::{Entry, Found, Row, RowKey, Rows, Terms};
+use inferadb_engine::schema::{Allowed, MemberId, Schema, SlotId, SlotSubject};
+use inferadb_storage::{Revision, Shape, SubjectClass};
+
+/// A compiled schema together with what the actors need to know of it.
+#[derive(Debug)]
+pub struct VaultSchema {
+    /// The compiled form.
+    pub compiled: Schema,
+    /// The text it was compiled from.
+    pub text: String,
+    /// The revision it was written at; `None`: the vault has no schema yet.
+    pub revision: Option<Revision>,
+    /// Tells this compilation from every other one of this process.
+    pub generation: u64,
+    /// For each member that is a relation: the members whose checks can read it.
+    readers: Vec<Vec<MemberId>>,
+}
+
+impl VaultSchema {
+    /// Wraps a compiled schema.
+    pub fn new(compiled: Schema, text: String, revision: Option<Revision>) -> Self {
+        static GENERATION: AtomicU64 = AtomicU64::new(1);
+        let mut readers = vec![Vec::new(); compiled.members().len()];
+        for (at, member) in compiled.members().iter().enumerate() {
+            for read in &member.reads {
+                if let (Some(list), Ok(reader)) = (readers.get_mut(read.index()), u32::try_from(at)) {
+                    list.push(MemberId(reader));
+                }
+            }
+        }
+        let generation = GENERATION.fetch_add(1, Ordering::Relaxed);
+        Self {
+            compiled,
+            text,
+            revision,
+            generation,
+            readers,
+        }
+    }
+
+    fn readers_of(&self, relation: MemberId) -> &[MemberId] {
+        self.readers.get(relation.index()).map_or(&[], Vec::as_slice)
+    }
+
+    /// The row and entry that a stored relationship is, or `None` where it does not fit the schema (which only a
+    /// forced schema change can bring about): such a relationship is ignored by every answer.
+    pub fn row_entry(&self, relationship: &Relationship) -> Option<(RowKey, Entry)> {
+        let slot = self.slot_of(relationship)?;
+        let subject = relationship.subject.id.clone();
+        let entry = self.entry_in(
+            slot,
+            subject,
+            relationship.caveat.as_ref(),
+            relationship.expires_at,
+        )?;
+        Some((
+            RowKey {
+                slot,
+                object: relationship.resource.id.clone(),
+            },
+            entry,
+        ))
+    }
+
+    /// The entry that a stored relationship of `slot` is, or `None` where the slot does not allow its terms.
+    pub fn entry_in(
+        &self,
+        slot: SlotId,
+        subject: ObjectId,
+        caveat: Option<&CaveatRef>,
+        expires_at: Option<Timestamp>,
+    ) -> Option<Entry> {
+        let caveat = match caveat {
+            Some(caveat) => Some((self.compiled.caveat_named(&caveat.name)?, caveat.context.clone())),
+            None => None,
+        };
+        let terms = Allowed {
+            caveat: caveat.as_ref().map(|(caveat, _)| *caveat),
+            expiration: expires_at.is_some(),
+        };
+        if !self.compiled.slots().get(slot.index())?.allowed.contains(&terms) {
+            return None;
+        }
+        let has_terms = caveat.is_some() || expires_at.is_some();
+        Some(Entry {
+            subject,
+            terms: has_terms.then(|| Arc::new(Terms { caveat, expires_at })),
+        })
+    }
+
+    /// Whether stored relationships of a shape fit the schema.
+    pub fn fits_shape(&self, shape: &Shape) -> bool {
+        let schema = &self.compiled;
+        let fits = || {
+            let relation = schema.member_named(schema.type_named(&shape.resource_type)?, &shape.relation)?;
+            let subject_type = schema.type_named(&shape.subject_type)?;
+            let subject = match &shape.subject_class {
+                SubjectClass::Object => SlotSubject::Object,
+                SubjectClass::Wildcard => SlotSubject::Wildcard,
+                SubjectClass::Userset(name) => SlotSubject::Userset(schema.member_named(subject_type, name)?),
+            };
+            let slot = schema
+                .slots()
+                .get(schema.slot_for(relation, subject_type, subject)?.index())?;
+            let caveat = match &shape.caveat {
+                Some(name) => Some(schema.caveat_named(name)?),
+                None => None,
+            };
+            Some(slot.allowed.contains(&Allowed {
+                caveat,
+                expiration: shape.expires,
+            }))
+        };
+        fits().unwrap_or(false)
+    }
+
+    /// The slot that a relationship belongs to by its names alone, whatever its terms.
+    pub fn slot_of(&self, relationship: &Relationship) -> Option<SlotId> {
+        let schema = &self.compiled;
+        let resource_type = schema.type_named(&relationship.resource.object_type)?;
+        let relation = schema.member_named(resource_type, &relationship.relation)?;
+        let subject_type = schema.type_named(&relationship.subject.object_type)?;
+        let subject = match &relationship.subject.relation {
+            Some(name) => SlotSubject::Userset(schema.member_named(subject_type, name)?),
+            None if relationship.subject.id.is_wildcard() => SlotSubject::Wildcard,
+            None => SlotSubject::Object,
+        };
+        schema.slot_for(relation, subject_type, subject)
+    }
+
+    /// The names that the relationships of a slot are stored under.
+    pub fn slot_names(&self, slot: SlotId) -> Option<SlotNames<'_>> {
+        let schema = &self.compiled;
+        let slot = schema.slots().get(slot.index())?;
+        let relation = schema.members().get(slot.relation.index())?;
+        let subject_class = match slot.subject {
+            SlotSubject::Userset(member) => {
+                SubjectClass::Userset(schema.members().get(member.index())?.name.clone())
+            }
+            SlotSubject::Object => SubjectClass::Object,
+            SlotSubject::Wildcard => SubjectClass::Wildcard,
+        };
+        Some(SlotNames {
+            resource_type: &schema.types().get(relation.object_type.index())?.name,
+            relation: &relation.name,
+            subject_type: &schema.types().get(slot.subject_type.index())?.name,
+            subject_class,
+        })
+    }
+}
+
+/// The names that the relationships of one slot are stored under.
+#[derive(Debug, Clone)]
+pub struct SlotNames<'a> {
+    /// The type of the resource.
+    pub resource_type: &'a Name,
+    /// The relation.
+    pub relation: &'a Name,
+    /// The type of the subjects.
+    pub subject_type: &'a Name,
+    /// The class of the subjects.
+    pub subject_class: SubjectClass,
+}
+
+/// What is held of one row.
+#[derive(Debug)]
+pub struct Resident {
+    /// The row, or `None` where it is known to be too wide to be held.
+    row: Option<Row>,
+    /// The tick of its latest use.
+    used: AtomicU32,
+}
+
+impl Clone for Resident {
+    fn clone(&self) -> Self {
+        Self {
+            row: self.row.clone(),
+            used: AtomicU32::new(self.used.load(Ordering::Relaxed)),
+        }
+    }
+}
+
+/// The map of resident rows.
+pub type RowMap =
+    imbl::GenericHashMap<RowKey, Arc<Resident>, ahash::RandomState, imbl::shared_ptr::DefaultSharedPtr>;
+
+/// One state of a vault, as its reads see it.
+#[derive(Debug, Clone)]
+pub struct View {
+    /// The revision everything here is of.
+    pub revision: Revision,
+    /// The schema in force.
+    pub schema: Arc<VaultSchema>,
+    /// How many relationships are stored.
+    pub relationships: u64,
+    /// What the resident rows weigh, in bytes.
+    pub bytes: usize,
+    rows: RowMap,
+    /// Whether every row that is not in `rows` is empty.
+    complete: bool,
+    /// For each member: the latest revision that changed a relation it can read.
+    changed_at: imbl::Vector<Revision>,
+    tick: u32,
+}
+
+impl View {
+    /// A view that holds no rows yet.
+    pub fn new(revision: Revision, schema: Arc<VaultSchema>, relationships: u64) -> Self {
+        let changed_at = std::iter::repeat_n(revision, schema.compiled.members().len()).collect();
+        Self {
+            revision,
+            schema,
+            relationships,
+            bytes: 0,
+            rows: RowMap::default(),
+            complete: relationships == 0,
+            changed_at,
+            tick: 0,
+        }
+    }
+
+    /// Whether the vault is wholly resident.
+    pub fn is_complete(&self) -> bool {
+        self.complete
+    }
+
+    /// How many rows are resident.
+    pub fn row_count(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// The latest revision that changed anything a check of `member` can read.
+    pub fn changed_at(&self, member: MemberId) -> Revision {
+        self.changed_at
+            .get(member.index())
+            .copied()
+            .unwrap_or(self.revision)
+    }
+
+    /// Whether the row is known to be too wide to be held.
+    pub fn is_wide(&self, key: &RowKey) -> bool {
+        self.rows.get(key).is_some_and(|resident| resident.row.is_none())
+    }
+
+    /// Notes that something a relation's readers can see changed at `revision`.
+    pub fn touch_relation(&mut self, slot: SlotId, revision: Revision) {
+        let schema = Arc::clone(&self.schema);
+        let Some(slot) = schema.compiled.slots().get(slot.index()) else {
+            return;
+        };
+        for reader in schema.readers_of(slot.relation) {
+            if let Some(changed) = self.changed_at.get_mut(reader.index()) {
+                *changed = revision;
+            }
+        }
+    }
+
+    /// Applies a stored relationship: adds it to its row or replaces it there, if the row is resident.
+    pub fn put(&mut self, key: RowKey, entry: Entry) {
+        let added = entry_bytes(&entry);
+        match self.rows.get_mut(&key) {
+            Some(resident) => {
+                let resident = Arc::make_mut(resident);
+                if let Some(row) = &mut resident.row {
+                    let replaced = row.find(&entry.subject).map_or(0, entry_bytes);
+                    row.put(entry);
+                    self.bytes = self.bytes + added - replaced;
+                }
+            }
+            None if self.complete => self.admit(key, Some(Row::new(vec![entry]))),
+            None => {}
+        }
+    }
+
+    /// Applies a removed relationship.
+    pub fn remove(&mut self, key: &RowKey, subject: &ObjectId) {
+        let Some(resident) = self.rows.get_mut(key) else {
+            return;
+        };
+        let resident = Arc::make_mut(resident);
+        let Some(row) = &mut resident.row else { return };
+        if let Some(held) = row.find(subject) {
+            self.bytes -= entry_bytes(held);
+            row.remove(subject);
+        }
+        if row.is_empty() && self.complete {
+            self.bytes -= key_bytes(key);
+            self.rows.remove(key);
+        }
+    }
+
+    /// Takes in a row that was read at this view's revision; `None` marks it as too wide to be held.
+    pub fn admit(&mut self, key: RowKey, row: Option<Row>) {
+        let bytes = key_bytes(&key) + row.as_ref().map_or(0, row_bytes);
+        let held = key_bytes(&key);
+        let resident = Resident {
+            row,
+            used: AtomicU32::new(self.tick),
+        };
+        if let Some(old) = self.rows.insert(key, Arc::new(resident)) {
+            self.bytes -= held + old.row.as_ref().map_or(0, row_bytes);
+        }
+        self.bytes += bytes;
+    }
+
+    /// Replaces all rows by those of a loaded vault, which hold everything there is at this view's revision.
+    pub fn complete_with(&mut self, loaded: View) {
+        self.rows = loaded.rows;
+        self.bytes = loaded.bytes;
+        self.complete = true;
+    }
+
+    /// Makes a view under construction count as holding everything, so that what is put into it is kept.
+    pub fn assume_complete(&mut self) {
+        self.complete = true;
+    }
+
+    /// Drops the least recently used rows until at most `budget_bytes` are held. The view is partial afterwards.
+    pub fn shrink_to(&mut self, budget_bytes: usize) {
+        if self.bytes <= budget_bytes {
+            return;
+        }
+        self.complete = false;
+        let tick = self.tick;
+        let mut by_age: Vec<(u32, RowKey, usize)> = self
+            .rows
+            .iter()
+            .map(|(key, resident)| {
+                let age = tick.wrapping_sub(resident.used.load(Ordering::Relaxed));
+                (
+                    age,
+                    key.clone(),
+                    key_bytes(key) + resident.row.as_ref().map_or(0, row_bytes),
+                )
+            })
+            .collect();
+        by_age.sort_unstable_by_key(|(age, ..)| std::cmp::Reverse(*age));
+        for (_, key, bytes) in by_age {
+            if self.bytes <= budget_bytes {
+                break;
+            }
+            self.rows.remove(&key);
+            self.bytes -= bytes;
+        }
+    }
+
+    /// Advances the clock that rows' uses are told by.
+    pub fn advance_tick(&mut self) {
+        self.tick = self.tick.wrapping_add(1);
+    }
+}
+
+impl Rows for View {
+    fn row(&self, key: &RowKey) -> Found<'_> {
+        match self.rows.get(key) {
+            Some(resident) => {
+                // Stored only when it differs, so that hot rows do not bounce between cores.
+                if resident.used.load(Ordering::Relaxed) != self.tick {
+                    resident.used.store(self.tick, Ordering::Relaxed);
+                }
+                match &resident.row {
+                    Some(row) if row.is_empty() => Found::Empty,
+                    Some(row) => Found::Row(row),
+                    None => Found::Unknown,
+                }
+            }
+            None if self.complete => Found::Empty,
+            None => Found::Unknown,
+        }
+    }
+}
+
+/// What a row's key, its place in the map and its allocation weigh.
+fn key_bytes(key: &RowKey) -> usize {
+    /// The entry in the hash trie (with its share of the nodes), the `Arc`, the row's header.
+    const FIXED: usize = 144;
+    FIXED + heap_bytes(key.object.as_str())
+}
+
+fn row_bytes(row: &Row) -> usize {
+    row.entries().iter().map(entry_bytes).sum()
+}
+
+fn entry_bytes(entry: &Entry) -> usize {
+    /// Terms with a small context.
+    const TERMS: usize = 160;
+    size_of::<Entry>() + heap_bytes(entry.subject.as_str()) + if entry.terms.is_some() { TERMS } else { 0 }
+}
+
+/// Ids of up to 23 bytes are stored inline.
+fn heap_bytes(id: &str) -> usize {
+    if id.len() > 23 { id.len() + 16 } else { 0 }
+}

@@ -1,0 +1,32 @@
+//! The bounds of caveats: what an expression may be, and what deciding it may cost.
+//!
+//! Expressions come from tenants and contexts from their users, so every recursion and every loop is bounded by
+//! one of these. Passing one is an error that names it, never a decision.
+
+/// Longest expression, in bytes.
+pub(super) const MAX_SOURCE_BYTES: usize = 64 * 1024;
+
+/// Most parts (operators, calls, names, literals) of an expression.
+pub(super) const MAX_NODES: usize = 10_000;
+
+/// Deepest nesting of an expression. Long chains of `&&` and of `||` are one level.
+pub(super) const MAX_DEPTH: usize = 100;
+
+/// Deepest nesting of `all`, `exists`, `map` and the like inside one another.
+pub(super) const MAX_LOOPS: usize = 4;
+
+/// Most errors that one compilation reports.
+pub(super) const MAX_ERRORS: usize = 20;
+
+/// Steps that one decision may take. A step is one part of the expression evaluated, one value of the context
+/// read, or some tens of bytes compared, copied or searched; all of them take a few milliseconds.
+pub(super) const MAX_STEPS: u64 = 100_000;
+
+/// Bytes that one step compares or copies.
+pub(super) const BYTES_PER_STEP: usize = 16;
+
+/// Deepest nesting of lists and maps in a context value.
+pub(super) const MAX_CONTEXT_DEPTH: usize = 64;
+
+/// Largest compiled regular expression, in bytes.
+pub(super) const MAX_PATTERN_BYTES: usize = 256 * 1024;

@@ -1,0 +1,167 @@
+//! Who calls: the token of a request, what it allows, and the way into the vault that it names.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Instant;
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::AUTHORIZATION;
+use actix_web::{HttpRequest, HttpResponse};
+use inferadb_actors::auth::{AuthError, Principal, Scopes};
+use inferadb_actors::{AccountId, Reach, Vault, VaultId};
+
+use super::App;
+use super::problem::Problem;
+use super::request::RequestContext;
+
+/// A caller whose token was verified.
+#[derive(Debug, Clone)]
+pub struct Caller(Arc<Principal>);
+
+/// One request inside the vault of its token.
+pub struct Visit {
+    /// The vault.
+    pub vault: Arc<Vault>,
+    /// The account it belongs to.
+    pub account: AccountId,
+    /// The request's id and times.
+    pub context: RequestContext,
+}
+
+impl Caller {
+    /// The caller of a request.
+    pub async fn of(app: &App, request: &HttpRequest) -> Result<Self, Problem> {
+        let Some(authenticator) = &app.authenticator else {
+            return Ok(Self(Arc::clone(&app.everybody)));
+        };
+        let token = bearer_token(request)?;
+        let principal = authenticator.authenticate(token, unix_seconds()).await?;
+        Ok(Self(principal))
+    }
+
+    /// Refuses a caller who has none of `scopes`.
+    pub fn require(&self, scopes: Scopes) -> Result<(), Problem> {
+        if self.0.scopes.any_of(scopes) {
+            return Ok(());
+        }
+        let names: Vec<String> = scopes.names().map(|name| format!("`{name}`")).collect();
+        Err(Problem::insufficient_scope(&names.join(" or ")))
+    }
+
+    /// Which vaults an administrator may touch; refuses everybody else.
+    pub fn reach(&self) -> Result<Reach, Problem> {
+        if self.0.scopes.any_of(Scopes::ADMIN) {
+            return Ok(Reach::Everything);
+        }
+        self.require(Scopes::ADMIN | Scopes::ACCOUNT_ADMIN)?;
+        match self.0.account {
+            Some(account) => Ok(Reach::Account(AccountId(account))),
+            None => Err(Problem::new(
+                StatusCode::FORBIDDEN,
+                "account_missing",
+                "a token with `inferadb.account.admin` needs an `account` claim",
+            )),
+        }
+    }
+
+    /// The vault and account that the token names.
+    fn scope(&self, app: &App) -> Result<(VaultId, AccountId), Problem> {
+        let vault = self
+            .0
+            .vault
+            .map(VaultId)
+            .or(app.single_vault.map(|(vault, _)| vault));
+        let account = self
+            .0
+            .account
+            .map(AccountId)
+            .or(app.single_vault.map(|(_, account)| account));
+        match (vault, account) {
+            (Some(vault), Some(account)) => Ok((vault, account)),
+            _ => Err(Problem::new(
+                StatusCode::FORBIDDEN,
+                "vault_access_denied",
+                "Vault access denied: the token needs a `vault` and an `account` claim",
+            )),
+        }
+    }
+}
+
+/// Runs `work` inside the vault of the request's token, for a caller who has one of `scopes`, and counts it.
+pub async fn in_vault<F>(
+    app: &App,
+    request: &HttpRequest,
+    scopes: Scopes,
+    work: impl FnOnce(Visit) -> F,
+) -> Result<HttpResponse, Problem>
+where
+    F: Future<Output = Result<HttpResponse, Problem>>,
+{
+    let caller = Caller::of(app, request).await?;
+    caller.require(scopes)?;
+    let (vault, account) = caller.scope(app)?;
+    let span = tracing::Span::current();
+    if !span.is_disabled() {
+        span.record("vault", tracing::field::display(vault));
+        span.record("account", tracing::field::display(account));
+    }
+    let (vault, pass) = app.platform.enter(vault, account).await?;
+    let context = RequestContext::of(request);
+    let mut count = Count {
+        vault: Arc::clone(&vault),
+        started: context.started,
+        failed: true,
+    };
+    let answer = work(Visit {
+        vault,
+        account,
+        context,
+    })
+    .await;
+    count.failed = answer.is_err();
+    drop(pass);
+    answer
+}
+
+/// Counts a request of a vault, even one that is given up: that counts as failed.
+struct Count {
+    vault: Arc<Vault>,
+    started: Instant,
+    failed: bool,
+}
+
+impl Drop for Count {
+    fn drop(&mut self) {
+        let metrics = &self.vault.metrics;
+        metrics.requests.inc();
+        if self.failed {
+            metrics.errors.inc();
+        }
+        metrics.latency.observe(self.started.elapsed().as_secs_f64());
+    }
+}
+
+fn bearer_token(request: &HttpRequest) -> Result<&str, Problem> {
+    let mut headers = request.headers().get_all(AUTHORIZATION);
+    let Some(header) = headers.next() else {
+        return Err(AuthError::Missing.into());
+    };
+    let refused = |detail| Problem::unauthorized("invalid_token", detail, "Bearer error=\"invalid_token\"");
+    if headers.next().is_some() {
+        return Err(refused("more than one Authorization header"));
+    }
+    let text = header
+        .to_str()
+        .map_err(|_| refused("the Authorization header is not ASCII"))?;
+    match text.split_once(' ') {
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => Ok(token.trim_matches(' ')),
+        _ => Err(AuthError::Missing.into()),
+    }
+}
+
+fn unix_seconds() -> i64 {
+    let since = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,127 @@
+//! The HTTP surface: it turns JSON into the engine's nouns and back, and decides nothing about permissions.
+
+mod accounts;
+mod body;
+mod caller;
+mod check;
+mod health;
+mod metrics;
+mod problem;
+mod relationships;
+mod request;
+mod schema;
+mod span;
+mod trace;
+mod vaults;
+mod wire;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::{HttpResponse, web};
+use inferadb_actors::auth::{Authenticator, Principal};
+use inferadb_actors::{AccountId, Platform, VaultId};
+use serde::Serialize;
+
+pub use self::metrics::HttpMetrics;
+pub use self::problem::Problem;
+pub use self::request::surround;
+pub use self::span::RequestSpan;
+use crate::telemetry::CheckLog;
+
+/// What every handler can reach.
+pub struct App {
+    /// Accounts, vaults and the way into them.
+    pub platform: Platform,
+    /// Verifies tokens; `None`: authentication is off, and everybody is [`App::everybody`].
+    pub authenticator: Option<Authenticator>,
+    /// Who a caller is where authentication is off.
+    pub everybody: Arc<Principal>,
+    /// The vault and account of tokens that name none, where there is but one vault.
+    pub single_vault: Option<(VaultId, AccountId)>,
+    /// Whether accounts and vaults can be made and removed.
+    pub multi_tenancy: bool,
+    /// The surface's own bounds.
+    pub settings: HttpSettings,
+    /// Where checks are logged.
+    pub checks: CheckLog,
+    /// The surface's metrics.
+    pub metrics: HttpMetrics,
+}
+
+/// The bounds of the HTTP surface.
+#[derive(Debug, Clone)]
+pub struct HttpSettings {
+    /// The deadline of a request that asks for none.
+    pub request_timeout: Duration,
+    /// The longest deadline a request can ask for.
+    pub max_request_timeout: Duration,
+    /// The largest body, in bytes.
+    pub max_body_bytes: usize,
+    /// The most checks of a batch.
+    pub max_batch_checks: usize,
+    /// The most relationships of a write.
+    pub max_write_changes: usize,
+    /// The most items of a page.
+    pub max_page_size: usize,
+    /// The largest schema, in bytes.
+    pub max_schema_bytes: usize,
+    /// The largest context of a request, in bytes of JSON.
+    pub max_context_bytes: usize,
+    /// The largest context of a stored relationship, in bytes of JSON.
+    pub max_stored_context_bytes: usize,
+}
+
+/// Declares every route.
+pub fn routes(config: &mut web::ServiceConfig) {
+    config
+        .service(web::resource("/livez").route(web::get().to(health::livez)))
+        .service(web::resource("/readyz").route(web::get().to(health::readyz)))
+        .service(web::resource("/healthz").route(web::get().to(health::healthz)))
+        .service(web::resource("/v1/check").route(web::post().to(check::check)))
+        .service(web::resource("/v1/check/batch").route(web::post().to(check::batch)))
+        .service(
+            web::resource("/v1/schema")
+                .route(web::get().to(schema::get))
+                .route(web::put().to(schema::put)),
+        )
+        .service(web::resource("/v1/schema/validate").route(web::post().to(schema::validate)))
+        .service(web::resource("/v1/relationships/write").route(web::post().to(relationships::write)))
+        .service(web::resource("/v1/relationships/delete").route(web::post().to(relationships::delete)))
+        .service(web::resource("/v1/relationships/read").route(web::post().to(relationships::read)))
+        .service(
+            web::resource("/v1/accounts")
+                .route(web::get().to(accounts::list))
+                .route(web::post().to(accounts::create)),
+        )
+        .service(
+            web::resource("/v1/accounts/{account}")
+                .route(web::get().to(accounts::get))
+                .route(web::patch().to(accounts::update))
+                .route(web::delete().to(accounts::delete)),
+        )
+        .service(
+            web::resource("/v1/accounts/{account}/vaults")
+                .route(web::get().to(vaults::list))
+                .route(web::post().to(vaults::create)),
+        )
+        .service(
+            web::resource("/v1/vaults/{vault}")
+                .route(web::get().to(vaults::get))
+                .route(web::patch().to(vaults::update))
+                .route(web::delete().to(vaults::delete)),
+        )
+        .service(web::resource("/v1/vaults/{vault}/stats").route(web::get().to(vaults::stats)))
+        .service(web::resource("/v1/vaults/{vault}/activate").route(web::post().to(vaults::activate)))
+        .service(web::resource("/v1/vaults/{vault}/deactivate").route(web::post().to(vaults::deactivate)));
+}
+
+/// A 200 with a JSON body.
+fn ok(body: &impl Serialize) -> Result<HttpResponse, Problem> {
+    Ok(HttpResponse::Ok().json(body))
+}
+
+/// Parses a request body of `/v1/relationships/write`, as the example data is kept.
+pub fn parse_example(text: &str) -> Result<inferadb_actors::WriteRequest, Problem> {
+    relationships::parse(text.as_bytes(), 1_000, 25_000)
+}

@@ -1,0 +1,187 @@
+//! Relationships: written in one transaction, deleted by a filter, read as they are stored.
+
+use actix_web::{HttpRequest, HttpResponse, web};
+use inferadb_actors::auth::Scopes;
+use inferadb_actors::{DeleteRequest, RelationshipFilter, WriteRequest, now};
+use serde::Deserialize;
+use serde_json::json;
+
+use super::caller::in_vault;
+use super::problem::Problem;
+use super::wire::{
+    ConsistencyBody, FilterBody, PreconditionBody, RelationshipBody, RelationshipView, parse_preconditions,
+};
+use super::{App, body, ok};
+
+/// How many relationships a page has where the caller does not say.
+const PAGE_SIZE: usize = 100;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WriteBody<'a> {
+    #[serde(borrow, default)]
+    touch: Vec<RelationshipBody<'a>>,
+    #[serde(borrow, default)]
+    create: Vec<RelationshipBody<'a>>,
+    #[serde(borrow, default)]
+    delete: Vec<RelationshipBody<'a>>,
+    #[serde(default)]
+    preconditions: Vec<PreconditionBody>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DeleteBody {
+    filter: FilterBody,
+    #[serde(default)]
+    limit: Option<usize>,
+    #[serde(default)]
+    preconditions: Vec<PreconditionBody>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ReadBody {
+    #[serde(default)]
+    filter: FilterBody,
+    #[serde(default)]
+    limit: Option<usize>,
+    #[serde(default)]
+    cursor: Option<String>,
+    #[serde(default)]
+    consistency: ConsistencyBody,
+}
+
+/// `POST /v1/relationships/write`
+pub async fn write(
+    app: web::Data<App>,
+    request: HttpRequest,
+    bytes: web::Bytes,
+) -> Result<HttpResponse, Problem> {
+    in_vault(&app, &request, Scopes::WRITE, |visit| {
+        let (app, bytes) = (app.clone(), bytes.clone());
+        async move {
+            let write = parse(
+                &bytes,
+                app.settings.max_write_changes,
+                app.settings.max_stored_context_bytes,
+            )?;
+            let revision = visit.vault.write(write).await?;
+            ok(&json!({ "revision": revision.encode(visit.vault.id) }))
+        }
+    })
+    .await
+}
+
+/// `POST /v1/relationships/delete`
+pub async fn delete(
+    app: web::Data<App>,
+    request: HttpRequest,
+    bytes: web::Bytes,
+) -> Result<HttpResponse, Problem> {
+    in_vault(&app, &request, Scopes::WRITE, |visit| async move {
+        let body: DeleteBody = body::json(&bytes)?;
+        let filter = body.filter.parse("filter")?;
+        if filter == RelationshipFilter::default() {
+            let detail = "the filter must have at least one member: an empty one would delete everything";
+            return Err(Problem::invalid("empty_filter", "filter", detail));
+        }
+        if body.limit == Some(0) {
+            return Err(Problem::invalid(
+                "invalid_value",
+                "limit",
+                "`limit` must be 1 at least",
+            ));
+        }
+        let preconditions = parse_preconditions(&body.preconditions)?;
+        let deleted = visit
+            .vault
+            .delete(DeleteRequest {
+                filter,
+                limit: body.limit,
+                preconditions,
+            })
+            .await?;
+        ok(&json!({
+            "deleted": deleted.deleted,
+            "complete": deleted.complete,
+            "revision": deleted.revision.encode(visit.vault.id),
+        }))
+    })
+    .await
+}
+
+/// `POST /v1/relationships/read`
+pub async fn read(
+    app: web::Data<App>,
+    request: HttpRequest,
+    bytes: web::Bytes,
+) -> Result<HttpResponse, Problem> {
+    in_vault(&app, &request, Scopes::READ, |visit| {
+        let (app, bytes) = (app.clone(), bytes.clone());
+        async move {
+            let body: ReadBody = body::json(&bytes)?;
+            let filter = body.filter.parse("filter")?;
+            let most = app.settings.max_page_size;
+            let limit = match body.limit {
+                None => PAGE_SIZE.min(most),
+                Some(limit) if (1..=most).contains(&limit) => limit,
+                Some(_) => {
+                    let detail = format!("`limit` must be from 1 to {most}");
+                    return Err(Problem::invalid("invalid_value", "limit", detail));
+                }
+            };
+            let consistency = body.consistency.parse(visit.vault.id)?;
+            let page = visit
+                .vault
+                .read(&filter, body.cursor.as_deref(), limit, consistency, now())
+                .await?;
+            let relationships: Vec<RelationshipView> =
+                page.relationships.iter().map(RelationshipView::from).collect();
+            let mut answer = json!({
+                "relationships": relationships,
+                "revision": page.revision.encode(visit.vault.id),
+            });
+            if let (Some(cursor), Some(members)) = (page.cursor, answer.as_object_mut()) {
+                members.insert("cursor".into(), cursor.into());
+            }
+            ok(&answer)
+        }
+    })
+    .await
+}
+
+/// Parses the body of a write.
+pub fn parse(bytes: &[u8], most: usize, max_context_bytes: usize) -> Result<WriteRequest, Problem> {
+    let body: WriteBody<'_> = body::json(bytes)?;
+    let changes = body.touch.len() + body.create.len() + body.delete.len();
+    if changes > most {
+        let detail = format!("at most {most} changes in one write, this one has {changes}");
+        return Err(Problem::invalid("too_many", "touch", detail));
+    }
+    if changes == 0 {
+        let detail = "a write must name at least one relationship in `touch`, `create` or `delete`";
+        return Err(Problem::invalid("empty_write", "touch", detail));
+    }
+    let whole = |list: &str, bodies: &[RelationshipBody<'_>]| {
+        let parse = |(index, body): (usize, &RelationshipBody<'_>)| {
+            body.parse(&format!("{list}[{index}]"), max_context_bytes)
+        };
+        bodies
+            .iter()
+            .enumerate()
+            .map(parse)
+            .collect::<Result<Vec<_>, _>>()
+    };
+    let keys = body
+        .delete
+        .iter()
+        .enumerate()
+        .map(|(index, body)| body.parse_key(&format!("delete[{index}]")));
+    Ok(WriteRequest {
+        touch: whole("touch", &body.touch)?,
+        create: whole("create", &body.create)?,
+        delete: keys.collect::<Result<Vec<_>, _>>()?,
+        preconditions: parse_preconditions(&body.preconditions)?,
+    })
+}

@@ -1,0 +1,192 @@
+//! What surrounds every request: its id, its deadline, and that a failure of whatever kind becomes a problem answer.
+
+use std::panic::AssertUnwindSafe;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use actix_web::body::{BoxBody, MessageBody};
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::StatusCode;
+use actix_web::http::header::{HeaderName, HeaderValue};
+use actix_web::middleware::Next;
+use actix_web::{Error, HttpMessage, HttpRequest, ResponseError, web};
+use futures_util::FutureExt;
+
+use super::App;
+use super::problem::Problem;
+
+/// The header that carries a request's id, both ways.
+pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// The header that carries a request's deadline, in milliseconds from its arrival.
+const REQUEST_TIMEOUT: HeaderName = HeaderName::from_static("x-request-timeout-ms");
+/// A longer id is not echoed: it would be in every log line of the request.
+const MAX_ID_BYTES: usize = 128;
+
+/// What is known of a request from its first byte on.
+#[derive(Debug, Clone)]
+pub struct RequestContext {
+    /// The caller's id for it, or one made up.
+    pub id: Rc<str>,
+    /// When it arrived.
+    pub started: Instant,
+}
+
+impl RequestContext {
+    /// The context of a request that came through [`surround`].
+    pub fn of(request: &HttpRequest) -> Self {
+        request
+            .extensions()
+            .get::<Self>()
+            .cloned()
+            .unwrap_or_else(|| Self {
+                id: Rc::from(""),
+                started: Instant::now(),
+            })
+    }
+}
+
+/// Gives a request its id and deadline, and turns every failure into a problem answer that names the id.
+pub async fn surround(
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<BoxBody>, Error> {
+    let started = Instant::now();
+    let id: Rc<str> = match request.headers().get(REQUEST_ID).map(HeaderValue::to_str) {
+        Some(Ok(id)) if is_sound(id) => Rc::from(id),
+        _ => Rc::from(uuid::Uuid::new_v4().to_string()),
+    };
+    request.extensions_mut().insert(RequestContext {
+        id: Rc::clone(&id),
+        started,
+    });
+    let app = request.app_data::<web::Data<App>>().cloned();
+    let Some(app) = app else {
+        return Err(internal_error().of_request(&id).into());
+    };
+    let method = request.method().clone();
+    let timeout = match timeout_of(&request, &app) {
+        Ok(timeout) => timeout,
+        Err(problem) => return Err(problem.of_request(&id).into()),
+    };
+    let handled = AssertUnwindSafe(tokio::time::timeout(timeout, next.call(request)))
+        .catch_unwind()
+        .await;
+    let answer = match handled {
+        Ok(Ok(Ok(response))) => Ok(complete(response, &id)),
+        Ok(Ok(Err(error))) => Err(problem_of(&error)),
+        Ok(Err(_)) => Err(Problem::new(
+            StatusCode::GATEWAY_TIMEOUT,
+            "deadline_exceeded",
+            "the deadline passed before there was an answer; whether a write was applied is not known",
+        )),
+        // What panicked is in the log already, through the panic hook.
+        Err(_) => Err(internal_error()),
+    };
+    let (route, status) = match &answer {
+        Ok(response) => (response.request().match_pattern(), response.status()),
+        Err(problem) => (None, problem.status),
+    };
+    app.metrics.observe(
+        method.as_str(),
+        route.as_deref().unwrap_or("none"),
+        status,
+        started.elapsed(),
+    );
+    answer.map_err(|problem| problem.of_request(&id).into())
+}
+
+/// Adds the id to a response; one that stands for an error becomes a problem answer.
+fn complete(response: ServiceResponse<impl MessageBody + 'static>, id: &str) -> ServiceResponse<BoxBody> {
+    let problem = match response.response().error() {
+        Some(error) => Some(problem_of(error)),
+        None if response.status().is_client_error() || response.status().is_server_error() => {
+            let is_problem = response
+                .headers()
+                .get("content-type")
+                .is_some_and(|held| held == "application/problem+json");
+            (!is_problem).then(|| problem_of_status(response.status()))
+        }
+        None => None,
+    };
+    let mut response = match problem {
+        Some(problem) => {
+            let (request, plain) = response.into_parts();
+            let allow = plain.headers().get("allow").cloned();
+            let mut answer = problem.of_request(id).error_response();
+            if let Some(allow) = allow {
+                answer
+                    .headers_mut()
+                    .insert(HeaderName::from_static("allow"), allow);
+            }
+            ServiceResponse::new(request, answer)
+        }
+        None => response.map_into_boxed_body(),
+    };
+    if let Ok(id) = HeaderValue::from_str(id) {
+        response.headers_mut().insert(REQUEST_ID, id);
+    }
+    response
+}
+
+fn problem_of(error: &Error) -> Problem {
+    match error.as_error::<Problem>() {
+        Some(problem) => problem.clone(),
+        None => {
+            let response = error.as_response_error();
+            let status = response.status_code();
+            if status == StatusCode::BAD_REQUEST {
+                return Problem::new(status, "bad_request", response.to_string());
+            }
+            problem_of_status(status)
+        }
+    }
+}
+
+fn problem_of_status(status: StatusCode) -> Problem {
+    match status {
+        StatusCode::NOT_FOUND => Problem::new(status, "not_found", "there is nothing at this path"),
+        StatusCode::METHOD_NOT_ALLOWED => Problem::new(
+            status,
+            "method_not_allowed",
+            "this path does not answer to this method",
+        ),
+        StatusCode::PAYLOAD_TOO_LARGE => Problem::new(
+            status,
+            "body_too_large",
+            "the request's body is larger than the server takes",
+        ),
+        status if status.is_client_error() => Problem::new(
+            status,
+            "bad_request",
+            status.canonical_reason().unwrap_or("the request is malformed"),
+        ),
+        _ => internal_error(),
+    }
+}
+
+fn internal_error() -> Problem {
+    let detail = "the server failed; the request's id leads to its log lines";
+    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", detail)
+}
+
+fn timeout_of(request: &ServiceRequest, app: &App) -> Result<Duration, Problem> {
+    let Some(value) = request.headers().get(REQUEST_TIMEOUT) else {
+        return Ok(app.settings.request_timeout);
+    };
+    let asked = value
+        .to_str()
+        .ok()
+        .and_then(|text| text.parse::<u64>().ok())
+        .filter(|asked| *asked > 0);
+    match asked {
+        Some(asked) => Ok(Duration::from_millis(asked).min(app.settings.max_request_timeout)),
+        None => {
+            let detail = "`X-Request-Timeout-Ms` must be a whole number of milliseconds, 1 at least";
+            Err(Problem::invalid("invalid_value", "X-Request-Timeout-Ms", detail))
+        }
+    }
+}
+
+fn is_sound(id: &str) -> bool {
+    !id.is_empty() && id.len() <= MAX_ID_BYTES && id.bytes().all(|byte| byte.is_ascii_graphic())
+}

@@ -1,0 +1,331 @@
+//! The wire's shapes and how they become the engine's nouns. Bad input ends here, with the member that is at fault.
+
+use std::borrow::Cow;
+
+use inferadb_actors::{Consistency, Precondition, RelationshipFilter, Revision, SubjectRelation, VaultId};
+use inferadb_engine::context::{Context, Value};
+use inferadb_engine::noun::{
+    CaveatRef, InvalidNoun, Name, ObjectId, ObjectRef, Relationship, RelationshipKey, SubjectRef, Timestamp,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use super::problem::Problem;
+
+/// A relationship in JSON.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RelationshipBody<'a> {
+    #[serde(borrow)]
+    resource: Cow<'a, str>,
+    #[serde(borrow)]
+    relation: Cow<'a, str>,
+    #[serde(borrow)]
+    subject: Cow<'a, str>,
+    #[serde(borrow, default)]
+    caveat: Option<CaveatBody<'a>>,
+    #[serde(borrow, default)]
+    expires_at: Option<Cow<'a, str>>,
+}
+
+/// A caveat on a relationship in JSON.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CaveatBody<'a> {
+    #[serde(borrow)]
+    name: Cow<'a, str>,
+    #[serde(borrow, default)]
+    context: Option<&'a RawValue>,
+}
+
+/// A filter in JSON.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct FilterBody {
+    resource_type: Option<String>,
+    resource_id: Option<String>,
+    resource_id_prefix: Option<String>,
+    relation: Option<String>,
+    subject_type: Option<String>,
+    subject_id: Option<String>,
+    subject_relation: Option<String>,
+}
+
+/// A precondition in JSON.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "snake_case")]
+pub enum PreconditionBody {
+    /// Something must match.
+    MustExist(FilterBody),
+    /// Nothing may match.
+    MustNotExist(FilterBody),
+}
+
+/// A consistency in JSON.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ConsistencyBody {
+    /// Whatever can be answered at once.
+    #[default]
+    MinimizeLatency,
+    /// Everything committed before the request.
+    FullyConsistent,
+    /// At least what this revision shows.
+    AtLeastAsFresh(String),
+}
+
+impl ConsistencyBody {
+    /// The consistency, for a vault whose revision tokens are accepted.
+    pub fn parse(&self, vault: VaultId) -> Result<Consistency, Problem> {
+        Ok(match self {
+            Self::MinimizeLatency => Consistency::MinimizeLatency,
+            Self::FullyConsistent => Consistency::FullyConsistent,
+            Self::AtLeastAsFresh(token) => {
+                Consistency::AtLeast(Revision::decode(vault, token).map_err(|error| {
+                    Problem::invalid(
+                        "invalid_revision",
+                        "consistency.at_least_as_fresh",
+                        error.to_string(),
+                    )
+                })?)
+            }
+        })
+    }
+}
+
+/// Names the member that a noun came from.
+pub fn at<T>(field: &str, noun: Result<T, InvalidNoun>) -> Result<T, Problem> {
+    noun.map_err(|invalid| Problem::invalid("invalid_value", field, format!("{field}: {invalid}")))
+}
+
+impl RelationshipBody<'_> {
+    /// The relationship; `field` names where in the request it stands.
+    pub fn parse(&self, field: &str, max_context_bytes: usize) -> Result<Relationship, Problem> {
+        let RelationshipKey {
+            resource,
+            relation,
+            subject,
+        } = self.parse_key(field)?;
+        let caveat = match &self.caveat {
+            Some(caveat) => Some(caveat.parse(&format!("{field}.caveat"), max_context_bytes)?),
+            None => None,
+        };
+        let expires_at = match &self.expires_at {
+            Some(text) => Some(parse_time(&format!("{field}.expires_at"), text)?),
+            None => None,
+        };
+        Ok(Relationship {
+            resource,
+            relation,
+            subject,
+            caveat,
+            expires_at,
+        })
+    }
+
+    /// What identifies it, whatever its caveat and expiry.
+    pub fn parse_key(&self, field: &str) -> Result<RelationshipKey, Problem> {
+        Ok(RelationshipKey {
+            resource: at(&format!("{field}.resource"), ObjectRef::parse(&self.resource))?,
+            relation: at(&format!("{field}.relation"), Name::parse(&self.relation))?,
+            subject: at(&format!("{field}.subject"), SubjectRef::parse(&self.subject))?,
+        })
+    }
+}
+
+impl CaveatBody<'_> {
+    fn parse(&self, field: &str, max_context_bytes: usize) -> Result<CaveatRef, Problem> {
+        let name = at(&format!("{field}.name"), Name::parse(&self.name))?;
+        let context = parse_context(&format!("{field}.context"), self.context, max_context_bytes)?;
+        Ok(CaveatRef { name, context })
+    }
+}
+
+impl FilterBody {
+    /// The filter; `field` names where in the request it stands.
+    pub fn parse(&self, field: &str) -> Result<RelationshipFilter, Problem> {
+        if self.resource_id.is_some() && self.resource_id_prefix.is_some() {
+            let field = format!("{field}.resource_id_prefix");
+            let detail = "`resource_id` and `resource_id_prefix` exclude each other";
+            return Err(Problem::invalid("invalid_value", field, detail));
+        }
+        let name = |member: &str, text: &Option<String>| match text {
+            Some(text) => at(&format!("{field}.{member}"), Name::parse(text)).map(Some),
+            None => Ok(None),
+        };
+        let id = |member: &str, text: &Option<String>| match text.as_deref() {
+            Some("*") if member == "subject_id" => Ok(Some(ObjectId::wildcard())),
+            Some(text) => at(&format!("{field}.{member}"), ObjectId::parse(text)).map(Some),
+            None => Ok(None),
+        };
+        let prefix = match self.resource_id_prefix.as_deref() {
+            // Whatever can start an id is an id itself, but for the lone `*`.
+            Some("") | None => None,
+            Some(text) => Some(
+                at(&format!("{field}.resource_id_prefix"), ObjectId::parse(text))?
+                    .as_str()
+                    .to_owned(),
+            ),
+        };
+        let subject_relation = match self.subject_relation.as_deref() {
+            None => None,
+            Some("" | "...") => Some(SubjectRelation::Plain),
+            Some(text) => Some(SubjectRelation::Userset(at(
+                &format!("{field}.subject_relation"),
+                Name::parse(text),
+            )?)),
+        };
+        Ok(RelationshipFilter {
+            resource_type: name("resource_type", &self.resource_type)?,
+            resource_id: id("resource_id", &self.resource_id)?,
+            resource_id_prefix: prefix,
+            relation: name("relation", &self.relation)?,
+            subject_type: name("subject_type", &self.subject_type)?,
+            subject_id: id("subject_id", &self.subject_id)?,
+            subject_relation,
+        })
+    }
+}
+
+/// The preconditions of a request.
+pub fn parse_preconditions(bodies: &[PreconditionBody]) -> Result<Vec<Precondition>, Problem> {
+    let parse = |(index, body): (usize, &PreconditionBody)| {
+        let (must_exist, filter, member) = match body {
+            PreconditionBody::MustExist(filter) => (true, filter, "must_exist"),
+            PreconditionBody::MustNotExist(filter) => (false, filter, "must_not_exist"),
+        };
+        let field = format!("preconditions[{index}].{member}");
+        let filter = filter.parse(&field)?;
+        if filter == RelationshipFilter::default() {
+            return Err(Problem::invalid(
+                "empty_filter",
+                field,
+                "a precondition's filter must have at least one member",
+            ));
+        }
+        Ok(Precondition { must_exist, filter })
+    };
+    bodies.iter().enumerate().map(parse).collect()
+}
+
+/// A caveat context: a JSON object of at most `max_bytes`.
+pub fn parse_context(field: &str, raw: Option<&RawValue>, max_bytes: usize) -> Result<Context, Problem> {
+    let Some(raw) = raw else { return Ok(Context::new()) };
+    if raw.get().len() > max_bytes {
+        let detail = format!(
+            "`{field}` is at most {max_bytes} bytes of JSON, this one has {}",
+            raw.get().len()
+        );
+        return Err(Problem::invalid("context_too_large", field, detail));
+    }
+    match serde_json::from_str(raw.get()) {
+        Ok(serde_json::Value::Object(members)) => Ok(members
+            .into_iter()
+            .map(|(name, value)| (name, context_value(value)))
+            .collect()),
+        Ok(serde_json::Value::Null) => Ok(Context::new()),
+        Ok(_) => Err(Problem::invalid(
+            "invalid_value",
+            field,
+            format!("`{field}` must be a JSON object"),
+        )),
+        Err(error) => Err(Problem::invalid(
+            "invalid_value",
+            field,
+            format!("`{field}` is not JSON: {error}"),
+        )),
+    }
+}
+
+fn context_value(value: serde_json::Value) -> Value {
+    match value {
+        serde_json::Value::Null => Value::Null,
+        serde_json::Value::Bool(value) => Value::Bool(value),
+        serde_json::Value::String(value) => Value::String(value),
+        serde_json::Value::Array(items) => Value::List(items.into_iter().map(context_value).collect()),
+        serde_json::Value::Object(members) => Value::Map(
+            members
+                .into_iter()
+                .map(|(name, value)| (name, context_value(value)))
+                .collect(),
+        ),
+        serde_json::Value::Number(number) => match (number.as_i64(), number.as_u64()) {
+            (Some(value), _) => Value::Int(value),
+            (None, Some(value)) => Value::Uint(value),
+            (None, None) => Value::Double(number.as_f64().unwrap_or(f64::NAN)),
+        },
+    }
+}
+
+fn context_json(value: &Value) -> serde_json::Value {
+    match value {
+        Value::Null => serde_json::Value::Null,
+        Value::Bool(value) => (*value).into(),
+        Value::Int(value) => (*value).into(),
+        Value::Uint(value) => (*value).into(),
+        Value::Double(value) => (*value).into(),
+        Value::String(value) => value.as_str().into(),
+        Value::List(items) => items.iter().map(context_json).collect::<Vec<_>>().into(),
+        Value::Map(members) => members
+            .iter()
+            .map(|(name, value)| (name.clone(), context_json(value)))
+            .collect::<serde_json::Map<_, _>>()
+            .into(),
+    }
+}
+
+/// An RFC 3339 time.
+pub fn parse_time(field: &str, text: &str) -> Result<Timestamp, Problem> {
+    let invalid = || {
+        let detail = format!("`{field}` must be an RFC 3339 time such as `2030-01-31T12:00:00Z`");
+        Problem::invalid("invalid_value", field, detail)
+    };
+    let moment = OffsetDateTime::parse(text, &Rfc3339).map_err(|_| invalid())?;
+    i64::try_from(moment.unix_timestamp_nanos() / 1_000)
+        .map(Timestamp)
+        .map_err(|_| invalid())
+}
+
+/// A moment as an RFC 3339 UTC time.
+pub fn format_time(moment: Timestamp) -> String {
+    let nanos = i128::from(moment.0) * 1_000;
+    OffsetDateTime::from_unix_timestamp_nanos(nanos)
+        .ok()
+        .and_then(|moment| moment.format(&Rfc3339).ok())
+        // Beyond year 9999, which RFC 3339 cannot say: such an expiry is never accepted in the first place.
+        .unwrap_or_else(|| "9999-12-31T23:59:59Z".to_owned())
+}
+
+/// A stored relationship on the wire.
+#[derive(Debug, Serialize)]
+pub struct RelationshipView {
+    resource: String,
+    relation: String,
+    subject: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    caveat: Option<serde_json::Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires_at: Option<String>,
+}
+
+impl From<&Relationship> for RelationshipView {
+    fn from(relationship: &Relationship) -> Self {
+        let caveat = relationship.caveat.as_ref().map(|caveat| {
+            let context: serde_json::Map<_, _> = caveat
+                .context
+                .iter()
+                .map(|(name, value)| (name.clone(), context_json(value)))
+                .collect();
+            serde_json::json!({ "name": caveat.name.as_str(), "context": context })
+        });
+        Self {
+            resource: relationship.resource.to_string(),
+            relation: relationship.relation.to_string(),
+            subject: relationship.subject.to_string(),
+            caveat,
+            expires_at: relationship.expires_at.map(format_time),
+        }
+    }
+}

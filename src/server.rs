@@ -1,0 +1,340 @@
+//! The server: wires configuration, telemetry, storage, actors and the HTTP surface together, runs them, and stops them
+//! in the order that loses nothing.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::dev::{Server, ServerHandle};
+use actix_web::http::KeepAlive;
+use actix_web::middleware::from_fn;
+use actix_web::{HttpServer, web};
+use inferadb_actors::auth::{AuthSettings, Authenticator, Principal, Scopes};
+use inferadb_actors::{AccountId, Backend, CacheSettings, Limits, Platform, Settings, VaultId};
+use tracing_actix_web::TracingLogger;
+
+use crate::config::{self, Config};
+use crate::http::{App, HttpMetrics, HttpSettings, RequestSpan, routes, surround};
+use crate::telemetry::{self, Telemetry};
+
+/// Why the server did not start, or stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// This build lacks the storage engine.
+    #[error(
+        "storage.backend is `foundationdb`, which this build lacks; build with `--features foundationdb`"
+    )]
+    BackendMissing,
+    /// Telemetry did not start.
+    #[error(transparent)]
+    Telemetry(#[from] telemetry::TelemetryError),
+    /// Storage or the actors did not start.
+    #[error(transparent)]
+    Platform(#[from] inferadb_actors::StartError),
+    /// The default account and vault could not be made.
+    #[error("the default account and vault: {0}")]
+    Defaults(#[source] inferadb_actors::VaultError),
+    /// The only vault there is to be was deleted.
+    #[error(
+        "multi_tenancy.enabled is false or auth.enabled is false, but the default vault was deleted; name another one"
+    )]
+    NoDefaultVault,
+    /// Authentication did not start.
+    #[error("auth: {0}")]
+    Auth(#[from] inferadb_actors::auth::StartError),
+    /// Metrics could not be registered.
+    #[error("metrics: {0}")]
+    Metrics(#[from] prometheus::Error),
+    /// An address could not be bound.
+    #[error("{key}: cannot listen on `{host}:{port}`: {error}")]
+    Bind {
+        /// The setting that named it.
+        key: &'static str,
+        /// The host.
+        host: String,
+        /// The port.
+        port: u16,
+        /// Why not.
+        #[source]
+        error: io::Error,
+    },
+    /// Serving failed.
+    #[error("the server failed: {0}")]
+    Serve(#[source] io::Error),
+}
+
+/// A server whose parts are there, and which listens once it is run.
+pub struct Prepared {
+    config: Config,
+    telemetry: Telemetry,
+    app: web::Data<App>,
+    platform: Platform,
+    default_vault: Option<(VaultId, AccountId)>,
+}
+
+/// A server that listens.
+pub struct Listening {
+    addresses: Vec<SocketAddr>,
+    server: Server,
+    metrics: Option<ServerHandle>,
+    platform: Platform,
+    authenticator: Option<Authenticator>,
+    // Last: what stops before still has something to say.
+    _telemetry: Telemetry,
+}
+
+/// Runs a server until it is told to stop by SIGTERM or SIGINT.
+pub async fn run(config: Config) -> Result<(), ServerError> {
+    Prepared::new(config).await?.listen()?.serve().await
+}
+
+impl Prepared {
+    /// Opens storage, makes the defaults, and starts the actors.
+    pub async fn new(config: Config) -> Result<Self, ServerError> {
+        if !config.storage.backend.is_built_in() {
+            return Err(ServerError::BackendMissing);
+        }
+        let telemetry = telemetry::init(&config.observability)?;
+        let registry = telemetry.metrics.registry();
+        let platform = Platform::start(backend(&config), settings(&config), registry).await?;
+        let default_vault = ensure_defaults(&platform, &config).await?;
+        let authenticator = match config.auth.enabled {
+            true => Some(Authenticator::start(auth_settings(&config), Some(registry))?),
+            false => {
+                tracing::warn!("authentication is off: every request has every scope in the default vault");
+                None
+            }
+        };
+        if default_vault.is_none() && (!config.auth.enabled || !config.multi_tenancy.enabled) {
+            return Err(ServerError::NoDefaultVault);
+        }
+        let everybody = Principal {
+            subject: None,
+            vault: default_vault.map(|(vault, _)| vault.0),
+            account: default_vault.map(|(_, account)| account.0),
+            scopes: Scopes::NAMES.into_iter().map(|(scope, _)| scope).collect(),
+            expires_at: i64::MAX,
+            token_id: None,
+        };
+        let app = App {
+            platform: platform.clone(),
+            authenticator,
+            everybody: Arc::new(everybody),
+            single_vault: if config.multi_tenancy.enabled {
+                None
+            } else {
+                default_vault
+            },
+            multi_tenancy: config.multi_tenancy.enabled,
+            settings: http_settings(&config),
+            checks: telemetry.checks.clone(),
+            metrics: HttpMetrics::new(registry)?,
+        };
+        Ok(Self {
+            config,
+            telemetry,
+            app: web::Data::new(app),
+            platform,
+            default_vault,
+        })
+    }
+
+    /// The accounts and vaults.
+    pub fn platform(&self) -> &Platform {
+        &self.platform
+    }
+
+    /// The default vault and its account.
+    pub fn default_vault(&self) -> Option<(VaultId, AccountId)> {
+        self.default_vault
+    }
+
+    /// Binds the addresses.
+    pub fn listen(self) -> Result<Listening, ServerError> {
+        let Self {
+            config,
+            telemetry,
+            app,
+            platform,
+            ..
+        } = self;
+        let metrics = listen_for_metrics(&config, &telemetry)?;
+        let authenticator = app.authenticator.clone();
+        let max_body_bytes = config.server.max_body_bytes;
+        let server = &config.server;
+        let http = HttpServer::new(move || {
+            actix_web::App::new()
+                .app_data(app.clone())
+                .app_data(web::PayloadConfig::new(max_body_bytes))
+                .configure(routes)
+                .wrap(TracingLogger::<RequestSpan>::new())
+                .wrap(from_fn(surround))
+        })
+        .workers(server.worker_threads)
+        .max_connections((server.max_connections / server.worker_threads).max(1))
+        .keep_alive(
+            server
+                .keep_alive()
+                .map_or(KeepAlive::Disabled, KeepAlive::Timeout),
+        )
+        .client_request_timeout(Duration::from_secs(10))
+        .shutdown_timeout(server.shutdown_timeout_seconds);
+        let bound = http
+            .bind((server.host.as_str(), server.port))
+            .map_err(|error| ServerError::Bind {
+                key: "server.host, server.port",
+                host: server.host.clone(),
+                port: server.port,
+                error,
+            })?;
+        let addresses = bound.addrs();
+        for address in &addresses {
+            tracing::info!(%address, "listening");
+        }
+        let server = bound.run();
+        Ok(Listening {
+            addresses,
+            server,
+            metrics,
+            platform,
+            authenticator,
+            _telemetry: telemetry,
+        })
+    }
+}
+
+impl Listening {
+    /// Where it listens.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Serves until told to stop: then no connection is accepted any more, requests under way are finished, and
+    /// every vault is drained.
+    pub async fn serve(self) -> Result<(), ServerError> {
+        let served = self.server.await.map_err(ServerError::Serve);
+        tracing::info!("stopping: draining the vaults");
+        self.platform.stop().await;
+        if let Some(authenticator) = &self.authenticator {
+            authenticator.stop();
+        }
+        if let Some(metrics) = &self.metrics {
+            metrics.stop(false).await;
+        }
+        tracing::info!("stopped");
+        served
+    }
+}
+
+fn listen_for_metrics(config: &Config, telemetry: &Telemetry) -> Result<Option<ServerHandle>, ServerError> {
+    let metrics = &config.observability.metrics;
+    if !metrics.enabled {
+        return Ok(None);
+    }
+    let host = config.metrics_host();
+    let (server, addresses) = telemetry::metrics::serve(Arc::clone(&telemetry.metrics), host, metrics.port)
+        .map_err(|error| ServerError::Bind {
+        key: "observability.metrics",
+        host: host.to_owned(),
+        port: metrics.port,
+        error,
+    })?;
+    for address in addresses {
+        tracing::info!(%address, "serving metrics");
+    }
+    let handle = server.handle();
+    actix_web::rt::spawn(server);
+    Ok(Some(handle))
+}
+
+async fn ensure_defaults(
+    platform: &Platform,
+    config: &Config,
+) -> Result<Option<(VaultId, AccountId)>, ServerError> {
+    let account = config.multi_tenancy.default_organization.map(AccountId);
+    let vault = config.multi_tenancy.default_vault.map(VaultId);
+    let defaults = platform
+        .ensure_defaults(account, vault)
+        .await
+        .map_err(ServerError::Defaults)?;
+    if let (Some(account), true) = (&defaults.account, defaults.account_created) {
+        tracing::info!(account = %account.id, "Default account created");
+    }
+    if let (Some(vault), true) = (&defaults.vault, defaults.vault_created) {
+        tracing::info!(vault = %vault.id, account = %vault.account, "Default vault created");
+    }
+    Ok(defaults.vault.map(|vault| (vault.id, vault.account)))
+}
+
+fn backend(config: &Config) -> Backend {
+    let storage = &config.storage;
+    match storage.backend {
+        config::Backend::Embedded => Backend::Embedded {
+            path: storage.path.clone(),
+        },
+        config::Backend::FoundationDb => Backend::FoundationDb {
+            cluster_file: storage.cluster_file.clone(),
+        },
+        config::Backend::Memory => Backend::Memory,
+    }
+}
+
+fn settings(config: &Config) -> Settings {
+    let (vaults, limits) = (&config.vaults, &config.limits);
+    let bytes = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
+    Settings {
+        cache: CacheSettings {
+            enabled: config.cache.enabled,
+            max_entries: config.cache.max_entries,
+            ttl: config.cache.ttl(),
+        },
+        idle_timeout: vaults.idle_timeout(),
+        max_active: vaults.max_active,
+        memory_budget_bytes: bytes(vaults.memory_budget_bytes),
+        total_memory_bytes: bytes(vaults.total_memory_bytes),
+        mailbox_capacity: vaults.mailbox_capacity,
+        max_concurrent_requests: vaults.max_concurrent_requests,
+        actor_threads: vaults.actor_threads,
+        poll_interval: vaults.poll_interval(),
+        limits: Limits {
+            max_depth: limits.max_depth,
+            max_work: limits.max_work,
+            checks_per_second: limits.checks_per_second,
+            writes_per_second: limits.writes_per_second,
+        },
+        changes_kept: config.retention.changes,
+        archived_vault_retention: config.retention.archived_vaults(),
+        per_vault_metrics: config.observability.metrics.per_vault_metrics,
+    }
+}
+
+fn auth_settings(config: &Config) -> AuthSettings {
+    let auth = &config.auth;
+    AuthSettings {
+        jwks_url: auth.jwks_url.clone(),
+        issuer: auth.issuer.clone(),
+        audiences: auth.allowed_audiences.clone(),
+        cache_ttl: auth.jwks_cache_ttl(),
+        refresh_interval: auth.jwks_refresh_interval(),
+        max_stale: auth.jwks_cache_ttl() + auth.jwks_max_stale(),
+        min_refetch: auth.jwks_min_refetch(),
+        clock_skew: auth.clock_skew(),
+        token_cache_entries: auth.token_cache_entries,
+    }
+}
+
+fn http_settings(config: &Config) -> HttpSettings {
+    let (server, limits) = (&config.server, &config.limits);
+    HttpSettings {
+        request_timeout: server.request_timeout(),
+        max_request_timeout: server.max_request_timeout(),
+        max_body_bytes: server.max_body_bytes,
+        max_batch_checks: limits.max_batch_checks,
+        max_write_changes: limits.max_write_changes,
+        max_page_size: limits.max_page_size,
+        max_schema_bytes: limits.max_schema_bytes,
+        max_context_bytes: limits.max_context_bytes,
+        max_stored_context_bytes: limits.max_stored_context_bytes,
+    }
+}

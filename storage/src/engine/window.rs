@@ -1,0 +1,164 @@
+//! What was committed lately: decides whether a transaction read something that has changed since.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
+
+use bytes::Bytes;
+
+use super::committer::ReadRange;
+use crate::kv::KvError;
+
+/// The most written keys and cleared ranges that are remembered. Older versions are forgotten first.
+const MAX_REMEMBERED: usize = 200_000;
+
+/// A bounded memory of the write sets of recent commits.
+#[derive(Debug)]
+pub(super) struct Window {
+    /// Each key written lately, with the last version that wrote it.
+    keys: BTreeMap<Bytes, u64>,
+    /// What each version wrote, oldest first.
+    versions: VecDeque<Written>,
+    remembered: usize,
+    /// Transactions that read an older version cannot be judged any more.
+    floor: u64,
+}
+
+#[derive(Debug)]
+struct Written {
+    version: u64,
+    keys: Vec<Bytes>,
+    ranges: Vec<Range<Bytes>>,
+}
+
+impl Window {
+    /// An empty window over a store whose last version is `floor`.
+    pub(super) fn new(floor: u64) -> Self {
+        Self {
+            keys: BTreeMap::new(),
+            versions: VecDeque::new(),
+            remembered: 0,
+            floor,
+        }
+    }
+
+    /// Whether what was read at `version` still holds.
+    pub(super) fn check(&self, version: u64, reads: &[ReadRange]) -> Result<(), KvError> {
+        if reads.is_empty() {
+            return Ok(());
+        }
+        if version < self.floor {
+            return Err(KvError::TooOld);
+        }
+        let changed = reads.iter().any(|read| match read {
+            ReadRange::Key(key) => self.keys.get(key).is_some_and(|at| *at > version),
+            ReadRange::Range(range) => self.keys.range(range.clone()).any(|(_, at)| *at > version),
+        });
+        let cleared = || {
+            let later = self
+                .versions
+                .iter()
+                .rev()
+                .take_while(|written| written.version > version);
+            later.flat_map(|written| &written.ranges).any(|range| {
+                reads.iter().any(|read| match read {
+                    ReadRange::Key(key) => range.start <= key && key < &range.end,
+                    ReadRange::Range(read) => range.start < read.end && read.start < range.end,
+                })
+            })
+        };
+        if changed || cleared() {
+            Err(KvError::Conflict)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Remembers what `version`, the newest so far, wrote. May be called several times for one version.
+    pub(super) fn remember(&mut self, version: u64, keys: Vec<Bytes>, ranges: Vec<Range<Bytes>>) {
+        self.remembered += keys.len() + ranges.len();
+        for key in &keys {
+            self.keys.insert(key.clone(), version);
+        }
+        match self.versions.back_mut() {
+            Some(last) if last.version == version => {
+                last.keys.extend(keys);
+                last.ranges.extend(ranges);
+            }
+            _ => self.versions.push_back(Written {
+                version,
+                keys,
+                ranges,
+            }),
+        }
+        while self.remembered > MAX_REMEMBERED && self.versions.len() > 1 {
+            self.forget_oldest();
+        }
+    }
+
+    fn forget_oldest(&mut self) {
+        let Some(oldest) = self.versions.pop_front() else {
+            return;
+        };
+        self.floor = oldest.version;
+        self.remembered -= oldest.keys.len() + oldest.ranges.len();
+        for key in oldest.keys {
+            if self.keys.get(&key) == Some(&oldest.version) {
+                self.keys.remove(&key);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(text: &'static str) -> Bytes {
+        Bytes::from_static(text.as_bytes())
+    }
+
+    #[test]
+    fn conflicts_only_with_later_writes_to_what_was_read() {
+        let mut window = Window::new(10);
+        window.remember(11, vec![key("b")], vec![]);
+        window.remember(12, vec![], vec![key("m")..key("p")]);
+        let reads = |read| vec![read];
+        assert_eq!(
+            window.check(10, &reads(ReadRange::Key(key("b")))),
+            Err(KvError::Conflict)
+        );
+        assert_eq!(window.check(11, &reads(ReadRange::Key(key("b")))), Ok(()));
+        assert_eq!(
+            window.check(10, &reads(ReadRange::Range(key("a")..key("b")))),
+            Ok(())
+        );
+        assert_eq!(
+            window.check(10, &reads(ReadRange::Range(key("a")..key("c")))),
+            Err(KvError::Conflict)
+        );
+        assert_eq!(
+            window.check(11, &reads(ReadRange::Key(key("n")))),
+            Err(KvError::Conflict)
+        );
+        assert_eq!(window.check(11, &reads(ReadRange::Key(key("p")))), Ok(()));
+        assert_eq!(
+            window.check(12, &reads(ReadRange::Range(key("a")..key("z")))),
+            Ok(())
+        );
+    }
+
+    #[test]
+    fn what_is_older_than_the_window_is_too_old_and_blind_writes_never_are() {
+        let mut window = Window::new(0);
+        for version in 1..=3 {
+            let keys = (0..MAX_REMEMBERED / 2)
+                .map(|n| Bytes::from(format!("{version}/{n}")))
+                .collect();
+            window.remember(version, keys, vec![]);
+        }
+        assert_eq!(window.check(0, &[ReadRange::Key(key("x"))]), Err(KvError::TooOld));
+        assert_eq!(window.check(1, &[ReadRange::Key(key("x"))]), Ok(()));
+        assert_eq!(window.check(0, &[]), Ok(()));
+        assert_eq!(window.keys.len(), MAX_REMEMBERED / 2 * 2);
+    }
+}

@@ -1,0 +1,348 @@
+//! The change log: every commit in a vault moves its head and appends one record.
+
+use inferadb_engine::noun::{
+    Name, ObjectId, ObjectRef, Relationship, RelationshipKey, SubjectRef, Timestamp,
+};
+
+use super::StoreError;
+use super::filter::whole;
+use super::retry::Retry;
+use super::{Store, vaults::require_vault};
+use crate::codec::{Reader, StoredTerms, put_text};
+use crate::id::{Revision, VaultId};
+use crate::keys;
+use crate::kv::{Isolation, RangeOptions, Transaction, Versionstamp, key_after};
+
+/// The size of one stored piece of a record or of a schema, in bytes; below what one value can hold.
+pub(super) const PIECE_BYTES: usize = 90_000;
+/// The most pairs that are read or cleared in one go.
+const CHUNK: usize = 500;
+/// Enough for one answer, in bytes of records.
+const MAX_ANSWER_BYTES: usize = 8_000_000;
+const FORMAT: u8 = 1;
+const HEADER_BYTES: usize = 12;
+
+/// What happened to a relationship.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChangeOp {
+    /// It was not there before.
+    Created,
+    /// Its caveat or expiry changed.
+    Updated,
+    /// It is no longer there. Such a change names the relationship without its caveat and expiry.
+    Deleted,
+}
+
+/// What a commit changed.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ChangeKind {
+    /// Relationships, in the order of the write.
+    Relationships(Vec<(ChangeOp, Relationship)>),
+    /// The schema.
+    Schema,
+    /// The vault's own record: name, archival, limits. Also its creation.
+    Settings,
+}
+
+/// One commit in a vault.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Change {
+    /// The state it led to.
+    pub revision: Revision,
+    /// When it was asked for, by the clock of the server that did it.
+    pub at: Timestamp,
+    /// What it changed.
+    pub kind: ChangeKind,
+}
+
+/// What a trimming did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Trimmed {
+    /// How many changes were removed.
+    pub removed: usize,
+}
+
+impl Store {
+    /// The changes of `vault` after `after`, oldest first, at most `limit`; fewer where they are large. None at all
+    /// means that there are none yet.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::HistoryGone`] if some of them have been trimmed, [`StoreError::VaultNotFound`].
+    pub async fn changes(
+        &self,
+        vault: VaultId,
+        after: Revision,
+        limit: usize,
+    ) -> Result<Vec<Change>, StoreError> {
+        let mut retry = Retry::default();
+        loop {
+            match self.try_changes(vault, after, limit).await {
+                Err(error) => retry.pause(error).await?,
+                done => return done,
+            }
+        }
+    }
+
+    async fn try_changes(
+        &self,
+        vault: VaultId,
+        after: Revision,
+        limit: usize,
+    ) -> Result<Vec<Change>, StoreError> {
+        let transaction = self.engine().begin().await?;
+        require_vault(&*transaction, vault, Isolation::Snapshot).await?;
+        if let Some(horizon) = transaction
+            .get(&keys::horizon(vault), Isolation::Snapshot)
+            .await?
+            && after.0.0.as_slice() < &*horizon
+        {
+            return Err(StoreError::HistoryGone);
+        }
+        let damaged = || StoreError::unreadable("change");
+        let mut range = keys::changes(vault, Some(after.0));
+        let mut changes = Vec::new();
+        let mut bytes = 0;
+        let mut record: Option<(Versionstamp, Vec<u8>)> = None;
+        while changes.len() < limit && bytes < MAX_ANSWER_BYTES {
+            let chunk = (limit - changes.len()).clamp(1, CHUNK);
+            let options = RangeOptions {
+                limit: chunk,
+                reverse: false,
+                isolation: Isolation::Snapshot,
+            };
+            let pairs = transaction.range(range.clone(), options).await?;
+            let is_last = pairs.len() < chunk;
+            for (key, value) in pairs {
+                let (stamp, piece) = keys::decode_change(vault, &key).ok_or_else(damaged)?;
+                range.start = key_after(&key);
+                bytes += value.len();
+                if piece == 0 {
+                    record = Some((stamp, Vec::new()));
+                }
+                let Some((_, held)) = record.as_mut().filter(|(begun, _)| *begun == stamp) else {
+                    return Err(damaged());
+                };
+                held.extend_from_slice(&value);
+                if piece + 1 == pieces(held).ok_or_else(damaged)? {
+                    changes.push(decode(stamp, held).ok_or_else(damaged)?);
+                    record = None;
+                }
+            }
+            if is_last {
+                break;
+            }
+        }
+        Ok(changes)
+    }
+
+    /// Removes all but the last `keep` changes of `vault`, in several transactions. From the first of them on a reader
+    /// that needs what is removed gets [`StoreError::HistoryGone`].
+    pub async fn trim_changes(&self, vault: VaultId, keep: usize) -> Result<Trimmed, StoreError> {
+        let Some(horizon) = self.find_horizon(vault, keep).await? else {
+            return Ok(Trimmed { removed: 0 });
+        };
+        let mut removed = 0;
+        let mut retry = Retry::default();
+        loop {
+            match self.trim_some(vault, horizon).await {
+                Ok((some, complete)) => {
+                    removed += some;
+                    if complete {
+                        return Ok(Trimmed { removed });
+                    }
+                }
+                Err(error) => retry.pause(error).await?,
+            }
+        }
+    }
+
+    /// The newest change that is not among the last `keep`.
+    async fn find_horizon(&self, vault: VaultId, keep: usize) -> Result<Option<Versionstamp>, StoreError> {
+        let mut range = keys::changes(vault, None);
+        let mut kept = 0;
+        let mut last = None;
+        let mut retry = Retry::default();
+        loop {
+            // Each chunk is read in a transaction of its own, so that none grows old. Newer changes do not matter.
+            let chunk = async {
+                let transaction = self.engine().begin().await?;
+                require_vault(&*transaction, vault, Isolation::Snapshot).await?;
+                let options = RangeOptions {
+                    limit: CHUNK,
+                    reverse: true,
+                    isolation: Isolation::Snapshot,
+                };
+                Ok::<_, StoreError>(transaction.range(range.clone(), options).await?)
+            };
+            let pairs = match chunk.await {
+                Ok(pairs) => pairs,
+                Err(error) => {
+                    retry.pause(error).await?;
+                    continue;
+                }
+            };
+            for (key, _) in &pairs {
+                let (stamp, _) =
+                    keys::decode_change(vault, key).ok_or_else(|| StoreError::unreadable("change"))?;
+                if last != Some(stamp) {
+                    if kept == keep {
+                        return Ok(Some(stamp));
+                    }
+                    kept += 1;
+                    last = Some(stamp);
+                }
+            }
+            match pairs.last() {
+                Some((key, _)) if pairs.len() == CHUNK => range.end = key.clone(),
+                _ => return Ok(None),
+            }
+        }
+    }
+
+    async fn trim_some(&self, vault: VaultId, horizon: Versionstamp) -> Result<(usize, bool), StoreError> {
+        let mut transaction = self.engine().begin().await?;
+        require_vault(&*transaction, vault, Isolation::Serializable).await?;
+        let key = keys::horizon(vault);
+        let held = transaction.get(&key, Isolation::Serializable).await?;
+        if held.is_none_or(|held| &*held < horizon.0.as_slice()) {
+            transaction.set(&key, &horizon.0);
+        }
+        let doomed = keys::changes(vault, None).start..keys::changes(vault, Some(horizon)).start;
+        let options = RangeOptions {
+            limit: CHUNK,
+            reverse: false,
+            isolation: Isolation::Snapshot,
+        };
+        let pairs = transaction.range(doomed.clone(), options).await?;
+        let complete = pairs.len() < CHUNK;
+        if let Some((last, _)) = pairs.last() {
+            transaction.clear_range(doomed.start..key_after(last));
+        }
+        transaction.commit().await?;
+        let firsts = pairs
+            .iter()
+            .filter_map(|(key, _)| keys::decode_change(vault, key));
+        Ok((firsts.filter(|(_, piece)| *piece == 0).count(), complete))
+    }
+}
+
+/// Moves the vault's head and appends a record to its log.
+pub(super) fn append(
+    transaction: &mut dyn Transaction,
+    vault: VaultId,
+    at: Timestamp,
+    kind: &ChangeKind,
+) -> Result<(), StoreError> {
+    let mut bytes = Vec::new();
+    let tag = match kind {
+        ChangeKind::Relationships(changes) => {
+            for (op, relationship) in changes {
+                put_change(&mut bytes, *op, relationship)?;
+            }
+            0
+        }
+        ChangeKind::Schema => 1,
+        ChangeKind::Settings => 2,
+    };
+    let too_many = || StoreError::TooLarge("a change record of more than 65,535 pieces".into());
+    let pieces = u16::try_from((HEADER_BYTES + bytes.len()).div_ceil(PIECE_BYTES)).map_err(|_| too_many())?;
+    let mut record = vec![FORMAT, tag];
+    record.extend_from_slice(&at.0.to_be_bytes());
+    record.extend_from_slice(&pieces.to_be_bytes());
+    record.extend_from_slice(&bytes);
+    let prefix = keys::change_prefix(vault);
+    for (piece, bytes) in (0_u16..).zip(record.chunks(PIECE_BYTES)) {
+        transaction.set_versionstamped_key(&prefix, &piece.to_be_bytes(), bytes);
+    }
+    transaction.set_versionstamped_value(&keys::head(vault), &at.0.to_be_bytes());
+    Ok(())
+}
+
+fn put_change(bytes: &mut Vec<u8>, op: ChangeOp, relationship: &Relationship) -> Result<(), StoreError> {
+    bytes.push(match op {
+        ChangeOp::Created => 1,
+        ChangeOp::Updated => 2,
+        ChangeOp::Deleted => 3,
+    });
+    let subject = &relationship.subject;
+    put_text(bytes, relationship.resource.object_type.as_str());
+    put_text(bytes, relationship.resource.id.as_str());
+    put_text(bytes, relationship.relation.as_str());
+    put_text(bytes, subject.object_type.as_str());
+    put_text(bytes, subject.relation.as_ref().map_or("", Name::as_str));
+    put_text(bytes, subject.id.as_str());
+    let terms = StoredTerms::from(relationship).encode()?;
+    bytes.extend_from_slice(&(terms.len() as u32).to_be_bytes());
+    bytes.extend_from_slice(&terms);
+    Ok(())
+}
+
+/// How many pieces the record that starts with `bytes` has.
+fn pieces(bytes: &[u8]) -> Option<u16> {
+    Some(u16::from_be_bytes(bytes.get(10..HEADER_BYTES)?.try_into().ok()?))
+}
+
+fn decode(stamp: Versionstamp, bytes: &[u8]) -> Option<Change> {
+    let mut reader = Reader(bytes);
+    let [format, tag] = reader.array()?;
+    let at = Timestamp(i64::from_be_bytes(reader.array()?));
+    let _pieces: [u8; 2] = reader.array()?;
+    let kind = match (format, tag) {
+        (FORMAT, 0) => {
+            let mut changes = Vec::new();
+            while !reader.is_empty() {
+                changes.push(take_change(&mut reader)?);
+            }
+            ChangeKind::Relationships(changes)
+        }
+        (FORMAT, 1) => ChangeKind::Schema,
+        (FORMAT, 2) => ChangeKind::Settings,
+        _ => return None,
+    };
+    Some(Change {
+        revision: Revision(stamp),
+        at,
+        kind,
+    })
+}
+
+fn take_change(reader: &mut Reader<'_>) -> Option<(ChangeOp, Relationship)> {
+    let op = match reader.array()? {
+        [1] => ChangeOp::Created,
+        [2] => ChangeOp::Updated,
+        [3] => ChangeOp::Deleted,
+        _ => return None,
+    };
+    let resource = ObjectRef {
+        object_type: Name::parse(reader.text()?).ok()?,
+        id: ObjectId::parse(reader.text()?).ok()?,
+    };
+    let relation = Name::parse(reader.text()?).ok()?;
+    let object_type = Name::parse(reader.text()?).ok()?;
+    let userset = match reader.text()? {
+        "" => None,
+        name => Some(Name::parse(name).ok()?),
+    };
+    let id = match reader.text()? {
+        "*" => ObjectId::wildcard(),
+        id => ObjectId::parse(id).ok()?,
+    };
+    let subject = SubjectRef {
+        object_type,
+        id,
+        relation: userset,
+    };
+    let terms = StoredTerms::decode(reader.bytes()?)?;
+    Some((
+        op,
+        whole((
+            RelationshipKey {
+                resource,
+                relation,
+                subject,
+            },
+            terms,
+        )),
+    ))
+}

@@ -1,0 +1,172 @@
+//! Deletion by filter, in transactions of bounded size.
+
+use futures_util::future::try_join_all;
+use inferadb_engine::noun::Timestamp;
+
+use super::change::{ChangeKind, ChangeOp, append};
+use super::filter::{Scan, whole};
+use super::retry::{Marker, Retry};
+use super::shape::ShapeDeltas;
+use super::snapshot::require_head;
+use super::vaults::require_vault;
+use super::write::{check_preconditions, decode_answer, encode_answer, read_terms, remove};
+use super::{Precondition, RelationshipFilter, Store, StoreError};
+use crate::codec::StoredTerms;
+use crate::id::{Revision, VaultId};
+use crate::kv::Isolation;
+
+/// The most relationships deleted in one transaction.
+const CHUNK: usize = 1_000;
+
+/// What a deletion did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Deleted {
+    /// How many relationships that had not expired are gone.
+    pub deleted: usize,
+    /// Whether all that matched is gone.
+    pub complete: bool,
+    /// The state after it.
+    pub revision: Revision,
+}
+
+/// What one transaction of a deletion did.
+struct Chunk {
+    /// How many are gone, and how many of them had not expired.
+    removed: usize,
+    live: usize,
+    revision: Revision,
+    next: Option<Vec<u8>>,
+}
+
+impl Store {
+    /// Deletes what matches `filter`, at most `limit` relationships (at least one). Up to 1,000 go in one atomic transaction; more take
+    /// several, of which the preconditions guard the first.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::PreconditionFailed`], [`StoreError::VaultNotFound`], [`StoreError::FilterTooBroad`]. If it fails
+    /// after the first transaction, some are gone already; another call goes on.
+    pub async fn delete_matching(
+        &self,
+        vault: VaultId,
+        filter: &RelationshipFilter,
+        limit: Option<usize>,
+        preconditions: &[Precondition],
+        now: Timestamp,
+    ) -> Result<Deleted, StoreError> {
+        let mut left = limit.unwrap_or(usize::MAX).max(1);
+        let mut deleted = 0;
+        let mut position: Option<Vec<u8>> = None;
+        let mut preconditions = preconditions;
+        loop {
+            let marker = self.markers().take();
+            let mut retry = Retry::default();
+            let chunk = loop {
+                let after = position.as_deref();
+                match self
+                    .try_delete(vault, filter, after, left.min(CHUNK), preconditions, now, &marker)
+                    .await
+                {
+                    Err(error) => retry.pause(error).await?,
+                    Ok(chunk) => break chunk,
+                }
+            };
+            deleted += chunk.live;
+            left -= chunk.removed.min(left);
+            preconditions = &[];
+            if chunk.next.is_none() || left == 0 {
+                return Ok(Deleted {
+                    deleted,
+                    complete: chunk.next.is_none(),
+                    revision: chunk.revision,
+                });
+            }
+            position = chunk.next;
+        }
+    }
+
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one attempt of one call, which has these"
+    )]
+    async fn try_delete(
+        &self,
+        vault: VaultId,
+        filter: &RelationshipFilter,
+        after: Option<&[u8]>,
+        limit: usize,
+        preconditions: &[Precondition],
+        now: Timestamp,
+        marker: &Marker<'_>,
+    ) -> Result<Chunk, StoreError> {
+        let mut transaction = self.engine().begin().await?;
+        if let Some((revision, answer)) = marker.outcome(&*transaction).await? {
+            let counts = decode_answer(revision, &answer)?;
+            // Where it stopped is not kept: the next transaction looks from the same place on and finds what is left.
+            let next = if counts.created == 0 {
+                None
+            } else {
+                after.map(<[u8]>::to_vec).or(Some(Vec::new()))
+            };
+            return Ok(Chunk {
+                removed: counts.updated,
+                live: counts.deleted,
+                revision,
+                next,
+            });
+        }
+        require_vault(&*transaction, vault, Isolation::Serializable).await?;
+        check_preconditions(&*transaction, vault, preconditions, now).await?;
+        let after = after.filter(|after| !after.is_empty());
+        // What comes up meanwhile may be taken as written after this; what is found is read again below, so that only
+        // a change to it conflicts.
+        let isolation = Isolation::Snapshot;
+        let scan = Scan {
+            vault,
+            filter,
+            after,
+            limit,
+            isolation,
+            live_at: None,
+        };
+        let scanned = scan.run(&*transaction).await?;
+        if scanned.found.is_empty() {
+            let revision = require_head(&*transaction, vault).await?.revision;
+            return Ok(Chunk {
+                removed: 0,
+                live: 0,
+                revision,
+                next: scanned.next,
+            });
+        }
+        let reads = scanned
+            .found
+            .iter()
+            .map(|(key, _)| read_terms(&*transaction, vault, key));
+        try_join_all(reads).await?;
+        let removed = scanned.found.len();
+        let live = scanned
+            .found
+            .iter()
+            .filter(|(_, terms)| !terms.is_expired(now))
+            .count();
+        let mut shapes = ShapeDeltas::default();
+        let mut changes = Vec::with_capacity(removed);
+        for (key, terms) in scanned.found {
+            remove(&mut *transaction, vault, &key);
+            shapes.removed(&key, &terms);
+            changes.push((ChangeOp::Deleted, whole((key, StoredTerms::default()))));
+        }
+        shapes.apply(&mut *transaction, vault).await?;
+        append(&mut *transaction, vault, now, &ChangeKind::Relationships(changes))?;
+        let more = usize::from(scanned.next.is_some());
+        marker.set(&mut *transaction, &encode_answer([more, removed, live]));
+        let revision = Revision(transaction.commit().await?);
+        Ok(Chunk {
+            removed,
+            live,
+            revision,
+            next: scanned.next,
+        })
+    }
+}

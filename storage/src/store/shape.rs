@@ -1,0 +1,209 @@
+//! Shapes: how many relationships of each kind a vault stores, known without a scan.
+
+use std::collections::HashMap;
+
+use inferadb_engine::noun::{Name, Relationship, RelationshipKey};
+
+use super::StoreError;
+use crate::codec::StoredTerms;
+use crate::id::VaultId;
+use crate::keys;
+use crate::kv::{Isolation, RangeOptions, Transaction};
+
+/// The most shapes a vault can hold.
+const MAX_SHAPES: usize = 100_000;
+
+/// Which subjects of a type a relationship names.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum SubjectClass {
+    /// Plain objects: `user:alice`.
+    Object,
+    /// The wildcard: `user:*`.
+    Wildcard,
+    /// Usersets: `group:eng#member`.
+    Userset(Name),
+}
+
+/// A kind of relationship, and how many of it are stored (expired ones too, until they are removed).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shape {
+    /// The resource's type.
+    pub resource_type: Name,
+    /// The relation.
+    pub relation: Name,
+    /// The subject's type.
+    pub subject_type: Name,
+    /// Which subjects.
+    pub subject_class: SubjectClass,
+    /// The caveat's name, if they are under one.
+    pub caveat: Option<Name>,
+    /// Whether they carry an expiry.
+    pub expires: bool,
+    /// How many there are.
+    pub count: u64,
+}
+
+impl Shape {
+    /// Whether the relationship is of this kind.
+    pub(super) fn describes(&self, key: &RelationshipKey, terms: &StoredTerms) -> bool {
+        self.segments() == segments(key, terms)
+    }
+
+    fn segments(&self) -> [&str; 6] {
+        [
+            self.resource_type.as_str(),
+            self.relation.as_str(),
+            self.subject_type.as_str(),
+            match &self.subject_class {
+                SubjectClass::Object => "",
+                SubjectClass::Wildcard => "*",
+                SubjectClass::Userset(relation) => relation.as_str(),
+            },
+            self.caveat.as_ref().map_or("", Name::as_str),
+            if self.expires { "e" } else { "" },
+        ]
+    }
+
+    fn decode(key: &[u8], count: u64) -> Option<Self> {
+        let [resource_type, relation, subject_type, class, caveat, expires] = keys::decode_shape(key)?;
+        Some(Self {
+            resource_type: Name::parse(resource_type).ok()?,
+            relation: Name::parse(relation).ok()?,
+            subject_type: Name::parse(subject_type).ok()?,
+            subject_class: match class {
+                "" => SubjectClass::Object,
+                "*" => SubjectClass::Wildcard,
+                relation => SubjectClass::Userset(Name::parse(relation).ok()?),
+            },
+            caveat: if caveat.is_empty() {
+                None
+            } else {
+                Some(Name::parse(caveat).ok()?)
+            },
+            expires: expires == "e",
+            count,
+        })
+    }
+}
+
+/// The changes to the counters that one transaction makes.
+#[derive(Debug, Default)]
+pub(super) struct ShapeDeltas {
+    counts: HashMap<[String; 6], i64>,
+    stored: Vec<[String; 6]>,
+}
+
+impl ShapeDeltas {
+    pub(super) fn stored(&mut self, key: &RelationshipKey, terms: &StoredTerms) {
+        let segments = segments(key, terms).map(str::to_owned);
+        if !self.stored.contains(&segments) {
+            self.stored.push(segments.clone());
+        }
+        *self.counts.entry(segments).or_default() += 1;
+    }
+
+    pub(super) fn removed(&mut self, key: &RelationshipKey, terms: &StoredTerms) {
+        *self
+            .counts
+            .entry(segments(key, terms).map(str::to_owned))
+            .or_default() -= 1;
+    }
+
+    /// Puts the changes into `transaction`. What is new or may be was read serialisably: so a schema that is checked
+    /// for fit at the same time conflicts with it, but not with ordinary writes.
+    pub(super) async fn apply(
+        self,
+        transaction: &mut dyn Transaction,
+        vault: VaultId,
+    ) -> Result<(), StoreError> {
+        for segments in &self.stored {
+            let key = keys::shape_known(vault, &segments.each_ref().map(String::as_str));
+            if transaction.get(&key, Isolation::Serializable).await?.is_none() {
+                transaction.set(&key, &[]);
+            }
+        }
+        for (segments, delta) in self.counts {
+            if delta != 0 {
+                transaction.add(
+                    &keys::shape_count(vault, &segments.each_ref().map(String::as_str)),
+                    delta,
+                );
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The shapes of which at least one relationship is stored.
+pub(super) async fn stored_shapes(
+    transaction: &dyn Transaction,
+    vault: VaultId,
+) -> Result<Vec<Shape>, StoreError> {
+    let options = RangeOptions {
+        limit: MAX_SHAPES,
+        reverse: false,
+        isolation: Isolation::Snapshot,
+    };
+    let mut shapes = Vec::new();
+    for (key, value) in transaction.range(keys::shape_counts(vault), options).await? {
+        let count = count(&value).ok_or_else(|| StoreError::unreadable("counter"))?;
+        if let Ok(count @ 1..) = u64::try_from(count) {
+            shapes.push(Shape::decode(&key, count).ok_or_else(|| StoreError::unreadable("shape"))?);
+        }
+    }
+    Ok(shapes)
+}
+
+/// The stored shapes, such that a commit conflicts if a shape comes up that was not stored before. Forgets those that
+/// are no longer stored.
+pub(super) async fn claim_shapes(
+    transaction: &mut dyn Transaction,
+    vault: VaultId,
+) -> Result<Vec<Shape>, StoreError> {
+    let options = RangeOptions {
+        limit: MAX_SHAPES,
+        reverse: false,
+        isolation: Isolation::Serializable,
+    };
+    let known = transaction.range(keys::shapes_known(vault), options).await?;
+    let shapes = stored_shapes(transaction, vault).await?;
+    for (key, _) in known {
+        let segments = keys::decode_shape(&key).ok_or_else(|| StoreError::unreadable("shape"))?;
+        if !shapes.iter().any(|shape| shape.segments() == segments) {
+            let counter = keys::shape_count(vault, &segments);
+            transaction.get(&counter, Isolation::Serializable).await?;
+            transaction.clear(&counter);
+            transaction.clear(&key);
+        }
+    }
+    Ok(shapes)
+}
+
+fn segments<'a>(key: &'a RelationshipKey, terms: &'a StoredTerms) -> [&'a str; 6] {
+    let class = match &key.subject.relation {
+        Some(relation) => relation.as_str(),
+        None if key.subject.id.is_wildcard() => "*",
+        None => "",
+    };
+    [
+        key.resource.object_type.as_str(),
+        key.relation.as_str(),
+        key.subject.object_type.as_str(),
+        class,
+        terms.caveat.as_ref().map_or("", |caveat| caveat.name.as_str()),
+        if terms.expires_at.is_some() { "e" } else { "" },
+    ]
+}
+
+fn count(value: &[u8]) -> Option<i64> {
+    Some(i64::from_le_bytes(value.try_into().ok()?))
+}
+
+impl From<&Relationship> for StoredTerms {
+    fn from(relationship: &Relationship) -> Self {
+        Self {
+            caveat: relationship.caveat.clone(),
+            expires_at: relationship.expires_at,
+        }
+    }
+}
