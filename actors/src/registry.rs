@@ -47,6 +47,9 @@ enum Slot {
     Draining(watch::Receiver<()>),
 }
 
+/// A vault, and, for whoever started it, the way into it.
+type Resolved = (Arc<Vault>, Option<Result<Pass, Closed>>);
+
 struct Deaths {
     count: u32,
     latest: Instant,
@@ -110,8 +113,8 @@ impl Registry {
     /// Comes into a vault for one request, starting its actor if need be. Waits while the vault starts or drains.
     pub async fn enter(&self, id: VaultId) -> Result<(Arc<Vault>, Pass), VaultError> {
         loop {
-            let vault = self.resolve(id).await?;
-            match vault.enter(now()) {
+            let (vault, entered) = self.resolve(id).await?;
+            match entered.unwrap_or_else(|| vault.enter(now())) {
                 Ok(pass) => return Ok((vault, pass)),
                 Err(Closed::Full) => {
                     let retry_after = Duration::from_secs(1);
@@ -138,30 +141,50 @@ impl Registry {
         self.0.active.load(Ordering::Relaxed)
     }
 
-    /// Drains a vault: lets those inside finish, then stops its actor. Ends when it is gone.
+    /// Drains a vault: lets those inside finish, then stops its actor. Ends when it is gone; the draining itself goes on
+    /// though whoever asked goes away.
     pub async fn evict(&self, id: VaultId, reason: Reason) {
-        let (vault, done) = {
-            let Some(mut slot) = self.0.slots.get_mut(&id) else {
-                return;
-            };
-            match &*slot {
-                Slot::Active(vault) => {
-                    let vault = Arc::clone(vault);
-                    let (done, waiting) = watch::channel(());
-                    *slot = Slot::Draining(waiting);
-                    (vault, done)
-                }
-                Slot::Starting(waiting) | Slot::Draining(waiting) => {
-                    let mut waiting = waiting.clone();
-                    drop(slot);
-                    // An error says that the other side is done.
-                    let _ = waiting.changed().await;
+        loop {
+            let (vault, done, mut waiting) = {
+                let Some(mut slot) = self.0.slots.get_mut(&id) else {
                     return;
+                };
+                match &*slot {
+                    Slot::Active(vault) => {
+                        let vault = Arc::clone(vault);
+                        let (done, waiting) = watch::channel(());
+                        *slot = Slot::Draining(waiting.clone());
+                        (vault, done, waiting)
+                    }
+                    Slot::Starting(waiting) => {
+                        let mut waiting = waiting.clone();
+                        drop(slot);
+                        // An error says that the other side is done. What it started may have been read before the
+                        // change that is the reason of this eviction: look again.
+                        let _ = waiting.changed().await;
+                        continue;
+                    }
+                    Slot::Draining(waiting) => {
+                        let mut waiting = waiting.clone();
+                        drop(slot);
+                        let _ = waiting.changed().await;
+                        return;
+                    }
                 }
+            };
+            let registry = self.clone();
+            let draining = async move {
+                registry.finish_draining(&vault, reason).await;
+                drop(done);
+            };
+            if !self.arbiter_of(id).spawn(draining) {
+                // The server has stopped, and all actors with it.
+                self.0.slots.remove(&id);
+                return;
             }
-        };
-        self.finish_draining(&vault, reason).await;
-        drop(done);
+            let _ = waiting.changed().await;
+            return;
+        }
     }
 
     /// Takes away what should not be active: idle vaults, the coldest ones beyond the caps, and dead ones.
@@ -215,18 +238,21 @@ impl Registry {
         }
     }
 
-    async fn resolve(&self, id: VaultId) -> Result<Arc<Vault>, VaultError> {
+    async fn resolve(&self, id: VaultId) -> Result<Resolved, VaultError> {
         loop {
             if let Some(slot) = self.0.slots.get(&id) {
                 let mut waiting = match &*slot {
-                    Slot::Active(vault) => return Ok(Arc::clone(vault)),
+                    Slot::Active(vault) => return Ok((Arc::clone(vault), None)),
                     Slot::Starting(waiting) | Slot::Draining(waiting) => waiting.clone(),
                 };
                 drop(slot);
                 // An error says that the other side is done: look again either way.
                 let _ = waiting.changed().await;
                 if let Some(vault) = self.active(id) {
-                    return Ok(vault);
+                    return Ok((vault, None));
+                }
+                if self.0.stopping.load(Ordering::SeqCst) {
+                    return Err(VaultError::Stopping);
                 }
                 continue;
             }
@@ -238,7 +264,7 @@ impl Registry {
     }
 
     /// Starts a vault's actor unless somebody else does. The start goes on though the request that asked goes away.
-    async fn start(&self, id: VaultId) -> Result<Arc<Vault>, VaultError> {
+    async fn start(&self, id: VaultId) -> Result<Resolved, VaultError> {
         let done = match self.0.slots.entry(id) {
             Entry::Occupied(_) => None,
             Entry::Vacant(vacant) => {
@@ -271,7 +297,7 @@ impl Registry {
         answered.await.unwrap_or(Err(VaultError::ActorFailed))
     }
 
-    async fn start_on(&self, id: VaultId, mut slot: StartingSlot) -> Result<Arc<Vault>, VaultError> {
+    async fn start_on(&self, id: VaultId, mut slot: StartingSlot) -> Result<Resolved, VaultError> {
         let started = Instant::now();
         if let Some(wait) = self.back_off(id) {
             tokio::time::sleep(wait).await;
@@ -287,6 +313,9 @@ impl Registry {
             .observe(started.elapsed().as_secs_f64());
         inner.metrics.active_vaults.inc();
         let active = inner.active.fetch_add(1, Ordering::Relaxed) + 1;
+        // Whoever asked is inside before anybody can evict it again: otherwise, where every other vault is in use, a
+        // sweep for room would take the newcomer, and the request would never get in.
+        let entered = vault.enter(now());
         inner.slots.insert(id, Slot::Active(Arc::clone(&vault)));
         slot.started = true;
         tracing::debug!(vault = %id, "vault activated");
@@ -294,7 +323,7 @@ impl Registry {
             let registry = self.clone();
             arbiter.spawn(async move { registry.sweep(now()).await });
         }
-        Ok(vault)
+        Ok((vault, Some(entered)))
     }
 
     /// How long to wait before a vault whose actor died lately is started again.
@@ -310,7 +339,8 @@ impl Registry {
     fn discard(&self, vault: &Arc<Vault>) {
         let removed = self.0.slots.remove_if(
             &vault.id,
-            |_, slot| matches!(slot, Slot::Active(held) if Arc::ptr_eq(held, vault)),
+            // A sweep that found somebody inside may have opened it again.
+            |_, slot| matches!(slot, Slot::Active(held) if Arc::ptr_eq(held, vault) && !held.is_open()),
         );
         if removed.is_none() {
             return;

@@ -1,10 +1,9 @@
 //! The provider's key set (RFC 7517): which keys in it may verify, and which one a token means.
 
-use aws_lc_rs::signature::{
-    ED25519, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_2048_8192_SHA384,
-    RSA_PKCS1_2048_8192_SHA512, RsaPublicKeyComponents,
-};
+use std::fmt;
+
 use data_encoding::BASE64URL_NOPAD;
+use jsonwebtoken::{DecodingKey, crypto};
 use thiserror::Error;
 
 use super::compact::MAX_KEY_ID_BYTES;
@@ -29,6 +28,15 @@ pub(super) enum Algorithm {
 
 impl Algorithm {
     const RSA: [Self; 3] = [Self::Rs256, Self::Rs384, Self::Rs512];
+
+    const fn for_verification(self) -> jsonwebtoken::Algorithm {
+        match self {
+            Self::Rs256 => jsonwebtoken::Algorithm::RS256,
+            Self::Rs384 => jsonwebtoken::Algorithm::RS384,
+            Self::Rs512 => jsonwebtoken::Algorithm::RS512,
+            Self::EdDsa => jsonwebtoken::Algorithm::EdDSA,
+        }
+    }
 
     /// The algorithm with exactly this name.
     pub(super) fn named(name: &str) -> Option<Self> {
@@ -102,7 +110,7 @@ impl KeySet {
             Some(_) if key_id.is_some() => Refusal::KeyAlgorithmMismatch,
             _ => Refusal::UnknownKey,
         };
-        let mut fitting = named.filter(|key| key.verifier(algorithm).is_some());
+        let mut fitting = named.filter(|key| key.algorithms.contains(&algorithm));
         match (fitting.next(), fitting.next()) {
             (Some(key), None) => Ok(key),
             (Some(_), Some(_)) => Err(Refusal::AmbiguousKey),
@@ -131,36 +139,28 @@ pub enum KeySetError {
     },
 }
 
-/// One usable public key, parsed once for each algorithm that it may verify.
-#[derive(Debug)]
+/// One usable public key.
 pub(super) struct Key {
     id: Option<String>,
     /// The raw public key, for telling keys apart: an RSA exponent and modulus, or an Ed25519 point.
     material: Vec<u8>,
-    verifiers: Vec<(Algorithm, ParsedPublicKey)>,
+    /// What it may verify.
+    algorithms: Vec<Algorithm>,
+    key: DecodingKey,
 }
 
 impl Key {
     /// Whether `signature` is this key's, by `algorithm`, over `signed`.
     pub(super) fn verifies(&self, algorithm: Algorithm, signed: &[u8], signature: &[u8]) -> bool {
-        self.verifier(algorithm)
-            .is_some_and(|key| key.verify_sig(signed, signature).is_ok())
-    }
-
-    fn verifier(&self, algorithm: Algorithm) -> Option<&ParsedPublicKey> {
-        self.verifiers
-            .iter()
-            .find(|(known, _)| *known == algorithm)
-            .map(|(_, key)| key)
+        let signature = BASE64URL_NOPAD.encode(signature);
+        // An error says that the key is no point or modulus after all: then it verifies nothing.
+        self.algorithms.contains(&algorithm)
+            && crypto::verify(&signature, signed, &self.key, algorithm.for_verification()).unwrap_or(false)
     }
 
     /// What makes two keys the same key.
-    fn identity(&self) -> (&Option<String>, &[u8], Vec<Algorithm>) {
-        (
-            &self.id,
-            &self.material,
-            self.verifiers.iter().map(|(algorithm, _)| *algorithm).collect(),
-        )
+    fn identity(&self) -> (&Option<String>, &[u8], &[Algorithm]) {
+        (&self.id, &self.material, &self.algorithms)
     }
 
     /// Reads one JWK; the error says in a few words why it may not verify.
@@ -182,7 +182,7 @@ impl Key {
             Some(Json::String(name)) => Some(Algorithm::named(name).ok_or("`alg` is not accepted here")?),
             Some(_) => return Err("`alg` is no string"),
         };
-        let (material, verifiers) = match jwk.get("kty").and_then(Json::as_str) {
+        let (material, algorithms, key) = match jwk.get("kty").and_then(Json::as_str) {
             Some("RSA") => read_rsa(jwk, algorithm)?,
             Some("OKP") => read_ed25519(jwk, algorithm)?,
             Some("oct") => return Err("symmetric keys are never used"),
@@ -191,8 +191,15 @@ impl Key {
         Ok(Self {
             id,
             material,
-            verifiers,
+            algorithms,
+            key,
         })
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Key").field("id", &self.id).field("algorithms", &self.algorithms).finish_non_exhaustive()
     }
 }
 
@@ -202,7 +209,8 @@ impl PartialEq for Key {
     }
 }
 
-type Verifiers = Vec<(Algorithm, ParsedPublicKey)>;
+/// A key's material, what it may verify, and the key itself.
+type Parsed = (Vec<u8>, Vec<Algorithm>, DecodingKey);
 
 /// `use` and `key_ops`, where they are given, must allow verifying (RFC 7517, 4.2 and 4.3).
 fn verify_purpose(jwk: &Object) -> Result<(), &'static str> {
@@ -221,7 +229,7 @@ fn verify_purpose(jwk: &Object) -> Result<(), &'static str> {
 }
 
 /// An RSA key verifies by the algorithm that it names, or by all three if it names none.
-fn read_rsa(jwk: &Object, algorithm: Option<Algorithm>) -> Result<(Vec<u8>, Verifiers), &'static str> {
+fn read_rsa(jwk: &Object, algorithm: Option<Algorithm>) -> Result<Parsed, &'static str> {
     let algorithms = match algorithm {
         Some(Algorithm::EdDsa) => return Err("`alg` does not match `kty`"),
         Some(algorithm) => vec![algorithm],
@@ -236,32 +244,16 @@ fn read_rsa(jwk: &Object, algorithm: Option<Algorithm>) -> Result<(Vec<u8>, Veri
     if !odd(&modulus) || !odd(&exponent) || exponent == [1] || exponent.len() > MAX_EXPONENT_BYTES {
         return Err("not an RSA public key");
     }
-    let components = RsaPublicKeyComponents {
-        n: &modulus,
-        e: &exponent,
-    };
-    let mut verifiers = Vec::with_capacity(algorithms.len());
-    for algorithm in algorithms {
-        let parameters = match algorithm {
-            Algorithm::Rs256 => &RSA_PKCS1_2048_8192_SHA256,
-            Algorithm::Rs384 => &RSA_PKCS1_2048_8192_SHA384,
-            Algorithm::Rs512 => &RSA_PKCS1_2048_8192_SHA512,
-            Algorithm::EdDsa => return Err("`alg` does not match `kty`"),
-        };
-        let key = components
-            .to_parsed_public_key(parameters)
-            .map_err(|_| "not an RSA public key")?;
-        verifiers.push((algorithm, key));
-    }
+    let key = DecodingKey::from_rsa_raw_components(&modulus, &exponent);
     // The exponent first, at its full width, so that two different pairs cannot run together into the same bytes.
     let mut material = vec![0; MAX_EXPONENT_BYTES - exponent.len()];
     material.extend_from_slice(&exponent);
     material.extend_from_slice(&modulus);
-    Ok((material, verifiers))
+    Ok((material, algorithms, key))
 }
 
 /// An Ed25519 key (RFC 8037) verifies EdDSA and nothing else.
-fn read_ed25519(jwk: &Object, algorithm: Option<Algorithm>) -> Result<(Vec<u8>, Verifiers), &'static str> {
+fn read_ed25519(jwk: &Object, algorithm: Option<Algorithm>) -> Result<Parsed, &'static str> {
     if jwk.get("crv").and_then(Json::as_str) != Some("Ed25519") {
         return Err("`crv` is not `Ed25519`");
     }
@@ -271,8 +263,8 @@ fn read_ed25519(jwk: &Object, algorithm: Option<Algorithm>) -> Result<(Vec<u8>, 
     let point = bytes(jwk, "x")
         .filter(|point| point.len() == 32)
         .ok_or("`x` is not 32 bytes of base64url")?;
-    let key = ParsedPublicKey::new(&ED25519, &point).map_err(|_| "not an Ed25519 public key")?;
-    Ok((point, vec![(Algorithm::EdDsa, key)]))
+    let key = DecodingKey::from_ed_der(&point);
+    Ok((point, vec![Algorithm::EdDsa], key))
 }
 
 fn bytes(jwk: &Object, name: &str) -> Option<Vec<u8>> {

@@ -2,7 +2,7 @@
 //! exact by following the vault's change log; everybody else reads the views it publishes.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use actix::prelude::*;
 use inferadb_engine::noun::Timestamp;
@@ -15,6 +15,8 @@ use super::{Committed, Operation, Vault};
 use crate::error::VaultError;
 use crate::view::View;
 
+/// How often the change log is looked at for records beyond those to be kept.
+const TRIM_INTERVAL: Duration = Duration::from_secs(60);
 /// How many change records one pass reads.
 const PASS_CHANGES: usize = 512;
 
@@ -29,6 +31,9 @@ pub struct VaultActor {
     /// A wholly loaded view that has yet to be brought to the published one's revision.
     loaded: Option<View>,
     loading: bool,
+    /// Change records seen since the log was trimmed last.
+    untrimmed: u64,
+    trimming: bool,
     _end: End,
 }
 
@@ -90,6 +95,9 @@ impl VaultActor {
             pass_under_way: false,
             loaded: None,
             loading: false,
+            // More than there can be to keep: the log may have grown before this actor came.
+            untrimmed: u64::MAX,
+            trimming: false,
             _end: end,
         }
     }
@@ -182,6 +190,7 @@ impl VaultActor {
             if change.revision <= self.view.revision {
                 continue;
             }
+            self.untrimmed = self.untrimmed.saturating_add(1);
             match &change.kind {
                 ChangeKind::Relationships(relationships) => {
                     apply_relationships(&mut self.view, change.revision, relationships);
@@ -254,6 +263,25 @@ impl VaultActor {
                     tracing::warn!(vault = %actor.vault.id, %error, "could not read the vault anew");
                     actor.fail_waiters(|| VaultError::Overloaded("the vault could not be read anew"));
                 }
+            }
+        }));
+    }
+
+    /// Trims the change log once a tenth more than is to be kept has gathered.
+    fn trim(&mut self, ctx: &mut Context<Self>) {
+        let kept = self.vault.settings.changes_kept;
+        if self.trimming || self.untrimmed < kept / 10 {
+            return;
+        }
+        self.trimming = true;
+        self.untrimmed = 0;
+        let vault = Arc::clone(&self.vault);
+        let keep = usize::try_from(kept).unwrap_or(usize::MAX);
+        let trimming = async move { vault.store.trim_changes(vault.id, keep).await };
+        ctx.spawn(trimming.into_actor(self).map(|trimmed, actor, _| {
+            actor.trimming = false;
+            if let Err(error) = trimmed {
+                tracing::warn!(vault = %actor.vault.id, %error, "could not trim the change log");
             }
         }));
     }
@@ -363,6 +391,7 @@ impl Actor for VaultActor {
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.set_mailbox_capacity(self.vault.settings.mailbox_capacity);
         self.load_if_it_fits(ctx);
+        ctx.run_interval(TRIM_INTERVAL, Self::trim);
         if self.vault.store.is_shared() {
             ctx.run_interval(self.vault.settings.poll_interval, |actor, ctx| {
                 actor.start_pass(ctx)

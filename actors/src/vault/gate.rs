@@ -8,6 +8,8 @@ use tokio::sync::Notify;
 const OPEN: u8 = 0;
 const CLOSING: u8 = 1;
 const DEAD: u8 = 2;
+/// Somebody looks whether the gate is empty, to close it if so.
+const PROBING: u8 = 3;
 
 /// Counts the requests inside a vault, and closes it without cutting any of them off.
 #[derive(Debug, Default)]
@@ -63,21 +65,26 @@ impl Gate {
 
     /// Lets nobody in any more; says whether this call closed it.
     pub fn close(&self) -> bool {
-        self.state
-            .compare_exchange(OPEN, CLOSING, Ordering::SeqCst, Ordering::SeqCst)
-            .is_ok()
+        self.turn(OPEN, CLOSING) || self.turn(PROBING, CLOSING) || self.turn(OPEN, CLOSING)
     }
 
     /// Lets nobody in any more if nobody is inside now; says whether it did.
     pub fn close_if_empty(&self) -> bool {
-        if !self.close() {
+        if !self.turn(OPEN, PROBING) {
             return false;
         }
         if self.inside() == 0 {
-            return true;
+            return self.turn(PROBING, CLOSING);
         }
-        self.state.store(OPEN, Ordering::SeqCst);
+        // Whoever closed it for good meanwhile, or marked it dead, must not be undone.
+        self.turn(PROBING, OPEN);
         false
+    }
+
+    fn turn(&self, from: u8, to: u8) -> bool {
+        self.state
+            .compare_exchange(from, to, Ordering::SeqCst, Ordering::SeqCst)
+            .is_ok()
     }
 
     /// Notes that the actor is no more.

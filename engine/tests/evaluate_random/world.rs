@@ -125,6 +125,19 @@ impl World {
         world
     }
 
+    /// Random relationships that fit a schema.
+    #[allow(dead_code, reason = "for tests that write again and again")]
+    pub fn related(dice: &mut Dice, types: &[Type]) -> Vec<Edge> {
+        let mut world = Self {
+            types: types.to_vec(),
+            edges: Vec::new(),
+            request: [None; CAVEATS],
+        };
+        let caveats = dice.chance(50);
+        world.relate(dice, caveats);
+        world.edges
+    }
+
     /// Takes out what the language does not allow, or what leads nowhere: usersets and arrows to members that are not there,
     /// usersets of relations with wildcards, arrows over relations with wildcards.
     fn prune(&mut self) {
@@ -198,16 +211,16 @@ impl World {
         }
     }
 
-    /// The schema in the native language.
+    /// The schema in the native language. Every class may be under any caveat and may expire.
     pub fn text(&self) -> String {
-        let mut text = String::from("use self\n\n");
+        let mut text = String::from("use expiration\nuse self\n\n");
         for at in 0..CAVEATS {
             writeln!(text, "caveat c{at}(v{at} bool) {{\n    v{at}\n}}\n").unwrap();
         }
         for (at, held) in self.types.iter().enumerate() {
             writeln!(text, "definition t{at} {{").unwrap();
             for (name, classes) in &held.relations {
-                let classes: Vec<String> = classes.iter().map(Class::text).collect();
+                let classes: Vec<String> = classes.iter().flat_map(Class::texts).collect();
                 writeln!(text, "    relation {name}: {}", classes.join(" | ")).unwrap();
             }
             for (name, expr) in &held.permissions {
@@ -284,12 +297,19 @@ impl Class {
         }
     }
 
-    fn text(&self) -> String {
-        match self {
+    /// The class alone, and under every term there can be.
+    fn texts(&self) -> Vec<String> {
+        let plain = match self {
             Self::Object(of) => format!("t{of}"),
             Self::Wildcard(of) => format!("t{of}:*"),
             Self::Userset(of, name) => format!("t{of}#{name}"),
+        };
+        let mut texts = vec![plain.clone(), format!("{plain} with expiration")];
+        for caveat in 0..CAVEATS {
+            texts.push(format!("{plain} with c{caveat}"));
+            texts.push(format!("{plain} with c{caveat} and expiration"));
         }
+        texts
     }
 }
 

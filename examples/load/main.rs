@@ -1,0 +1,234 @@
+//! The load generator: drives checks over keep-alive HTTP/1.1 and tells throughput, latency and the server's CPU for each check.
+//!
+//! `cargo run --release --example load -- --help`; `docs/performance.md` says what was measured with it.
+#![allow(missing_docs)]
+
+mod bare;
+mod client;
+mod drive;
+mod process;
+mod report;
+mod world;
+
+use std::error::Error;
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+use inferadb_actors::auth::development::SigningKey;
+
+use self::drive::{Outcome, Plan, drive};
+use self::process::{Setup, Target};
+use self::world::{Scenario, World};
+
+/// Whatever ends a run: there is nobody but the person at the terminal to tell.
+type Failure = Box<dyn Error + Send + Sync>;
+
+/// Drives checks at a server and measures it.
+#[derive(Debug, Parser)]
+struct Options {
+    /// What is asked.
+    #[arg(long, value_enum, default_value = "cached")]
+    scenario: Scenario,
+    /// Vaults that the requests go to.
+    #[arg(long, default_value_t = 1)]
+    vaults: usize,
+    /// Tokens for each vault.
+    #[arg(long, default_value_t = 4)]
+    tokens: usize,
+    /// How many different checks are the hot ones, in each vault.
+    #[arg(long, default_value_t = 100)]
+    hot_checks: u64,
+    /// Connections, each with one request at a time.
+    #[arg(long, default_value_t = 16)]
+    connections: usize,
+    /// Requests a second, sent when due however slow the answers are; without it each connection sends as fast as it
+    /// is answered.
+    #[arg(long)]
+    rate: Option<f64>,
+    /// Seconds that one measurement takes.
+    #[arg(long, default_value_t = 5.0)]
+    seconds: f64,
+    /// Seconds of requests before the first measurement.
+    #[arg(long, default_value_t = 1.0)]
+    warm_up_seconds: f64,
+    /// Threads that serve requests, for servers started here.
+    #[arg(long, default_value_t = 2)]
+    workers: usize,
+    /// Let each check leave its line in a log file.
+    #[arg(long)]
+    log_checks: bool,
+    /// Compare with a bare actix-web handler that parses and answers the same JSON: the server without and with check
+    /// lines, in turns.
+    #[arg(long, conflicts_with_all = ["url", "log_checks"])]
+    bare: bool,
+    /// Turns of a comparison.
+    #[arg(long, default_value_t = 7)]
+    rounds: usize,
+    /// The server's program; without it this program serves.
+    #[arg(long, value_name = "FILE")]
+    server: Option<PathBuf>,
+    /// A server that runs already, as IP:PORT; it must trust the key of `--signing-key`.
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        requires = "signing_key",
+        conflicts_with = "server"
+    )]
+    url: Option<SocketAddr>,
+    /// The process of that server, to measure its CPU time.
+    #[arg(long, requires = "url")]
+    pid: Option<u32>,
+    /// The Ed25519 key that signs the tokens, in PKCS#8, as development mode keeps it.
+    #[arg(long, value_name = "FILE")]
+    signing_key: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    // The servers under measurement are this very program, so that they are always of the same build.
+    let mut arguments = std::env::args().skip(1);
+    let outcome = match arguments.next().as_deref() {
+        Some("serve") => return inferadb::cli::main(),
+        Some("bare") => arguments
+            .next()
+            .and_then(|workers| workers.parse().ok())
+            .ok_or_else(|| "`bare` needs the number of its workers".into())
+            .and_then(|workers| bare::serve(workers).map_err(Failure::from)),
+        _ => run(&Options::parse()),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            // If standard error is closed there is nobody left to tell.
+            let _ = writeln!(io::stderr(), "error: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(options: &Options) -> Result<(), Failure> {
+    if options.vaults == 0 || options.tokens == 0 || options.connections == 0 || options.hot_checks == 0 {
+        return Err("there must be vaults, tokens, connections and hot checks: at least one of each".into());
+    }
+    if options.rate.is_some_and(|rate| !(rate.is_finite() && rate > 0.0)) {
+        return Err("`--rate` must be above 0".into());
+    }
+    let key = match &options.signing_key {
+        Some(path) => SigningKey::load_or_create(path)?,
+        None => SigningKey::generate()?,
+    };
+    let directory = tempfile::tempdir()?;
+    if options.bare {
+        return compare(options, &key, directory.path());
+    }
+    let target = match options.url {
+        Some(address) => Target::running(address, options.pid),
+        None => start("server", options, &key, directory.path(), options.log_checks)?,
+    };
+    let world = set_up(options, &key, &target)?;
+    warm_up(options, &target, &world)?;
+    let outcome = measure(options, &target, &world, 1)?;
+    let how = match options.rate {
+        Some(rate) => format!("{rate} requests a second"),
+        None => "as fast as it is answered".to_owned(),
+    };
+    let title = format!(
+        "{:?}, {} vault(s), {} connections, {how}",
+        options.scenario, options.vaults, options.connections
+    );
+    Ok(report::run(&mut io::stdout().lock(), &title, &outcome)?)
+}
+
+/// Measures the bare handler and the server without and with check lines, in turns, so that what else the machine
+/// does meets all of them alike.
+fn compare(options: &Options, key: &SigningKey, directory: &Path) -> Result<(), Failure> {
+    let bare = Target::start_bare(options.workers)?;
+    let quiet = start(
+        "server, no check lines",
+        options,
+        key,
+        &directory.join("quiet"),
+        false,
+    )?;
+    let logged = start(
+        "server, check lines",
+        options,
+        key,
+        &directory.join("logged"),
+        true,
+    )?;
+    let quiet_world = set_up(options, key, &quiet)?;
+    let logged_world = set_up(options, key, &logged)?;
+    let sides = [
+        (&bare, &quiet_world),
+        (&quiet, &quiet_world),
+        (&logged, &logged_world),
+    ];
+    for (target, world) in sides {
+        warm_up(options, target, world)?;
+    }
+    let mut rounds = Vec::with_capacity(options.rounds);
+    for round in 0..options.rounds {
+        let mut micros = vec![f64::NAN; sides.len()];
+        for turn in 0..sides.len() {
+            // Nobody is always first.
+            let index = (turn + round) % sides.len();
+            if let (Some((target, world)), Some(slot)) = (sides.get(index), micros.get_mut(index)) {
+                let outcome = measure(options, target, world, round as u64 + 1)?;
+                *slot = outcome.cpu_micros().unwrap_or(f64::NAN);
+            }
+        }
+        rounds.push(micros);
+    }
+    let names = sides.map(|(target, _)| target.name);
+    Ok(report::comparison(&mut io::stdout().lock(), &names, &rounds)?)
+}
+
+fn start(
+    name: &'static str,
+    options: &Options,
+    key: &SigningKey,
+    directory: &Path,
+    log_checks: bool,
+) -> Result<Target, Failure> {
+    let setup = Setup {
+        program: options.server.as_deref(),
+        directory,
+        workers: options.workers,
+        cache: options.scenario != Scenario::Resident,
+        log_checks,
+    };
+    Target::start(name, &setup, &key.key_set())
+}
+
+fn set_up(options: &Options, key: &SigningKey, target: &Target) -> Result<World, Failure> {
+    World::set_up(
+        target.address,
+        key,
+        options.scenario,
+        options.vaults,
+        options.tokens,
+        options.hot_checks,
+    )
+}
+
+fn warm_up(options: &Options, target: &Target, world: &World) -> Result<(), Failure> {
+    let plan = Plan {
+        rate: None,
+        duration: Duration::from_secs_f64(options.warm_up_seconds),
+        connections: options.connections,
+    };
+    drive(target.address, target.pid, world, plan, 0).map(drop)
+}
+
+fn measure(options: &Options, target: &Target, world: &World, seed: u64) -> Result<Outcome, Failure> {
+    let plan = Plan {
+        rate: options.rate,
+        duration: Duration::from_secs_f64(options.seconds),
+        connections: options.connections,
+    };
+    drive(target.address, target.pid, world, plan, seed)
+}
