@@ -17,6 +17,9 @@ use crate::server::{Prepared, ServerError};
 
 /// How long the printed token is good for.
 const TOKEN_SECONDS: u64 = 24 * 3600;
+const SIGNING_KEY: &str = "signing-key.pk8";
+const KEY_SET: &str = "jwks.json";
+const STORE: &str = "store";
 const ISSUER: &str = "inferadb-dev";
 const SCHEMA: &str = include_str!("../examples/documents/schema.zed");
 const RELATIONSHIPS: &str = include_str!("../examples/documents/relationships.json");
@@ -39,9 +42,6 @@ pub enum DevError {
         #[source]
         error: io::Error,
     },
-    /// The directory to be reset holds something that is not development mode's.
-    #[error("--reset: `{}` is not a data directory of development mode, and is left as it is", .0.display())]
-    NotOurs(PathBuf),
     /// The example could not be loaded.
     #[error("the example data: {0}")]
     Example(String),
@@ -57,8 +57,8 @@ pub async fn run(arguments: DevArgs) -> Result<(), DevError> {
         reset(directory)?;
     }
     fs::create_dir_all(directory).map_err(|error| directory_error(directory, error))?;
-    let key = SigningKey::load_or_create(&directory.join("signing-key.pk8"))?;
-    let key_set = directory.join("jwks.json");
+    let key = SigningKey::load_or_create(&directory.join(SIGNING_KEY))?;
+    let key_set = directory.join(KEY_SET);
     fs::write(&key_set, key.key_set()).map_err(|error| directory_error(&key_set, error))?;
     let prepared = Prepared::new(configuration(&arguments, &key_set)).await?;
     let Some((vault, account)) = prepared.default_vault() else {
@@ -91,7 +91,7 @@ fn configuration(arguments: &DevArgs, key_set: &Path) -> Config {
     config.observability.metrics.port = arguments.metrics_port;
     config.observability.logging.format = LogFormat::Text;
     config.storage.backend = Backend::Embedded;
-    config.storage.path = arguments.data_dir.join("store");
+    config.storage.path = arguments.data_dir.join(STORE);
     config.auth.jwks_url = Some(key_set.display().to_string());
     config.auth.issuer = Some(ISSUER.into());
     config
@@ -116,11 +116,16 @@ fn claims(vault: VaultId, account: AccountId) -> serde_json::Value {
     })
 }
 
-/// Loads the example into a vault without a schema; one that has one is the developer's by now.
+/// Loads the example into a vault without a schema, or goes on where that was interrupted; a vault with another schema, or
+/// with relationships, is the developer's by now.
 async fn load_example(platform: &Platform, vault: VaultId, account: AccountId) -> Result<(), DevError> {
     let failed = |error: VaultError| DevError::Example(error.to_string());
     let (vault, _pass) = platform.enter(vault, account).await.map_err(failed)?;
-    if vault.schema().await.map_err(failed)?.is_some() {
+    let is_ours = match vault.schema().await.map_err(failed)? {
+        Some((text, _)) => text == SCHEMA && vault.stats().relationships == 0,
+        None => true,
+    };
+    if !is_ours {
         return Ok(());
     }
     let write =
@@ -159,19 +164,18 @@ fn welcome(address: &str, token: &str, directory: &Path) -> String {
     )
 }
 
-/// Deletes a data directory of ours.
+/// Deletes what development mode keeps in its directory, and nothing else that may be there.
 fn reset(directory: &Path) -> Result<(), DevError> {
-    if !directory.exists() {
-        return Ok(());
+    let is_gone = |outcome: io::Result<()>, path: &Path| match outcome {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(directory_error(path, error)),
+        _ => Ok(()),
+    };
+    for file in [SIGNING_KEY, KEY_SET] {
+        let path = directory.join(file);
+        is_gone(fs::remove_file(&path), &path)?;
     }
-    let is_empty = fs::read_dir(directory)
-        .map_err(|error| directory_error(directory, error))?
-        .next()
-        .is_none();
-    if !is_empty && !directory.join("signing-key.pk8").exists() {
-        return Err(DevError::NotOurs(directory.to_owned()));
-    }
-    fs::remove_dir_all(directory).map_err(|error| directory_error(directory, error))
+    let store = directory.join(STORE);
+    is_gone(fs::remove_dir_all(&store), &store)
 }
 
 fn directory_error(path: &Path, error: io::Error) -> DevError {

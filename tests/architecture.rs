@@ -28,10 +28,14 @@ fn sources(directory: &str) -> Vec<(PathBuf, String)> {
 fn own_dependencies(manifest: &str) -> Vec<String> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(manifest);
     let text = fs::read_to_string(path).unwrap();
-    let start = text.find("\n[dependencies]").unwrap_or_else(|| panic!("{manifest} has no dependencies"));
+    let start = text
+        .find("\n[dependencies]")
+        .unwrap_or_else(|| panic!("{manifest} has no dependencies"));
     let section = text[start + 1..].split("\n[").next().unwrap();
     let names = section.lines().filter_map(|line| line.strip_prefix("inferadb-"));
-    let mut names: Vec<String> = names.map(|line| line.split(['.', ' ', '=']).next().unwrap().to_owned()).collect();
+    let mut names: Vec<String> = names
+        .map(|line| line.split(['.', ' ', '=']).next().unwrap().to_owned())
+        .collect();
     names.sort();
     names
 }
@@ -49,18 +53,38 @@ fn the_arrows_point_one_way() {
     assert!(own_dependencies("engine/Cargo.toml").is_empty());
     assert_eq!(own_dependencies("storage/Cargo.toml"), ["engine"]);
     assert_eq!(own_dependencies("actors/Cargo.toml"), ["engine", "storage"]);
-    assert_eq!(own_dependencies("Cargo.toml"), ["actors", "engine"], "the server reaches storage through the actors");
+    assert_eq!(
+        own_dependencies("Cargo.toml"),
+        ["actors", "engine"],
+        "the server reaches storage through the actors"
+    );
 }
 
 #[test]
 fn the_engine_never_waits() {
-    let forbidden = ["async fn", "tokio", "std::fs", "std::net", "std::thread", "std::time", "SystemTime", "serde"];
+    let forbidden = [
+        "async fn",
+        "tokio",
+        "std::fs",
+        "std::net",
+        "std::thread",
+        "std::time",
+        "SystemTime",
+        "serde",
+    ];
     refuse("engine/src", &forbidden);
 }
 
 #[test]
 fn storage_never_decides() {
-    refuse("storage/src", &["inferadb_engine::schema", "inferadb_engine::evaluate", "inferadb_engine::row"]);
+    refuse(
+        "storage/src",
+        &[
+            "inferadb_engine::schema",
+            "inferadb_engine::evaluate",
+            "inferadb_engine::row",
+        ],
+    );
 }
 
 #[test]

@@ -174,9 +174,12 @@ fn value_of(json: serde_json::Value) -> Value {
         },
         serde_json::Value::String(text) => Value::String(text),
         serde_json::Value::Array(items) => Value::List(items.into_iter().map(value_of).collect()),
-        serde_json::Value::Object(members) => {
-            Value::Map(members.into_iter().map(|(name, held)| (name, value_of(held))).collect())
-        }
+        serde_json::Value::Object(members) => Value::Map(
+            members
+                .into_iter()
+                .map(|(name, held)| (name, value_of(held)))
+                .collect(),
+        ),
     }
 }
 
@@ -207,13 +210,19 @@ async fn run(platform: &Platform, path: &Path) -> Result<(usize, Vec<String>), S
         text: case.schema,
         force: false,
     };
-    vault.put_schema(schema).await.map_err(|error| failed("schema", error))?;
+    vault
+        .put_schema(schema)
+        .await
+        .map_err(|error| failed("schema", error))?;
     for touch in relationships.chunks(500) {
         let request = WriteRequest {
             touch: touch.to_vec(),
             ..WriteRequest::default()
         };
-        vault.write(request).await.map_err(|error| failed("relationships", error))?;
+        vault
+            .write(request)
+            .await
+            .map_err(|error| failed("relationships", error))?;
     }
     drop((vault, pass));
     let mut failures = Vec::new();
@@ -240,10 +249,20 @@ async fn run(platform: &Platform, path: &Path) -> Result<(usize, Vec<String>), S
             judge(assertion, found.as_ref().map(|answer| &answer.decision), round);
         }
         if round == "once more" {
-            let checks: Vec<CheckRequest> = assertions.iter().map(|assertion| assertion.check.clone()).collect();
-            let batch = vault.check_batch(&checks, Consistency::FullyConsistent, now()).await.unwrap();
+            let checks: Vec<CheckRequest> = assertions
+                .iter()
+                .map(|assertion| assertion.check.clone())
+                .collect();
+            let batch = vault
+                .check_batch(&checks, Consistency::FullyConsistent, now())
+                .await
+                .unwrap();
             for (assertion, found) in assertions.iter().zip(&batch.results) {
-                judge(assertion, found.as_ref().map(|answer| &answer.decision), "in a batch");
+                judge(
+                    assertion,
+                    found.as_ref().map(|answer| &answer.decision),
+                    "in a batch",
+                );
             }
         }
         drop((vault, _pass));
@@ -259,7 +278,9 @@ fn every_assertion_of_every_file_holds() {
     let elsewhere = std::env::var_os("INFERADB_CORPUS_DIR").map(PathBuf::from);
     let own = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/corpus");
     let folder = elsewhere.as_ref().unwrap_or(&own);
-    let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let files = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
     let mut files: Vec<PathBuf> = files
         .filter(|path| path.extension().is_some_and(|extension| extension == "yaml"))
         .collect();
@@ -273,13 +294,19 @@ fn every_assertion_of_every_file_holds() {
             ("without caches", settings(false, 64 << 20)),
         ] {
             let metrics = prometheus::Registry::new();
-            let platform = Platform::start(Backend::Memory, settings, &metrics).await.unwrap();
+            let platform = Platform::start(Backend::Memory, settings, &metrics)
+                .await
+                .unwrap();
             for path in &files {
                 let name = path.file_name().unwrap().to_string_lossy().into_owned();
                 match run(&platform, path).await {
                     Ok((count, failed)) => {
                         asserted += count;
-                        failures.extend(failed.into_iter().map(|failure| format!("{name}, {how}: {failure}")));
+                        failures.extend(
+                            failed
+                                .into_iter()
+                                .map(|failure| format!("{name}, {how}: {failure}")),
+                        );
                     }
                     Err(error) => failures.push(format!("{name}, {how}: {error}")),
                 }
@@ -288,6 +315,16 @@ fn every_assertion_of_every_file_holds() {
         }
     });
     eprintln!("{} files, {asserted} assertions", files.len());
-    assert!(failures.is_empty(), "{}\n{} failures", failures.join("\n"), failures.len());
-    assert!(elsewhere.is_some() || files.len() >= 25, "only {} files in {}", files.len(), folder.display());
+    assert!(
+        failures.is_empty(),
+        "{}\n{} failures",
+        failures.join("\n"),
+        failures.len()
+    );
+    assert!(
+        elsewhere.is_some() || files.len() >= 25,
+        "only {} files in {}",
+        files.len(),
+        folder.display()
+    );
 }

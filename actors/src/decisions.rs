@@ -25,6 +25,7 @@ pub struct Decisions {
     shards: [Mutex<LruCache<Check, Decided, ahash::RandomState>>; SHARDS],
     hasher: ahash::RandomState,
     settings: CacheSettings,
+    budget_bytes: usize,
     bytes: AtomicUsize,
     entries: AtomicUsize,
 }
@@ -55,14 +56,15 @@ pub struct Standing {
 }
 
 impl Decisions {
-    /// An empty cache.
-    pub fn new(settings: CacheSettings) -> Self {
+    /// An empty cache, which is to hold `budget_bytes` at most.
+    pub fn new(settings: CacheSettings, budget_bytes: usize) -> Self {
         Self {
             shards: std::array::from_fn(|_| {
                 Mutex::new(LruCache::unbounded_with_hasher(ahash::RandomState::new()))
             }),
             hasher: ahash::RandomState::new(),
             settings,
+            budget_bytes,
             bytes: AtomicUsize::new(0),
             entries: AtomicUsize::new(0),
         }
@@ -105,13 +107,13 @@ impl Decisions {
             until,
         };
         let weight = weight(&check);
-        let capacity = self.settings.max_entries.div_ceil(SHARDS);
+        let capacity = self.settings.max_entries / self.shard_count();
         let mut shard = self.shard(&check);
         if shard.put(check, decided).is_none() {
             self.bytes.fetch_add(weight, Ordering::Relaxed);
             self.entries.fetch_add(1, Ordering::Relaxed);
         }
-        while shard.len() > capacity {
+        while shard.len() > capacity || (self.bytes() > self.budget_bytes && !shard.is_empty()) {
             let Some((dropped, _)) = shard.pop_lru() else {
                 break;
             };
@@ -147,11 +149,16 @@ impl Decisions {
         self.entries.fetch_sub(1, Ordering::Relaxed);
     }
 
+    /// As many as there are, but for a cache of so few entries that each shard would round their number up.
+    fn shard_count(&self) -> usize {
+        SHARDS.min(self.settings.max_entries.max(1))
+    }
+
     fn shard(&self, check: &Check) -> MutexGuard<'_, LruCache<Check, Decided, ahash::RandomState>> {
-        let at = (self.hasher.hash_one(&check.object) >> 32) as usize % SHARDS;
+        let at = (self.hasher.hash_one(&check.object) >> 32) as usize % self.shard_count();
         #[expect(
             clippy::indexing_slicing,
-            reason = "the remainder of a division by the length"
+            reason = "the remainder of a division by the length or less"
         )]
         lock(&self.shards[at])
     }

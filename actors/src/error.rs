@@ -8,7 +8,7 @@ use inferadb_engine::schema::{Diagnostic, Misfit};
 use inferadb_storage::{Shape, StoreError, SubjectClass};
 
 /// Why a request to a vault, or to the directory of accounts and vaults, failed. Never a decision.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum VaultError {
     /// The vault does not exist, is another account's, or is archived: all three look alike.
     #[error("Vault access denied")]
@@ -80,8 +80,13 @@ pub enum VaultError {
     #[error("overloaded: {0}")]
     Overloaded(&'static str),
     /// The vault's actor failed while it worked on the request.
-    #[error("the vault's actor failed while it worked on the request")]
+    #[error(
+        "the vault's actor failed while it worked on the request; whether a write was applied is not known"
+    )]
     ActorFailed,
+    /// A write may have been applied, or not.
+    #[error("whether the write was applied is not known; read before trying again")]
+    OutcomeUnknown,
     /// The server is stopping.
     #[error("the server is stopping")]
     Stopping,
@@ -121,6 +126,7 @@ impl VaultError {
                 field: "cursor".into(),
                 message: "the cursor does not belong to this list".into(),
             },
+            StoreError::OutcomeUnknown => Self::OutcomeUnknown,
             StoreError::Contended => Self::Overloaded("too many conflicting changes at the same time"),
             error => Self::Storage(error),
         }

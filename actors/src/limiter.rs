@@ -1,46 +1,66 @@
-//! Rates: so many a second, with bursts of one full request.
+//! Rates: so many units a second, with bursts of one second's worth.
 
-use std::num::NonZeroU32;
-use std::sync::Mutex;
-use std::time::Duration;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
-use governor::clock::{Clock, DefaultClock};
-use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+/// A bucket that leaks so many units a second and holds one second's worth. The rate can change between calls.
+#[derive(Debug, Default)]
+pub struct Limiter(Mutex<Bucket>);
 
-/// The largest request (a batch of checks, a write) always fits an idle limiter's burst.
-const LEAST_BURST: u32 = 1_000;
-
-/// Admits so many units a second. The rate can change between calls.
-#[derive(Default)]
-pub struct Limiter(Mutex<Option<(u32, DefaultDirectRateLimiter)>>);
+#[derive(Debug, Default)]
+struct Bucket {
+    units: f64,
+    at: Option<Instant>,
+}
 
 impl Limiter {
-    /// Takes `units` at a rate of `per_second` (0: no limit), or says how long to wait.
+    /// Takes `units` at a rate of `per_second` (0: no limit), or says how long to wait. A request larger than the bucket
+    /// is admitted when the bucket is empty, and later ones wait until it has leaked.
     pub fn take(&self, per_second: u32, units: usize) -> Result<(), Duration> {
-        let (Some(rate), Some(units)) = (
-            NonZeroU32::new(per_second),
-            NonZeroU32::new(units.try_into().unwrap_or(u32::MAX)),
-        ) else {
-            return Ok(());
-        };
-        let burst = NonZeroU32::new(per_second.max(LEAST_BURST)).unwrap_or(rate);
-        let mut held = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if held.as_ref().is_none_or(|(known, _)| *known != per_second) {
-            *held = Some((
-                per_second,
-                RateLimiter::direct(Quota::per_second(rate).allow_burst(burst)),
-            ));
-        }
-        let Some((_, limiter)) = held.as_ref() else {
-            return Ok(());
-        };
-        match limiter.check_n(units.min(burst)) {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(until)) => Err(until.wait_time_from(DefaultClock::default().now())),
-            // Cannot be: the units were cut to the burst.
-            Err(_) => Err(Duration::from_secs(1)),
+        self.take_at(per_second, units, Instant::now())
+    }
+
+    /// Adds units that were spent already, whatever the bucket holds.
+    pub fn owe(&self, per_second: u32, units: usize) {
+        if per_second > 0 {
+            self.bucket(per_second, Instant::now()).units += count(units);
         }
     }
+
+    fn take_at(&self, per_second: u32, units: usize, now: Instant) -> Result<(), Duration> {
+        if per_second == 0 || units == 0 {
+            return Ok(());
+        }
+        let rate = f64::from(per_second);
+        let units = count(units);
+        let mut bucket = self.bucket(per_second, now);
+        let over = bucket.units + units.min(rate) - rate;
+        // Less than a thousandth of a unit is the arithmetic's, not the caller's.
+        if over > 0.001 {
+            return Err(Duration::from_secs_f64(over / rate));
+        }
+        bucket.units += units;
+        Ok(())
+    }
+
+    /// The bucket, leaked up to `now`.
+    fn bucket(&self, per_second: u32, now: Instant) -> MutexGuard<'_, Bucket> {
+        let mut bucket = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(before) = bucket.at {
+            let leaked = now.saturating_duration_since(before).as_secs_f64() * f64::from(per_second);
+            bucket.units = (bucket.units - leaked).max(0.0);
+        }
+        bucket.at = Some(now);
+        bucket
+    }
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "units of one request stay far below 2^53"
+)]
+fn count(units: usize) -> f64 {
+    units as f64
 }
 
 #[cfg(test)]
@@ -48,15 +68,40 @@ mod tests {
     use super::*;
 
     #[test]
-    fn beyond_the_burst_one_has_to_wait() {
+    fn a_second_holds_its_rate_and_no_more() {
         let limiter = Limiter::default();
-        assert!(limiter.take(0, 1_000_000).is_ok(), "0 is no limit");
-        assert!(limiter.take(10, 1_000).is_ok());
-        let wait = limiter.take(10, 1_000).unwrap_err();
+        let start = Instant::now();
+        assert!(limiter.take_at(0, 1_000_000, start).is_ok(), "0 is no limit");
+        for _ in 0..5 {
+            assert!(limiter.take_at(5, 1, start).is_ok());
+        }
+        let wait = limiter.take_at(5, 1, start).unwrap_err();
+        assert!(wait <= Duration::from_millis(201), "{wait:?}");
+        assert!(limiter.take_at(5, 1, start + wait).is_ok());
+        assert!(limiter.take_at(5, 1, start + wait).is_err());
+    }
+
+    #[test]
+    fn a_large_request_is_paid_for_by_later_ones() {
+        let limiter = Limiter::default();
+        let start = Instant::now();
         assert!(
-            wait > Duration::from_secs(90),
+            limiter.take_at(10, 1_000, start).is_ok(),
+            "an empty bucket takes a large request"
+        );
+        let wait = limiter.take_at(10, 1, start).unwrap_err();
+        assert!(
+            wait > Duration::from_secs(99),
             "1,000 units at 10 a second: {wait:?}"
         );
-        assert!(limiter.take(2_000, 1_000).is_ok(), "a changed rate starts anew");
+        assert!(limiter.take_at(10, 1, start + Duration::from_secs(100)).is_ok());
+    }
+
+    #[test]
+    fn what_was_spent_is_owed() {
+        let limiter = Limiter::default();
+        limiter.owe(10, 500);
+        assert!(limiter.take(10, 1).is_err());
+        limiter.owe(0, 500);
     }
 }

@@ -106,6 +106,7 @@ impl Platform {
         if platform.settings.archived_vault_retention.is_some() {
             Retention {
                 platform: platform.clone(),
+                under_way: false,
             }
             .start();
         }
@@ -129,9 +130,9 @@ impl Platform {
         self.store.ping().await.map_err(VaultError::from_store)
     }
 
-    /// Drains every vault and lets no request in any more.
-    pub async fn stop(&self) {
-        self.registry.stop().await;
+    /// Drains every vault, for so long at most, and lets no request in any more.
+    pub async fn stop(&self, within: Duration) {
+        self.registry.stop(within).await;
     }
 
     /// How many vaults are active.
@@ -142,14 +143,24 @@ impl Platform {
     /// Comes into a vault for one request of `account`. That there is no such vault, that it is another account's, and
     /// that it is archived all look alike.
     pub async fn enter(&self, id: VaultId, account: AccountId) -> Result<(Arc<Vault>, Pass), VaultError> {
-        let (vault, pass) = match self.registry.enter(id).await {
-            Err(VaultError::NotFound(_)) => return Err(VaultError::AccessDenied),
-            entered => entered?,
+        // The account is compared before the vault is entered: nobody can activate another account's vault, take
+        // one of its places, or learn from the answer that it is there.
+        let owner = match self.registry.active(id) {
+            Some(vault) => Some(vault.record().account),
+            None => {
+                let record = self.store.vault(id).await.map_err(VaultError::from_store)?;
+                record
+                    .filter(|record| !record.archived)
+                    .map(|record| record.account)
+            }
         };
-        if vault.record().account != account {
+        if owner != Some(account) {
             return Err(VaultError::AccessDenied);
         }
-        Ok((vault, pass))
+        match self.registry.enter(id).await {
+            Err(VaultError::NotFound(_)) => Err(VaultError::AccessDenied),
+            entered => entered,
+        }
     }
 
     /// Creates an account.
@@ -197,12 +208,18 @@ impl Platform {
 
     /// Deletes an account; with `cascade` its vaults go first.
     pub async fn delete_account(&self, id: AccountId, cascade: bool) -> Result<(), VaultError> {
-        let deleted = self.store.delete_account(id, cascade, now()).await;
-        // Even where the deletion failed half-way, some vaults may be gone: their actors find out by themselves.
-        for vault in deleted.map_err(VaultError::from_store)? {
-            self.registry.evict(vault, Reason::Deleted).await;
-        }
-        Ok(())
+        let platform = self.clone();
+        see_through(async move {
+            if cascade {
+                platform.delete_vaults_of(id).await?;
+            }
+            let deleted = platform.store.delete_account(id, cascade, now()).await;
+            for vault in deleted.map_err(VaultError::from_store)? {
+                platform.registry.evict(vault, Reason::Deleted).await;
+            }
+            Ok(())
+        })
+        .await
     }
 
     /// Creates a vault.
@@ -259,54 +276,40 @@ impl Platform {
         change: VaultChange,
     ) -> Result<VaultRecord, VaultError> {
         let record = self.vault(id, reach).await?;
-        let overrides = match &change.limits {
-            Some(patch) => {
-                let mut overrides = record.limits.clone().unwrap_or_default();
-                limits::patch(&mut overrides, patch)?;
-                Some((!overrides.is_empty()).then_some(overrides))
-            }
-            None => None,
-        };
-        let will_be_archived = change.archived.unwrap_or(record.archived);
-        let archived_at = match (will_be_archived, change.archived_at) {
-            (true, Some(at)) => Some(Some(at)),
-            (true, None) => (!record.archived).then(|| Some(now())),
-            (false, None) => Some(None),
-            (false, Some(_)) => {
-                let message = "only an archived vault has an `archived_at`".into();
-                return Err(VaultError::Invalid {
-                    code: "invalid_value",
-                    field: "archived_at".into(),
-                    message,
-                });
-            }
-        };
-        let patch = VaultPatch {
-            name: change.name,
-            archived: change.archived,
-            archived_at,
-            limits: overrides,
-        };
-        let record = self
-            .store
-            .update_vault(id, &patch, now())
-            .await
-            .map_err(VaultError::from_store)?;
-        if record.archived {
-            self.registry.evict(id, Reason::Archived).await;
-        } else if let Some(vault) = self.registry.active(id) {
-            // Best done now; an actor that cannot take the change in at once does so with its next commit.
-            if let Err(error) = vault.catch_up(Until::Head).await {
-                tracing::warn!(vault = %id, %error, "the vault's actor has yet to take in its changed settings");
-            }
+        if let Some(patch) = &change.limits {
+            limits::patch(&mut Map::new(), patch)?;
         }
-        Ok(record)
+        if change.archived_at.is_some() && !change.archived.unwrap_or(record.archived) {
+            return Err(VaultError::Invalid {
+                code: "invalid_value",
+                field: "archived_at".into(),
+                message: "only an archived vault has an `archived_at`".into(),
+            });
+        }
+        let platform = self.clone();
+        see_through(async move {
+            let now = now();
+            let store = &platform.store;
+            let record = store.update_vault_with(id, &|record| patch_of(record, &change, now), now).await;
+            let record = record.map_err(VaultError::from_store)?;
+            if record.archived {
+                platform.registry.evict(id, Reason::Archived).await;
+            } else if let Some(vault) = platform.registry.started(id).await {
+                // Best done now; an actor that cannot take the change in at once does so with its next commit.
+                if let Err(error) = vault.catch_up(Until::Head).await {
+                    tracing::warn!(vault = %id, %error, "the vault's actor has yet to take in its changed settings");
+                }
+            }
+            Ok(record)
+        })
+        .await
     }
 
     /// Deletes a vault with everything in it, for ever.
     pub async fn delete_vault(&self, id: VaultId, reach: Reach) -> Result<(), VaultError> {
         self.vault(id, reach).await?;
-        self.delete_record(id).await
+        let platform = self.clone();
+        see_through(async move { platform.delete_record(id, |_| true).await.map(|_| ()) }).await
     }
 
     /// What is known of a vault.
@@ -355,13 +358,36 @@ impl Platform {
         Ok(())
     }
 
-    async fn delete_record(&self, id: VaultId) -> Result<(), VaultError> {
-        self.store
-            .delete_vault(id, now())
-            .await
-            .map_err(VaultError::from_store)?;
-        self.registry.evict(id, Reason::Deleted).await;
-        Ok(())
+    /// Deletes and evicts every vault of an account, one after another.
+    async fn delete_vaults_of(&self, account: AccountId) -> Result<(), VaultError> {
+        loop {
+            let page = self.store.vaults(account, Archived::With, None, 100).await;
+            let page = page.map_err(VaultError::from_store)?;
+            if page.items.is_empty() && page.next.is_none() {
+                return Ok(());
+            }
+            for vault in page.items {
+                match self.delete_record(vault.id, |_| true).await {
+                    // Somebody else deleted it first.
+                    Ok(_) | Err(VaultError::NotFound(_)) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+    }
+
+    /// Deletes a vault if it is `wanted` as it stands, and evicts it; says whether it did.
+    async fn delete_record(
+        &self,
+        id: VaultId,
+        wanted: impl Fn(&VaultRecord) -> bool + Send + Sync,
+    ) -> Result<bool, VaultError> {
+        let deleted = self.store.delete_vault_if(id, &wanted, now()).await;
+        // Also after an error, which may be about a deletion that happened.
+        if !matches!(deleted, Ok(false)) {
+            self.registry.evict(id, Reason::Deleted).await;
+        }
+        deleted.map_err(VaultError::from_store)
     }
 
     async fn delete_expired_archives(&self, kept: Duration) -> Result<(), VaultError> {
@@ -375,7 +401,11 @@ impl Platform {
                 .await
                 .map_err(VaultError::from_store)?;
             for account in accounts.items {
-                self.delete_archives_before(account.id, Timestamp(oldest)).await?;
+                match self.delete_archives_before(account.id, Timestamp(oldest)).await {
+                    // The account went meanwhile.
+                    Ok(()) | Err(VaultError::NotFound(_)) => {}
+                    Err(error) => return Err(error),
+                }
             }
             accounts_after = accounts.next;
             if accounts_after.is_none() {
@@ -393,9 +423,21 @@ impl Platform {
                 .await;
             let page = page.map_err(VaultError::from_store)?;
             for vault in page.items {
-                if vault.archived_at.is_some_and(|at| at <= oldest) {
-                    tracing::info!(vault = %vault.id, account = %account, "archived vault deleted: its retention is over");
-                    self.delete_record(vault.id).await?;
+                let is_over = move |record: &VaultRecord| {
+                    record.archived && record.archived_at.is_some_and(|at| at <= oldest)
+                };
+                if !is_over(&vault) {
+                    continue;
+                }
+                match self.delete_record(vault.id, is_over).await {
+                    Ok(true) => {
+                        tracing::info!(vault = %vault.id, account = %account, "archived vault deleted: its retention is over");
+                    }
+                    // Unarchived or deleted meanwhile.
+                    Ok(false) | Err(VaultError::NotFound(_)) => {}
+                    Err(error) => {
+                        tracing::warn!(vault = %vault.id, account = %account, %error, "could not delete an archived vault");
+                    }
                 }
             }
             after = page.next;
@@ -403,6 +445,35 @@ impl Platform {
                 return Ok(());
             }
         }
+    }
+}
+
+/// Runs work to its end, though whoever waits for it goes away: what is stored and what is in memory must not part.
+async fn see_through<T: 'static>(
+    work: impl Future<Output = Result<T, VaultError>> + 'static,
+) -> Result<T, VaultError> {
+    actix::spawn(work).await.unwrap_or(Err(VaultError::ActorFailed))
+}
+
+/// What a change comes to for a vault as it is stored.
+fn patch_of(record: &VaultRecord, change: &VaultChange, now: Timestamp) -> VaultPatch {
+    let will_be_archived = change.archived.unwrap_or(record.archived);
+    let archived_at = match (will_be_archived, change.archived_at) {
+        (true, Some(at)) => Some(Some(at)),
+        (true, None) => (!record.archived).then_some(Some(now)),
+        (false, _) => Some(None),
+    };
+    let limits = change.limits.as_ref().map(|patch| {
+        let mut overrides = record.limits.clone().unwrap_or_default();
+        // It was found sound before.
+        let _ = limits::patch(&mut overrides, patch);
+        (!overrides.is_empty()).then_some(overrides)
+    });
+    VaultPatch {
+        name: change.name.clone(),
+        archived: change.archived,
+        archived_at,
+        limits,
     }
 }
 
@@ -417,27 +488,39 @@ pub enum StartError {
     Metrics(#[from] prometheus::Error),
 }
 
-/// Deletes archived vaults whose retention is over, on a timer.
+/// Deletes archived vaults whose retention is over, at the start and on a timer.
 struct Retention {
     platform: Platform,
+    under_way: bool,
+}
+
+impl Retention {
+    fn run(&mut self, ctx: &mut Context<Self>) {
+        let platform = self.platform.clone();
+        let Some(kept) = platform.settings.archived_vault_retention else {
+            return;
+        };
+        if std::mem::replace(&mut self.under_way, true) {
+            return;
+        }
+        let work = async move {
+            if let Err(error) = platform.delete_expired_archives(kept).await {
+                tracing::warn!(%error, "could not delete archived vaults whose retention is over");
+            }
+        };
+        ctx.spawn(
+            work.into_actor(self)
+                .map(|(), retention, _| retention.under_way = false),
+        );
+    }
 }
 
 impl Actor for Retention {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        ctx.run_interval(RETENTION_INTERVAL, |retention, ctx| {
-            let platform = retention.platform.clone();
-            let Some(kept) = platform.settings.archived_vault_retention else {
-                return;
-            };
-            let work = async move {
-                if let Err(error) = platform.delete_expired_archives(kept).await {
-                    tracing::warn!(%error, "could not delete archived vaults whose retention is over");
-                }
-            };
-            ctx.spawn(work.into_actor(retention));
-        });
+        self.run(ctx);
+        ctx.run_interval(RETENTION_INTERVAL, Self::run);
     }
 }
 

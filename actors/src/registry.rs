@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use actix::prelude::*;
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
+use futures_util::future::join_all;
 use inferadb_engine::noun::Timestamp;
 use inferadb_storage::{Store, VaultId};
 use tokio::sync::watch;
@@ -33,6 +34,7 @@ struct Inner {
     deaths: DashMap<VaultId, Deaths, ahash::RandomState>,
     active: AtomicUsize,
     stopping: AtomicBool,
+    sweeping: AtomicBool,
     store: Store,
     settings: Arc<Settings>,
     metrics: Metrics,
@@ -41,11 +43,14 @@ struct Inner {
 
 enum Slot {
     /// Being started; whoever waits looks again when this changes.
-    Starting(watch::Receiver<()>),
+    Starting(watch::Receiver<Failure>),
     Active(Arc<Vault>),
     /// Being drained; whoever waits looks again when this changes.
-    Draining(watch::Receiver<()>),
+    Draining(watch::Receiver<Failure>),
 }
+
+/// Why a start failed, for all who waited for it.
+type Failure = Option<VaultError>;
 
 /// A vault, and, for whoever started it, the way into it.
 type Resolved = (Arc<Vault>, Option<Result<Pass, Closed>>);
@@ -103,6 +108,7 @@ impl Registry {
             deaths: DashMap::default(),
             active: AtomicUsize::new(0),
             stopping: AtomicBool::new(false),
+            sweeping: AtomicBool::new(false),
             store,
             settings,
             metrics,
@@ -136,6 +142,19 @@ impl Registry {
         }
     }
 
+    /// The vault, if it is active now or once it has started.
+    pub async fn started(&self, id: VaultId) -> Option<Arc<Vault>> {
+        loop {
+            let mut waiting = match self.0.slots.get(&id).as_deref() {
+                Some(Slot::Active(vault)) => return Some(Arc::clone(vault)),
+                Some(Slot::Starting(waiting)) => waiting.clone(),
+                Some(Slot::Draining(_)) | None => return None,
+            };
+            // An error says that the other side is done.
+            let _ = waiting.changed().await;
+        }
+    }
+
     /// How many vaults are active.
     pub fn active_count(&self) -> usize {
         self.0.active.load(Ordering::Relaxed)
@@ -152,7 +171,7 @@ impl Registry {
                 match &*slot {
                     Slot::Active(vault) => {
                         let vault = Arc::clone(vault);
-                        let (done, waiting) = watch::channel(());
+                        let (done, waiting) = watch::channel(None);
                         *slot = Slot::Draining(waiting.clone());
                         (vault, done, waiting)
                     }
@@ -187,8 +206,17 @@ impl Registry {
         }
     }
 
-    /// Takes away what should not be active: idle vaults, the coldest ones beyond the caps, and dead ones.
+    /// Takes away what should not be active: idle vaults, the coldest ones beyond the caps, and dead ones. Does nothing
+    /// while another sweep is under way.
     pub async fn sweep(&self, now: Timestamp) {
+        if self.0.sweeping.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        self.sweep_alone(now).await;
+        self.0.sweeping.store(false, Ordering::SeqCst);
+    }
+
+    async fn sweep_alone(&self, now: Timestamp) {
         let mut vaults: Vec<Arc<Vault>> = self.actives();
         for vault in &vaults {
             if !vault.is_open() {
@@ -227,11 +255,13 @@ impl Registry {
             .retain(|_, deaths| deaths.latest.elapsed() < FORGIVEN_AFTER);
     }
 
-    /// Lets nobody in any more, and drains every vault.
-    pub async fn stop(&self) {
+    /// Lets nobody in any more, and drains every vault; those that somebody is still inside after `within` are cut off.
+    pub async fn stop(&self, within: Duration) {
         self.0.stopping.store(true, Ordering::SeqCst);
-        for vault in self.actives() {
-            self.evict(vault.id, Reason::Shutdown).await;
+        let ids: Vec<VaultId> = self.0.slots.iter().map(|slot| *slot.key()).collect();
+        let drains = ids.into_iter().map(|id| self.evict(id, Reason::Shutdown));
+        if tokio::time::timeout(within, join_all(drains)).await.is_err() {
+            tracing::warn!("stopped before every vault was drained");
         }
         for arbiter in &self.0.arbiters {
             arbiter.stop();
@@ -246,8 +276,12 @@ impl Registry {
                     Slot::Starting(waiting) | Slot::Draining(waiting) => waiting.clone(),
                 };
                 drop(slot);
-                // An error says that the other side is done: look again either way.
+                // An error says that the other side is done without a failure: look again.
                 let _ = waiting.changed().await;
+                let failure = waiting.borrow().clone();
+                if let Some(failure) = failure {
+                    return Err(failure);
+                }
                 if let Some(vault) = self.active(id) {
                     return Ok((vault, None));
                 }
@@ -268,7 +302,7 @@ impl Registry {
         let done = match self.0.slots.entry(id) {
             Entry::Occupied(_) => None,
             Entry::Vacant(vacant) => {
-                let (done, waiting) = watch::channel(());
+                let (done, waiting) = watch::channel(None);
                 vacant.insert(Slot::Starting(waiting));
                 Some(done)
             }
@@ -286,6 +320,9 @@ impl Registry {
                 started: false,
             };
             let outcome = registry.start_on(id, guard).await;
+            if let Err(error) = &outcome {
+                done.send_replace(Some(error.clone()));
+            }
             drop(done);
             // Whoever asked may have gone.
             let _ = answer.send(outcome);
@@ -299,13 +336,15 @@ impl Registry {
 
     async fn start_on(&self, id: VaultId, mut slot: StartingSlot) -> Result<Resolved, VaultError> {
         let started = Instant::now();
-        if let Some(wait) = self.back_off(id) {
+        let back_off = self.back_off(id);
+        if let Some(wait) = back_off {
             tokio::time::sleep(wait).await;
         }
         let inner = &self.0;
         let arbiter = self.arbiter_of(id);
         let (store, settings) = (inner.store.clone(), Arc::clone(&inner.settings));
-        let vault = Vault::activate(id, store, settings, &inner.metrics, &arbiter).await?;
+        let vault =
+            Vault::activate(id, store, settings, &inner.metrics, &arbiter, back_off.is_some()).await?;
         inner.metrics.activations.inc();
         inner
             .metrics
@@ -380,7 +419,7 @@ impl Registry {
             if !is_held || !vault.close_if_idle() {
                 return false;
             }
-            let (done, waiting) = watch::channel(());
+            let (done, waiting) = watch::channel(None);
             *slot = Slot::Draining(waiting);
             done
         };

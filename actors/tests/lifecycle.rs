@@ -52,7 +52,9 @@ fn touch(texts: &[String]) -> WriteRequest {
 /// Asks one vault whether `ann` may read `document:a`.
 async fn ask(stage: &Stage, id: VaultId, consistency: Consistency) -> Result<Decision, VaultError> {
     let (vault, _pass) = stage.platform.enter(id, stage.account).await?;
-    let answer = vault.check(&check_of("user:ann", "document:a"), consistency, now()).await?;
+    let answer = vault
+        .check(&check_of("user:ann", "document:a"), consistency, now())
+        .await?;
     Ok(answer.decision)
 }
 
@@ -70,7 +72,10 @@ async fn furnished(stage: &Stage) -> VaultId {
         force: false,
     };
     vault.put_schema(schema).await.unwrap();
-    vault.write(touch(&["document:a#reader@user:ann".into()])).await.unwrap();
+    vault
+        .write(touch(&["document:a#reader@user:ann".into()]))
+        .await
+        .unwrap();
     id
 }
 
@@ -99,12 +104,24 @@ async fn a_panic_in_one_actor_is_nobody_elses() {
             _ => ask(&stage, broken, Consistency::FullyConsistent).await.map(drop),
         };
         assert!(matches!(lost, Err(VaultError::ActorFailed)), "{lost:?}");
-        assert_eq!(ask(&stage, sound, Consistency::FullyConsistent).await.unwrap(), Decision::Allow);
+        assert_eq!(
+            ask(&stage, sound, Consistency::FullyConsistent).await.unwrap(),
+            Decision::Allow
+        );
         put(&stage, sound, "document:b#reader@user:ben").await.unwrap();
         let begun = Instant::now();
-        assert_eq!(ask(&stage, broken, Consistency::default()).await.unwrap(), Decision::Allow);
-        assert!(begun.elapsed() < Duration::from_secs(1), "back after {:?}", begun.elapsed());
-        put(&stage, broken, &format!("document:c{round}#reader@user:ann")).await.unwrap();
+        assert_eq!(
+            ask(&stage, broken, Consistency::default()).await.unwrap(),
+            Decision::Allow
+        );
+        assert!(
+            begun.elapsed() < Duration::from_secs(1),
+            "back after {:?}",
+            begun.elapsed()
+        );
+        put(&stage, broken, &format!("document:c{round}#reader@user:ann"))
+            .await
+            .unwrap();
     }
     assert_eq!(stage.switch.met(), 4);
     assert_eq!(stage.metric("inferadb_vault_respawns_total"), 4.0);
@@ -135,7 +152,10 @@ async fn requests_inside_when_the_actor_dies_end_in_errors_and_later_ones_do_not
     assert!(matches!(panicked, Err(VaultError::ActorFailed)), "{panicked:?}");
     assert!(matches!(waited, Err(VaultError::ActorFailed)), "{waited:?}");
     drop(held);
-    assert_eq!(ask(&stage, id, Consistency::FullyConsistent).await.unwrap(), Decision::Allow);
+    assert_eq!(
+        ask(&stage, id, Consistency::FullyConsistent).await.unwrap(),
+        Decision::Allow
+    );
     put(&stage, id, "document:a#reader@user:cem").await.unwrap();
 }
 
@@ -148,10 +168,16 @@ async fn a_panic_while_a_vault_starts_is_an_error_and_the_next_request_starts_it
         stage.switch.arm(Some(id), Fault::Panic, 1);
         let lost = ask(&stage, id, Consistency::default()).await;
         assert!(matches!(lost, Err(VaultError::ActorFailed)), "{lost:?}");
-        assert_eq!(ask(&stage, sound, Consistency::default()).await.unwrap(), Decision::Allow);
+        assert_eq!(
+            ask(&stage, sound, Consistency::default()).await.unwrap(),
+            Decision::Allow
+        );
     }
     let begun = Instant::now();
-    assert_eq!(ask(&stage, id, Consistency::default()).await.unwrap(), Decision::Allow);
+    assert_eq!(
+        ask(&stage, id, Consistency::default()).await.unwrap(),
+        Decision::Allow
+    );
     assert!(begun.elapsed() < Duration::from_secs(1));
     assert_eq!(stage.platform.active_count(), 2);
 }
@@ -166,10 +192,16 @@ async fn back_off_grows_and_is_bounded() {
         let lost = ask(&stage, id, Consistency::FullyConsistent).await;
         assert!(matches!(lost, Err(VaultError::ActorFailed)), "{lost:?}");
         let begun = Instant::now();
-        assert_eq!(ask(&stage, id, Consistency::default()).await.unwrap(), Decision::Allow);
+        assert_eq!(
+            ask(&stage, id, Consistency::default()).await.unwrap(),
+            Decision::Allow
+        );
         waits.push(begun.elapsed());
     }
-    assert!(waits.iter().all(|wait| *wait < Duration::from_secs(1)), "{waits:?}");
+    assert!(
+        waits.iter().all(|wait| *wait < Duration::from_secs(1)),
+        "{waits:?}"
+    );
     assert!(waits.last().unwrap() >= &Duration::from_millis(320), "{waits:?}");
 }
 
@@ -210,8 +242,17 @@ async fn draining_waits_for_those_inside_and_newcomers_wait_for_it() {
         tokio::task::yield_now().await;
     }
     // Whoever is inside is served to the end.
-    vault.write(touch(&["document:z#reader@user:zoe".into()])).await.unwrap();
-    let answer = vault.check(&check_of("user:zoe", "document:z"), Consistency::FullyConsistent, now()).await;
+    vault
+        .write(touch(&["document:z#reader@user:zoe".into()]))
+        .await
+        .unwrap();
+    let answer = vault
+        .check(
+            &check_of("user:zoe", "document:z"),
+            Consistency::FullyConsistent,
+            now(),
+        )
+        .await;
     assert_eq!(answer.unwrap().decision, Decision::Allow);
     drop((vault, pass));
     let (evicted, answered) = tokio::join!(evicting, newcomer);
@@ -234,7 +275,10 @@ async fn an_eviction_goes_on_though_whoever_asked_for_it_goes_away() {
     }
     drop((vault, pass));
     let answered = tokio::time::timeout(PATIENCE, ask(&stage, id, Consistency::default())).await;
-    assert_eq!(answered.expect("the vault never came back").unwrap(), Decision::Allow);
+    assert_eq!(
+        answered.expect("the vault never came back").unwrap(),
+        Decision::Allow
+    );
 }
 
 #[actix::test]
@@ -251,7 +295,13 @@ async fn deleted_and_archived_vaults_end_with_the_requests_inside() {
         let ending = async {
             match is_deletion {
                 true => stage.platform.delete_vault(id, Reach::Everything).await.unwrap(),
-                false => drop(stage.platform.update_vault(id, Reach::Everything, change).await.unwrap()),
+                false => drop(
+                    stage
+                        .platform
+                        .update_vault(id, Reach::Everything, change)
+                        .await
+                        .unwrap(),
+                ),
             }
         };
         let inside = async {
@@ -259,7 +309,13 @@ async fn deleted_and_archived_vaults_end_with_the_requests_inside() {
                 tokio::task::yield_now().await;
             }
             // From memory an answer of the state before is right; what asks storage learns of the end.
-            let fresh = vault.check(&check_of("user:ann", "document:a"), Consistency::FullyConsistent, now()).await;
+            let fresh = vault
+                .check(
+                    &check_of("user:ann", "document:a"),
+                    Consistency::FullyConsistent,
+                    now(),
+                )
+                .await;
             assert!(matches!(fresh, Err(VaultError::AccessDenied)), "{fresh:?}");
             let written = vault.write(touch(&["document:b#reader@user:ann".into()])).await;
             assert!(written.is_err(), "{written:?}");
@@ -274,8 +330,15 @@ async fn deleted_and_archived_vaults_end_with_the_requests_inside() {
         archived: Some(false),
         ..VaultChange::default()
     };
-    stage.platform.update_vault(archived, Reach::Everything, back).await.unwrap();
-    assert_eq!(ask(&stage, archived, Consistency::default()).await.unwrap(), Decision::Allow);
+    stage
+        .platform
+        .update_vault(archived, Reach::Everything, back)
+        .await
+        .unwrap();
+    assert_eq!(
+        ask(&stage, archived, Consistency::default()).await.unwrap(),
+        Decision::Allow
+    );
 }
 
 #[actix::test]
@@ -320,11 +383,21 @@ async fn too_many_active_vaults_push_out_the_coldest_but_nobody_inside() {
     }
     eventually("three are left", || stage.platform.active_count() <= 3).await;
     assert!(vault.is_open(), "somebody is inside");
-    assert_eq!(vault.check(&check_of("user:ann", "document:a"), Consistency::default(), now()).await.unwrap().decision, Decision::Allow);
+    assert_eq!(
+        vault
+            .check(&check_of("user:ann", "document:a"), Consistency::default(), now())
+            .await
+            .unwrap()
+            .decision,
+        Decision::Allow
+    );
     assert!(stage.metric("inferadb_vault_evictions_total") >= 6.0);
     drop((vault, pass));
     for id in others {
-        assert_eq!(ask(&stage, id, Consistency::default()).await.unwrap(), Decision::Allow);
+        assert_eq!(
+            ask(&stage, id, Consistency::default()).await.unwrap(),
+            Decision::Allow
+        );
     }
 }
 
@@ -338,10 +411,21 @@ async fn a_newcomer_gets_in_though_every_other_vault_is_in_use() {
     let (first, second) = (furnished(&stage).await, furnished(&stage).await);
     let inside = stage.platform.enter(first, stage.account).await.unwrap();
     for _ in 0..20 {
-        stage.platform.deactivate(second, Reach::Everything).await.unwrap();
+        stage
+            .platform
+            .deactivate(second, Reach::Everything)
+            .await
+            .unwrap();
         let before = stage.metric("inferadb_vault_activations_total");
-        assert_eq!(ask(&stage, second, Consistency::default()).await.unwrap(), Decision::Allow);
-        assert_eq!(stage.metric("inferadb_vault_activations_total") - before, 1.0, "started once");
+        assert_eq!(
+            ask(&stage, second, Consistency::default()).await.unwrap(),
+            Decision::Allow
+        );
+        assert_eq!(
+            stage.metric("inferadb_vault_activations_total") - before,
+            1.0,
+            "started once"
+        );
     }
     assert!(inside.0.is_open());
 }
@@ -358,7 +442,10 @@ async fn idle_vaults_go_and_those_in_use_stay() {
     eventually("the idle one is gone", || stage.series_of(idle).is_empty()).await;
     assert_eq!(stage.platform.active_count(), 1);
     assert!(vault.is_open());
-    assert_eq!(ask(&stage, idle, Consistency::default()).await.unwrap(), Decision::Allow);
+    assert_eq!(
+        ask(&stage, idle, Consistency::default()).await.unwrap(),
+        Decision::Allow
+    );
 }
 
 #[actix::test]
@@ -374,7 +461,9 @@ async fn memory_is_shared_and_the_coldest_vaults_give_theirs_back() {
     for _ in 0..6 {
         let id = furnished(&stage).await;
         let (vault, pass) = stage.platform.enter(id, stage.account).await.unwrap();
-        let rows: Vec<String> = (0..300).map(|at| format!("document:d{at}#reader@user:ann")).collect();
+        let rows: Vec<String> = (0..300)
+            .map(|at| format!("document:d{at}#reader@user:ann"))
+            .collect();
         vault.write(touch(&rows)).await.unwrap();
         ids.push(id);
         if pinned.is_none() {
@@ -382,12 +471,21 @@ async fn memory_is_shared_and_the_coldest_vaults_give_theirs_back() {
         }
     }
     let held = || stage.metric("inferadb_cache_memory_bytes");
-    eventually("memory is within its bound", || held() > 0.0 && held() <= 200_000.0).await;
+    eventually("memory is within its bound", || {
+        held() > 0.0 && held() <= 200_000.0
+    })
+    .await;
     assert!(pinned.as_ref().unwrap().0.is_open(), "somebody is inside");
     assert!(stage.platform.active_count() < ids.len());
     for id in &ids {
         let (vault, _pass) = stage.platform.enter(*id, stage.account).await.unwrap();
-        let answer = vault.check(&check_of("user:ann", "document:d299"), Consistency::default(), now()).await;
+        let answer = vault
+            .check(
+                &check_of("user:ann", "document:d299"),
+                Consistency::default(),
+                now(),
+            )
+            .await;
         assert_eq!(answer.unwrap().decision, Decision::Allow);
     }
 }
@@ -401,7 +499,10 @@ async fn an_evicted_vault_answers_as_before_and_leaves_nothing() {
     }
     for _ in 0..2 {
         for id in &ids {
-            assert_eq!(ask(&stage, *id, Consistency::default()).await.unwrap(), Decision::Allow);
+            assert_eq!(
+                ask(&stage, *id, Consistency::default()).await.unwrap(),
+                Decision::Allow
+            );
             assert!(stage.series_of(*id).len() >= 9, "{:?}", stage.series_of(*id));
         }
         assert_eq!(stage.platform.active_count(), ids.len());
@@ -427,11 +528,21 @@ async fn the_handle_of_a_vault_is_freed_once_it_is_evicted_or_died() {
         let (vault, _pass) = stage.platform.enter(id, stage.account).await.unwrap();
         handles.push(Arc::downgrade(&vault));
     }
-    stage.platform.deactivate(evicted, Reach::Everything).await.unwrap();
+    stage
+        .platform
+        .deactivate(evicted, Reach::Everything)
+        .await
+        .unwrap();
     stage.switch.arm(Some(died), Fault::Panic, 1);
     assert!(ask(&stage, died, Consistency::FullyConsistent).await.is_err());
-    assert_eq!(ask(&stage, died, Consistency::default()).await.unwrap(), Decision::Allow);
-    eventually("both are freed", || handles.iter().all(|handle| handle.strong_count() == 0)).await;
+    assert_eq!(
+        ask(&stage, died, Consistency::default()).await.unwrap(),
+        Decision::Allow
+    );
+    eventually("both are freed", || {
+        handles.iter().all(|handle| handle.strong_count() == 0)
+    })
+    .await;
 }
 
 #[actix::test]
@@ -454,17 +565,32 @@ async fn storage_that_is_away_makes_errors_and_never_decisions() {
         stage.switch.arm(None, Fault::Away, usize::MAX);
         for consistency in [Consistency::default(), Consistency::FullyConsistent] {
             let failed = ask(&stage, id, consistency).await;
-            assert!(matches!(failed, Err(VaultError::Storage(StoreError::Unavailable(_)))), "{failed:?}");
+            assert!(
+                matches!(failed, Err(VaultError::Storage(StoreError::Unavailable(_)))),
+                "{failed:?}"
+            );
             let failed = ask(&stage, cold, consistency).await;
-            assert!(matches!(failed, Err(VaultError::Storage(StoreError::Unavailable(_)))), "{failed:?}");
+            assert!(
+                matches!(failed, Err(VaultError::Storage(StoreError::Unavailable(_)))),
+                "{failed:?}"
+            );
         }
         let failed = put(&stage, id, "document:a#reader@user:ben").await;
-        assert!(matches!(failed, Err(VaultError::Storage(StoreError::Unavailable(_)))), "{failed:?}");
+        assert!(
+            matches!(failed, Err(VaultError::Storage(StoreError::Unavailable(_)))),
+            "{failed:?}"
+        );
         assert!(stage.platform.is_ready().await.is_err());
         stage.switch.disarm();
         assert!(stage.platform.is_ready().await.is_ok());
-        assert_eq!(ask(&stage, id, Consistency::default()).await.unwrap(), Decision::Allow);
-        assert_eq!(ask(&stage, cold, Consistency::default()).await.unwrap(), Decision::Allow);
+        assert_eq!(
+            ask(&stage, id, Consistency::default()).await.unwrap(),
+            Decision::Allow
+        );
+        assert_eq!(
+            ask(&stage, cold, Consistency::default()).await.unwrap(),
+            Decision::Allow
+        );
         put(&stage, id, "document:a#reader@user:ben").await.unwrap();
         stage.platform.deactivate(cold, Reach::Everything).await.unwrap();
     }
@@ -491,7 +617,13 @@ async fn single_reads_that_fail_are_errors_wherever_they_fall() {
             if stage.switch.met() - met >= after as u64 {
                 stage.switch.arm(Some(id), Fault::Away, 1);
             }
-            vault.check(&check_of("user:ann", "document:a"), Consistency::FullyConsistent, now()).await
+            vault
+                .check(
+                    &check_of("user:ann", "document:a"),
+                    Consistency::FullyConsistent,
+                    now(),
+                )
+                .await
         };
         match asked.await {
             Ok(answer) => assert_eq!(answer.decision, Decision::Allow),
@@ -499,7 +631,10 @@ async fn single_reads_that_fail_are_errors_wherever_they_fall() {
             Err(error) => panic!("{error:?}"),
         }
         stage.switch.disarm();
-        assert_eq!(ask(&stage, id, Consistency::default()).await.unwrap(), Decision::Allow);
+        assert_eq!(
+            ask(&stage, id, Consistency::default()).await.unwrap(),
+            Decision::Allow
+        );
     }
     assert!(failed > 0);
 }
@@ -518,7 +653,10 @@ async fn rates_are_the_vaults_own() {
     let (hot, calm) = (furnished(&stage).await, furnished(&stage).await);
     let (vault, _pass) = stage.platform.enter(hot, stage.account).await.unwrap();
     let checks = vec![check_of("user:ann", "document:a"); 1_000];
-    vault.check_batch(&checks, Consistency::default(), now()).await.unwrap();
+    vault
+        .check_batch(&checks, Consistency::default(), now())
+        .await
+        .unwrap();
     let limited = vault.check(&checks[0], Consistency::default(), now()).await;
     match limited {
         Err(VaultError::RateLimited { limit, retry_after }) => {
@@ -527,19 +665,45 @@ async fn rates_are_the_vaults_own() {
         }
         other => panic!("{other:?}"),
     }
-    let rows: Vec<String> = (0..998).map(|at| format!("document:d{at}#reader@user:ann")).collect();
+    let rows: Vec<String> = (0..998)
+        .map(|at| format!("document:d{at}#reader@user:ann"))
+        .collect();
     vault.write(touch(&rows)).await.unwrap();
-    let limited = vault.write(touch(&["document:e#reader@user:ann".into(), "document:f#reader@user:ann".into()])).await;
-    assert!(matches!(limited, Err(VaultError::RateLimited { limit: "writes_per_second", .. })), "{limited:?}");
+    let limited = vault
+        .write(touch(&[
+            "document:e#reader@user:ann".into(),
+            "document:f#reader@user:ann".into(),
+        ]))
+        .await;
+    assert!(
+        matches!(
+            limited,
+            Err(VaultError::RateLimited {
+                limit: "writes_per_second",
+                ..
+            })
+        ),
+        "{limited:?}"
+    );
     // The neighbour is not held to what this one used up, and an override is in force at once.
-    assert_eq!(ask(&stage, calm, Consistency::default()).await.unwrap(), Decision::Allow);
+    assert_eq!(
+        ask(&stage, calm, Consistency::default()).await.unwrap(),
+        Decision::Allow
+    );
     let change = VaultChange {
         limits: serde_json::json!({ "checks_per_second": 0 }).as_object().cloned(),
         ..VaultChange::default()
     };
-    stage.platform.update_vault(hot, Reach::Everything, change).await.unwrap();
+    stage
+        .platform
+        .update_vault(hot, Reach::Everything, change)
+        .await
+        .unwrap();
     for _ in 0..10 {
-        vault.check_batch(&checks, Consistency::default(), now()).await.unwrap();
+        vault
+            .check_batch(&checks, Consistency::default(), now())
+            .await
+            .unwrap();
     }
 }
 
@@ -557,19 +721,42 @@ async fn no_more_come_in_than_may_and_no_more_wait_than_may() {
         inside.push(stage.platform.enter(id, stage.account).await.unwrap());
     }
     let full = stage.platform.enter(id, stage.account).await;
-    assert!(matches!(full, Err(VaultError::RateLimited { limit: "max_concurrent_requests", .. })));
+    assert!(matches!(
+        full,
+        Err(VaultError::RateLimited {
+            limit: "max_concurrent_requests",
+            ..
+        })
+    ));
     let (held, holding) = watch::channel(true);
     stage.switch.arm(Some(id), Fault::Hold(holding), usize::MAX);
-    let writes = join_all(inside.iter().map(|(vault, _)| vault.write(touch(&["document:g#reader@user:ann".into()]))));
+    let writes = join_all(
+        inside
+            .iter()
+            .map(|(vault, _)| vault.write(touch(&["document:g#reader@user:ann".into()]))),
+    );
     let release = async {
         eventually("a write is at storage", || stage.switch.met() > 0).await;
         held.send(false).unwrap();
     };
     let (written, ()) = tokio::join!(writes, release);
-    let overloaded = written.iter().filter(|written| matches!(written, Err(VaultError::Overloaded(_)))).count();
-    assert_eq!((overloaded, written.iter().filter(|written| written.is_ok()).count()), (2, 2), "{written:?}");
+    let overloaded = written
+        .iter()
+        .filter(|written| matches!(written, Err(VaultError::Overloaded(_))))
+        .count();
+    assert_eq!(
+        (
+            overloaded,
+            written.iter().filter(|written| written.is_ok()).count()
+        ),
+        (2, 2),
+        "{written:?}"
+    );
     drop(inside);
-    assert_eq!(ask(&stage, id, Consistency::default()).await.unwrap(), Decision::Allow);
+    assert_eq!(
+        ask(&stage, id, Consistency::default()).await.unwrap(),
+        Decision::Allow
+    );
 }
 
 #[actix::test]
@@ -582,7 +769,10 @@ async fn a_stopped_platform_lets_nobody_in() {
         while vault.is_open() {
             tokio::task::yield_now().await;
         }
-        vault.write(touch(&["document:b#reader@user:ann".into()])).await.unwrap();
+        vault
+            .write(touch(&["document:b#reader@user:ann".into()]))
+            .await
+            .unwrap();
         drop(pass);
     };
     tokio::join!(stage.platform.stop(), inside);

@@ -10,6 +10,10 @@
     reason = "a test may fail"
 )]
 
+#[path = "worlds/concurrent.rs"]
+mod concurrent;
+#[path = "worlds/past.rs"]
+mod past;
 #[allow(dead_code, reason = "the engine's own test uses the rest")]
 #[path = "../../engine/tests/evaluate_random/reference.rs"]
 mod reference;
@@ -17,10 +21,6 @@ mod support;
 #[allow(dead_code, reason = "the engine's own test uses the rest")]
 #[path = "../../engine/tests/evaluate_random/world.rs"]
 mod world;
-#[path = "worlds/concurrent.rs"]
-mod concurrent;
-#[path = "worlds/past.rs"]
-mod past;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -275,7 +275,11 @@ impl Trial {
         let mut rare = nodes.clone();
         rare.retain(|node| self.past.answer(self.head, &question(node)) != Some(reference::Answer::Deny));
         for _ in 0..CHECKS {
-            let from = if self.dice.chance(50) && !rare.is_empty() { &rare } else { &nodes };
+            let from = if self.dice.chance(50) && !rare.is_empty() {
+                &rare
+            } else {
+                &nodes
+            };
             let question = question(&from[self.dice.below(from.len())]);
             let (consistency, least) = match self.dice.below(5) {
                 0 => (Consistency::FullyConsistent, self.head),
@@ -284,13 +288,17 @@ impl Trial {
                 _ => (Consistency::MinimizeLatency, self.answered),
             };
             let found = vault.check(&question.check(), consistency, base(now)).await;
-            let revision = found.as_ref().map_or(vault.view().revision, |answer| answer.revision);
+            let revision = found
+                .as_ref()
+                .map_or(vault.view().revision, |answer| answer.revision);
             assert!(revision >= least, "seed {}: an answer from before", self.seed);
             self.judge(&question, revision, &found);
         }
         let questions: Vec<Question> = nodes.iter().map(question).collect();
         let checks: Vec<CheckRequest> = questions.iter().map(Question::check).collect();
-        let batch = vault.check_batch(&checks, Consistency::MinimizeLatency, base(now)).await;
+        let batch = vault
+            .check_batch(&checks, Consistency::MinimizeLatency, base(now))
+            .await;
         let batch = batch.unwrap();
         assert!(batch.revision >= self.answered);
         for (question, found) in questions.iter().zip(&batch.results) {
@@ -342,7 +350,11 @@ impl Trial {
             self.answered = vault.view().revision;
             drop((vault, pass));
             if self.dice.chance(20) {
-                self.stage.platform.deactivate(id, Reach::Everything).await.unwrap();
+                self.stage
+                    .platform
+                    .deactivate(id, Reach::Everything)
+                    .await
+                    .unwrap();
                 self.answered = self.head;
                 self.tally.evictions += 1;
             }

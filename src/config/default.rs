@@ -98,7 +98,7 @@ impl Default for LimitsConfig {
             max_batch_checks: 1000,
             max_write_changes: 1000,
             max_page_size: 1000,
-            max_schema_bytes: 1 << 20,
+            max_schema_bytes: 1_000_000,
             max_context_bytes: 4096,
             max_stored_context_bytes: 25_000,
             checks_per_second: 0,

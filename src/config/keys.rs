@@ -138,7 +138,7 @@ pub(super) const KEYS: &[Key] = &[
     key("limits.max_batch_checks", Kind::Whole(1, 10_000)),
     key("limits.max_write_changes", Kind::Whole(1, 1000)),
     key("limits.max_page_size", Kind::Whole(1, 10_000)),
-    key("limits.max_schema_bytes", Kind::Whole(1, 4 << 20)),
+    key("limits.max_schema_bytes", Kind::Whole(1, 1_000_000)),
     key("limits.max_context_bytes", Kind::Whole(1, 1 << 20)),
     key("limits.max_stored_context_bytes", Kind::Whole(1, 65_536)),
     noted(

@@ -233,6 +233,12 @@ impl From<VaultError> for Problem {
                 detail,
                 Duration::from_secs(1),
             ),
+            VaultError::OutcomeUnknown => Self::retry(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "outcome_unknown",
+                detail,
+                Duration::from_secs(1),
+            ),
             VaultError::Stopping => Self::retry(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "stopping",

@@ -99,12 +99,10 @@ pub async fn surround(
 fn complete(response: ServiceResponse<impl MessageBody + 'static>, id: &str) -> ServiceResponse<BoxBody> {
     let problem = match response.response().error() {
         Some(error) => Some(problem_of(error)),
+        // The framework's own answers have no body; ours say themselves what is wrong.
         None if response.status().is_client_error() || response.status().is_server_error() => {
-            let is_problem = response
-                .headers()
-                .get("content-type")
-                .is_some_and(|held| held == "application/problem+json");
-            (!is_problem).then(|| problem_of_status(response.status()))
+            let is_bare = !response.headers().contains_key("content-type");
+            is_bare.then(|| problem_of_status(response.status()))
         }
         None => None,
     };

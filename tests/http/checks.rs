@@ -67,7 +67,10 @@ fn relationships_mean_what_the_schema_says() {
         body["trace"] = json!(true);
         let explained = tenant.post("/v1/check", body).expect(200);
         assert_eq!(explained["decision"], decision, "{question}, explained");
-        assert_eq!(explained["trace"]["root"]["outcome"], decision, "{question}: {explained}");
+        assert_eq!(
+            explained["trace"]["root"]["outcome"], decision,
+            "{question}: {explained}"
+        );
     }
 }
 
@@ -75,16 +78,30 @@ fn relationships_mean_what_the_schema_says() {
 fn a_trace_shows_the_relationship_that_decided() {
     let server = Server::shared();
     let tenant = Tenant::with_documents(&*server, "trace");
-    tenant.touch(&["document:d#parent@folder:f", "folder:f#viewer@group:g#member", "group:g#member@user:alice"]);
+    tenant.touch(&[
+        "document:d#parent@folder:f",
+        "folder:f#viewer@group:g#member",
+        "group:g#member@user:alice",
+    ]);
     let mut body = question_body("user:alice view document:d");
-    assert_eq!(tenant.post("/v1/check", body.clone()).expect(200).get("trace"), None);
+    assert_eq!(
+        tenant.post("/v1/check", body.clone()).expect(200).get("trace"),
+        None
+    );
     body["trace"] = json!(true);
     let answer = tenant.post("/v1/check", body).expect(200);
     let root = &answer["trace"]["root"];
-    assert_eq!((&root["node"], &root["resource"], &root["permission"]), (&json!("check"), &json!("document:d"), &json!("view")));
+    assert_eq!(
+        (&root["node"], &root["resource"], &root["permission"]),
+        (&json!("check"), &json!("document:d"), &json!("view"))
+    );
     let mut shown = Vec::new();
     collect(root, &mut shown);
-    for text in ["document:d#parent@folder:f", "folder:f#viewer@group:g#member", "group:g#member@user:alice"] {
+    for text in [
+        "document:d#parent@folder:f",
+        "folder:f#viewer@group:g#member",
+        "group:g#member@user:alice",
+    ] {
         assert!(shown.iter().any(|held| held == text), "{text} is not in {answer}");
     }
     // A recursion is cut and said to be.
@@ -114,9 +131,13 @@ fn a_batch_answers_in_order_with_errors_where_they_belong() {
         .map(|at| relationship(&format!("document:d{at}#viewer@user:alice")))
         .collect();
     let revision = tenant.change(json!({ "touch": touched }));
-    let checks: Vec<Value> = (0..1000).map(|at| question_body(&format!("user:alice view document:d{at}"))).collect();
+    let checks: Vec<Value> = (0..1000)
+        .map(|at| question_body(&format!("user:alice view document:d{at}")))
+        .collect();
     for _ in 0..2 {
-        let answer = tenant.post("/v1/check/batch", json!({ "checks": checks })).expect(200);
+        let answer = tenant
+            .post("/v1/check/batch", json!({ "checks": checks }))
+            .expect(200);
         assert_eq!(answer["revision"], revision.as_str());
         let results = answer["results"].as_array().unwrap();
         assert_eq!(results.len(), 1000);
@@ -137,26 +158,50 @@ fn a_batch_answers_in_order_with_errors_where_they_belong() {
     let results = answer["results"].as_array().unwrap();
     assert_eq!(results.len(), 6, "{answer}");
     assert_eq!(results[0], json!({"decision": "allow"}));
-    for (at, code) in [(1, "unknown_permission"), (2, "unknown_type"), (3, "invalid_value")] {
+    for (at, code) in [
+        (1, "unknown_permission"),
+        (2, "unknown_type"),
+        (3, "invalid_value"),
+    ] {
         let error = &results[at]["error"];
-        assert_eq!((&error["code"], &error["status"]), (&json!(code), &json!(400)), "{answer}");
-        assert_eq!(results[at].get("decision"), None, "an error is no decision: {answer}");
+        assert_eq!(
+            (&error["code"], &error["status"]),
+            (&json!(code), &json!(400)),
+            "{answer}"
+        );
+        assert_eq!(
+            results[at].get("decision"),
+            None,
+            "an error is no decision: {answer}"
+        );
         let field = error["field"].as_str().unwrap_or_default();
-        assert!(field.starts_with(&format!("checks[{at}].")), "which of them? {answer}");
+        assert!(
+            field.starts_with(&format!("checks[{at}].")),
+            "which of them? {answer}"
+        );
     }
-    assert_eq!((&results[4], &results[5]), (&json!({"decision": "deny"}), &json!({"decision": "allow"})));
+    assert_eq!(
+        (&results[4], &results[5]),
+        (&json!({"decision": "deny"}), &json!({"decision": "allow"}))
+    );
     let none = tenant.post("/v1/check/batch", json!({"checks": []})).expect(200);
     assert_eq!(none["results"], json!([]));
     let most: Vec<Value> = vec![question_body("user:a view document:d"); 1001];
-    tenant.post("/v1/check/batch", json!({ "checks": most })).problem(400, "too_many");
+    tenant
+        .post("/v1/check/batch", json!({ "checks": most }))
+        .problem(400, "too_many");
 }
 
 #[test]
 fn a_vault_without_a_schema_decides_nothing() {
     let server = Server::shared();
     let tenant = Tenant::new(&*server, "no schema");
-    tenant.post("/v1/check", question_body("user:a view document:d")).problem(400, "unknown_type");
-    tenant.write(json!({"touch": [relationship("document:d#viewer@user:a")]})).problem(422, "relationship_does_not_fit_schema");
+    tenant
+        .post("/v1/check", question_body("user:a view document:d"))
+        .problem(400, "unknown_type");
+    tenant
+        .write(json!({"touch": [relationship("document:d#viewer@user:a")]}))
+        .problem(422, "relationship_does_not_fit_schema");
     let page = tenant.post("/v1/relationships/read", json!({})).expect(200);
     assert_eq!(page["relationships"], json!([]));
 }
@@ -167,7 +212,11 @@ fn context_without_caveats_changes_nothing() {
     let tenant = Tenant::with_documents(&*server, "context");
     tenant.touch(&["document:d#viewer@user:alice"]);
     for (subject, decision) in [("user:alice", "allow"), ("user:bob", "deny")] {
-        for context in [Value::Null, json!({}), json!({"ip": "10.0.0.1", "deep": {"a": [1, 2.5, null, true]}})] {
+        for context in [
+            Value::Null,
+            json!({}),
+            json!({"ip": "10.0.0.1", "deep": {"a": [1, 2.5, null, true]}}),
+        ] {
             let mut body = question_body(&format!("{subject} view document:d"));
             body["context"] = context;
             let answer = tenant.post("/v1/check", body).expect(200);

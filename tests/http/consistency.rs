@@ -17,16 +17,34 @@ fn what_was_written_is_seen_by_every_kind_of_read() {
             tenant.untouch(&["document:d#viewer@user:alice"])
         };
         assert_ne!(revision, last, "each change has a revision of its own");
-        for consistency in [json!("minimize_latency"), json!("fully_consistent"), json!({ "at_least_as_fresh": revision })] {
+        for consistency in [
+            json!("minimize_latency"),
+            json!("fully_consistent"),
+            json!({ "at_least_as_fresh": revision }),
+        ] {
             let mut body = question_body("user:alice view document:d");
             body["consistency"] = consistency.clone();
             let answer = tenant.post("/v1/check", body).expect(200);
-            assert_eq!(answer["decision"], if adds { "allow" } else { "deny" }, "{round}, {consistency}");
+            assert_eq!(
+                answer["decision"],
+                if adds { "allow" } else { "deny" },
+                "{round}, {consistency}"
+            );
             assert_eq!(answer["revision"], revision.as_str());
-            let read = tenant.post("/v1/relationships/read", json!({ "consistency": consistency })).expect(200);
-            assert_eq!(read["relationships"].as_array().unwrap().len(), usize::from(adds), "{round}, {consistency}");
-            let batch = json!({"checks": [question_body("user:alice view document:d")], "consistency": consistency});
-            assert_eq!(tenant.post("/v1/check/batch", batch).expect(200)["revision"], revision.as_str());
+            let read = tenant
+                .post("/v1/relationships/read", json!({ "consistency": consistency }))
+                .expect(200);
+            assert_eq!(
+                read["relationships"].as_array().unwrap().len(),
+                usize::from(adds),
+                "{round}, {consistency}"
+            );
+            let batch =
+                json!({"checks": [question_body("user:alice view document:d")], "consistency": consistency});
+            assert_eq!(
+                tenant.post("/v1/check/batch", batch).expect(200)["revision"],
+                revision.as_str()
+            );
         }
         last = revision;
     }
@@ -41,7 +59,10 @@ fn writers_and_readers_at_once_see_their_own_writes() {
             let tenant = &tenant;
             scope.spawn(move || {
                 for round in 0..25 {
-                    let (own, question) = (format!("document:w{writer}#viewer@user:u{round}"), format!("user:u{round} view document:w{writer}"));
+                    let (own, question) = (
+                        format!("document:w{writer}#viewer@user:u{round}"),
+                        format!("user:u{round} view document:w{writer}"),
+                    );
                     assert_eq!(tenant.check(&question), "deny");
                     tenant.touch(&[&own]);
                     assert_eq!(tenant.check(&question), "allow");
@@ -60,9 +81,13 @@ fn writers_and_readers_at_once_see_their_own_writes() {
 fn a_batch_never_sees_half_a_write() {
     let server = Server::shared();
     let tenant = Tenant::with_documents(&*server, "torn");
-    let documents: Vec<String> = (0..50).map(|at| format!("document:d{at}#viewer@user:alice")).collect();
+    let documents: Vec<String> = (0..50)
+        .map(|at| format!("document:d{at}#viewer@user:alice"))
+        .collect();
     let all: Vec<Value> = documents.iter().map(|text| relationship(text)).collect();
-    let checks: Vec<Value> = (0..50).map(|at| question_body(&format!("user:alice view document:d{at}"))).collect();
+    let checks: Vec<Value> = (0..50)
+        .map(|at| question_body(&format!("user:alice view document:d{at}")))
+        .collect();
     let done = std::sync::atomic::AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -73,7 +98,9 @@ fn a_batch_never_sees_half_a_write() {
             done.store(true, std::sync::atomic::Ordering::SeqCst);
         });
         while !done.load(std::sync::atomic::Ordering::SeqCst) {
-            let answer = tenant.post("/v1/check/batch", json!({ "checks": checks })).expect(200);
+            let answer = tenant
+                .post("/v1/check/batch", json!({ "checks": checks }))
+                .expect(200);
             let results = answer["results"].as_array().unwrap();
             assert!(results.iter().all(|result| result == &results[0]), "{answer}");
         }
@@ -83,10 +110,17 @@ fn a_batch_never_sees_half_a_write() {
 #[test]
 fn revisions_of_another_vault_and_of_the_future_are_refused() {
     let server = Server::shared();
-    let (mine, other) = (Tenant::with_documents(&*server, "revisions"), Tenant::with_documents(&*server, "other revisions"));
+    let (mine, other) = (
+        Tenant::with_documents(&*server, "revisions"),
+        Tenant::with_documents(&*server, "other revisions"),
+    );
     let foreign = other.touch(&["document:d#viewer@user:alice"]);
     let own = mine.touch(&["document:d#viewer@user:alice"]);
-    assert!(own.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte)), "{own} is not URL-safe");
+    assert!(
+        own.bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte)),
+        "{own} is not URL-safe"
+    );
     let ask = |token: &str| {
         let mut body = question_body("user:alice view document:d");
         body["consistency"] = json!({ "at_least_as_fresh": token });

@@ -12,8 +12,14 @@ fn the_same_ids_in_two_vaults_are_not_the_same() {
     let foreign = Tenant::new(&*server, "foreign");
     sibling.put_schema(DOCUMENTS);
     foreign.put_schema("definition user {}\ndefinition document {\n  relation viewer: user\n  permission view = nil\n  permission shred = viewer\n}\n");
-    one.touch(&["document:readme#viewer@user:alice", "document:one#viewer@user:alice"]);
-    sibling.touch(&["document:readme#banned@user:alice", "document:readme#viewer@user:alice"]);
+    one.touch(&[
+        "document:readme#viewer@user:alice",
+        "document:one#viewer@user:alice",
+    ]);
+    sibling.touch(&[
+        "document:readme#banned@user:alice",
+        "document:readme#viewer@user:alice",
+    ]);
     foreign.touch(&["document:readme#viewer@user:alice"]);
     let question = "user:alice view document:readme";
     for _ in 0..3 {
@@ -23,9 +29,15 @@ fn the_same_ids_in_two_vaults_are_not_the_same() {
         assert_eq!(foreign.check("user:alice shred document:readme"), "allow");
         assert_eq!(sibling.check("user:alice view document:one"), "deny");
     }
-    one.post("/v1/check", question_body("user:alice shred document:readme")).problem(400, "unknown_permission");
+    one.post("/v1/check", question_body("user:alice shred document:readme"))
+        .problem(400, "unknown_permission");
     // Deleting everything in one leaves the others whole.
-    let answer = one.post("/v1/relationships/delete", json!({"filter": {"subject_type": "user"}})).expect(200);
+    let answer = one
+        .post(
+            "/v1/relationships/delete",
+            json!({"filter": {"subject_type": "user"}}),
+        )
+        .expect(200);
     assert_eq!(answer["deleted"], 2);
     assert_eq!(sibling.read(json!({})).len(), 2);
     assert_eq!(foreign.read(json!({})).len(), 1);
@@ -53,7 +65,11 @@ fn a_deleted_vault_never_comes_back() {
     tenant.touch(&["document:d#viewer@user:alice"]);
     sibling.touch(&["document:d#viewer@user:alice"]);
     assert_eq!(tenant.check("user:alice view document:d"), "allow");
-    let (account, vault, sibling_vault) = (tenant.account.clone(), tenant.vault.clone(), sibling.vault.clone());
+    let (account, vault, sibling_vault) = (
+        tenant.account.clone(),
+        tenant.vault.clone(),
+        sibling.vault.clone(),
+    );
     let path = format!("/v1/vaults/{vault}");
     assert_eq!(server.admin("DELETE", &path, None).status, 204);
     let series = format!("vault=\"{vault}\"");
@@ -76,7 +92,9 @@ fn a_deleted_vault_never_comes_back() {
             ("POST", "/activate", None),
             ("POST", "/deactivate", None),
         ] {
-            server.admin(method, &format!("{path}{suffix}"), body).problem(404, "not_found");
+            server
+                .admin(method, &format!("{path}{suffix}"), body)
+                .problem(404, "not_found");
         }
         assert!(!server.metrics().contains(&series), "its series are still there");
         let sibling = Tenant::of(server, account.clone(), sibling_vault.clone());
@@ -86,14 +104,17 @@ fn a_deleted_vault_never_comes_back() {
     let server = server.restarted(json!({}));
     gone(&server);
     // Nor does its id come back through the configuration.
-    let server = server.restarted(json!({"multi_tenancy": {"default_organization": account, "default_vault": vault}}));
+    let server =
+        server.restarted(json!({"multi_tenancy": {"default_organization": account, "default_vault": vault}}));
     gone(&server);
 }
 
 #[test]
 fn tenants_under_load_keep_their_own_answers() {
     let server = Server::shared();
-    let tenants: Vec<Tenant<&Server>> = (0..8).map(|at| Tenant::with_documents(&*server, &format!("load {at}"))).collect();
+    let tenants: Vec<Tenant<&Server>> = (0..8)
+        .map(|at| Tenant::with_documents(&*server, &format!("load {at}")))
+        .collect();
     for (at, tenant) in tenants.iter().enumerate() {
         tenant.touch(&[&format!("document:shared#viewer@user:u{at}")]);
     }
@@ -103,7 +124,11 @@ fn tenants_under_load_keep_their_own_answers() {
                 for round in 0..40 {
                     let who = (at + round) % 8;
                     let expected = if who == at { "allow" } else { "deny" };
-                    assert_eq!(tenant.check(&format!("user:u{who} view document:shared")), expected, "{at}, {who}");
+                    assert_eq!(
+                        tenant.check(&format!("user:u{who} view document:shared")),
+                        expected,
+                        "{at}, {who}"
+                    );
                 }
             });
         }

@@ -26,10 +26,25 @@ fn each_call_takes_the_scopes_of_the_contract_and_no_others() {
         ("GET", "/v1/schema", None, &["read", "schema", "check"]),
         ("POST", "/v1/schema/validate", Some(schema), &["read", "schema"]),
         ("POST", "/v1/relationships/write", Some(write), &["write"]),
-        ("POST", "/v1/relationships/delete", Some(json!({"filter": {"resource_type": "group"}})), &["write"]),
-        ("POST", "/v1/relationships/read", Some(json!({"filter": {}})), &["read"]),
+        (
+            "POST",
+            "/v1/relationships/delete",
+            Some(json!({"filter": {"resource_type": "group"}})),
+            &["write"],
+        ),
+        (
+            "POST",
+            "/v1/relationships/read",
+            Some(json!({"filter": {}})),
+            &["read"],
+        ),
         ("POST", "/v1/check", Some(check.clone()), &["check", "read"]),
-        ("POST", "/v1/check/batch", Some(json!({ "checks": [check] })), &["check", "read"]),
+        (
+            "POST",
+            "/v1/check/batch",
+            Some(json!({ "checks": [check] })),
+            &["check", "read"],
+        ),
     ];
     for (method, path, body, allowed) in calls {
         let ask = |scopes: &str| {
@@ -45,10 +60,21 @@ fn each_call_takes_the_scopes_of_the_contract_and_no_others() {
                 assert_eq!(answer.status, 200, "{scope}: {answer:?}");
             } else {
                 answer.problem(403, "insufficient_scope");
-                assert_eq!(answer.header("www-authenticate"), Some("Bearer error=\"insufficient_scope\""), "{answer:?}");
+                assert_eq!(
+                    answer.header("www-authenticate"),
+                    Some("Bearer error=\"insufficient_scope\""),
+                    "{answer:?}"
+                );
             }
         }
-        for nothing in ["", "inferadb", "inferadb.*", "INFERADB.READ", "inferadb.readx", "inferadb.read,inferadb.write,inferadb.schema"] {
+        for nothing in [
+            "",
+            "inferadb",
+            "inferadb.*",
+            "INFERADB.READ",
+            "inferadb.readx",
+            "inferadb.read,inferadb.write,inferadb.schema",
+        ] {
             ask(nothing).problem(403, "insufficient_scope");
         }
     }

@@ -150,25 +150,32 @@ impl VaultActor {
         self.passes_started += 1;
         let vault = Arc::clone(&self.vault);
         let after = self.view.revision;
-        let pass = async move { vault.store.changes(vault.id, after, PASS_CHANGES).await };
+        let pass = async move {
+            let head = vault
+                .store
+                .head(vault.id)
+                .await?
+                .ok_or(StoreError::VaultNotFound)?;
+            let changes = vault.store.changes(vault.id, after, PASS_CHANGES).await?;
+            Ok((head.revision, changes))
+        };
         ctx.spawn(
             pass.into_actor(self)
-                .map(|changes, actor, ctx| actor.finish_pass(changes, ctx)),
+                .map(|found, actor, ctx| actor.finish_pass(found, ctx)),
         );
     }
 
-    fn finish_pass(&mut self, changes: Result<Vec<Change>, StoreError>, ctx: &mut Context<Self>) {
+    fn finish_pass(&mut self, found: Result<(Revision, Vec<Change>), StoreError>, ctx: &mut Context<Self>) {
         self.pass_under_way = false;
-        match changes {
-            Ok(changes) => {
-                // Only a pass that finds nothing has reached the head: a page can be cut short.
-                let more = !changes.is_empty();
+        match found {
+            Ok((head, changes)) => {
                 if self.apply(&changes) == Applied::NeedsReload {
                     self.reload(ctx);
                     return;
                 }
-                self.settle(more);
-                if !self.waiters.is_empty() || (more && self.vault.store.is_shared()) {
+                self.settle(head);
+                // A page can be cut short before the head.
+                if !self.waiters.is_empty() || self.view.revision < head {
                     self.start_pass(ctx);
                 }
             }
@@ -196,7 +203,13 @@ impl VaultActor {
                     apply_relationships(&mut self.view, change.revision, relationships);
                     applied = Applied::Something;
                 }
-                ChangeKind::Schema | ChangeKind::Settings => return Applied::NeedsReload,
+                ChangeKind::Schema | ChangeKind::Settings => {
+                    // Whoever waits is answered by the revision of what is published: no less may be.
+                    if applied == Applied::Something {
+                        self.publish();
+                    }
+                    return Applied::NeedsReload;
+                }
             }
         }
         if applied == Applied::Something {
@@ -205,15 +218,20 @@ impl VaultActor {
         applied
     }
 
-    /// Answers the waiters for whom the view has come far enough, or for whom it never will.
-    fn settle(&mut self, more: bool) {
+    /// Answers the waiters for whom the view has come far enough, or for whom it never will. The latest pass found the
+    /// vault's head at `head` before it read the changes.
+    fn settle(&mut self, head: Revision) {
         let (view, pass) = (self.view.revision, self.passes_started);
-        for waiter in std::mem::take(&mut self.waiters) {
-            let fresh = pass > waiter.after_pass && !more;
+        for mut waiter in std::mem::take(&mut self.waiters) {
+            let fresh = pass > waiter.after_pass;
+            if fresh && matches!(waiter.until, Until::Head) {
+                waiter.until = Until::Revision(head);
+            }
             let outcome = match waiter.until {
                 Until::Revision(revision) if revision <= view => Some(Ok(())),
-                Until::Revision(_) if fresh => Some(Err(VaultError::RevisionAhead)),
-                Until::Head if fresh => Some(Ok(())),
+                Until::Revision(revision) if fresh && revision > head && view >= head => {
+                    Some(Err(VaultError::RevisionAhead))
+                }
                 _ => None,
             };
             match outcome {
@@ -250,7 +268,7 @@ impl VaultActor {
                     actor.view = opened.view;
                     actor.publish();
                     actor.load_if_it_fits(ctx);
-                    actor.settle(false);
+                    actor.settle(actor.view.revision);
                     if !actor.waiters.is_empty() {
                         actor.start_pass(ctx);
                     }
@@ -274,14 +292,17 @@ impl VaultActor {
             return;
         }
         self.trimming = true;
-        self.untrimmed = 0;
+        let seen = self.untrimmed;
         let vault = Arc::clone(&self.vault);
         let keep = usize::try_from(kept).unwrap_or(usize::MAX);
         let trimming = async move { vault.store.trim_changes(vault.id, keep).await };
-        ctx.spawn(trimming.into_actor(self).map(|trimmed, actor, _| {
+        ctx.spawn(trimming.into_actor(self).map(move |trimmed, actor, _| {
             actor.trimming = false;
-            if let Err(error) = trimmed {
-                tracing::warn!(vault = %actor.vault.id, %error, "could not trim the change log");
+            match trimmed {
+                Ok(_) => actor.untrimmed = actor.untrimmed.saturating_sub(seen),
+                Err(error) => {
+                    tracing::warn!(vault = %actor.vault.id, %error, "could not trim the change log")
+                }
             }
         }));
     }
@@ -299,11 +320,13 @@ impl VaultActor {
         ctx.spawn(loading.into_actor(self).map(|loaded, actor, ctx| {
             actor.loading = false;
             match loaded {
-                Ok(Loaded::Whole(view)) if view.schema.generation == actor.view.schema.generation => {
+                Ok(Loaded::Whole { view, through })
+                    if view.schema.generation == actor.view.schema.generation =>
+                {
                     actor.loaded = Some(*view);
-                    actor.replay(ctx);
+                    actor.replay(through, ctx);
                 }
-                Ok(Loaded::Whole(_)) => actor.load_if_it_fits(ctx),
+                Ok(Loaded::Whole { .. }) => actor.load_if_it_fits(ctx),
                 Ok(Loaded::TooLarge) => {}
                 Err(error) => {
                     tracing::warn!(vault = %actor.vault.id, %error, "could not load the vault into memory")
@@ -312,18 +335,22 @@ impl VaultActor {
         }));
     }
 
-    /// Brings the loaded view to the published one's revision, then publishes its rows.
-    fn replay(&mut self, ctx: &mut Context<Self>) {
+    /// Brings the loaded view and the published one to one revision, `through` at least (the loaded rows are of no later
+    /// one), then publishes the loaded rows.
+    fn replay(&mut self, through: Revision, ctx: &mut Context<Self>) {
         let Some(loaded) = &self.loaded else { return };
-        let (vault, after) = (Arc::clone(&self.vault), loaded.revision);
+        // From the older of the two: neither may skip a change that the other has.
+        let (vault, after) = (Arc::clone(&self.vault), loaded.revision.min(self.view.revision));
         let reading = async move { vault.store.changes(vault.id, after, PASS_CHANGES).await };
-        ctx.spawn(reading.into_actor(self).map(|changes, actor, ctx| {
-            let Ok(changes) = changes else {
-                actor.loaded = None;
-                return;
+        ctx.spawn(reading.into_actor(self).map(move |changes, actor, ctx| {
+            let changes = match changes {
+                Ok(changes) => changes,
+                Err(error) => {
+                    tracing::warn!(vault = %actor.vault.id, %error, "could not complete the loaded vault");
+                    actor.loaded = None;
+                    return;
+                }
             };
-            let more = !changes.is_empty();
-            // The published view sees the same changes, so that both end at one revision.
             if actor.apply(&changes) == Applied::NeedsReload {
                 actor.loaded = None;
                 actor.start_pass(ctx);
@@ -332,17 +359,19 @@ impl VaultActor {
             let Some(mut loaded) = actor.loaded.take() else {
                 return;
             };
-            for change in &changes {
+            let loaded_at = loaded.revision;
+            for change in changes.iter().filter(|change| change.revision > loaded_at) {
                 if let ChangeKind::Relationships(relationships) = &change.kind {
                     apply_relationships(&mut loaded, change.revision, relationships);
                 }
             }
-            if !more && loaded.revision == actor.view.revision {
+            // A pass may have brought the published view further meanwhile.
+            if loaded.revision >= through && loaded.revision == actor.view.revision {
                 actor.view.complete_with(loaded);
                 actor.publish();
             } else {
                 actor.loaded = Some(loaded);
-                actor.replay(ctx);
+                actor.replay(through, ctx);
             }
         }));
     }
@@ -391,8 +420,10 @@ impl Actor for VaultActor {
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.set_mailbox_capacity(self.vault.settings.mailbox_capacity);
         self.load_if_it_fits(ctx);
-        ctx.run_interval(TRIM_INTERVAL, Self::trim);
-        if self.vault.store.is_shared() {
+        let idle = self.vault.settings.idle_timeout.unwrap_or(TRIM_INTERVAL);
+        ctx.run_interval((idle / 2).min(TRIM_INTERVAL), Self::trim);
+        // After a failure, a commit of the actor that died may land after this one has read the vault.
+        if self.vault.store.is_shared() || self.vault.follows_failure {
             ctx.run_interval(self.vault.settings.poll_interval, |actor, ctx| {
                 actor.start_pass(ctx)
             });
@@ -435,6 +466,12 @@ impl Handler<Commit> for VaultActor {
 
     fn handle(&mut self, message: Commit, _ctx: &mut Self::Context) -> Self::Result {
         let vault = Arc::clone(&self.vault);
+        // The commit is inside until it is done, though whoever asked may be gone: a drain waits for it.
+        let Ok(pass) = vault.gate.enter(usize::MAX) else {
+            return Box::pin(actix::fut::ready(Err(VaultError::Overloaded(
+                "the vault is being drained",
+            ))));
+        };
         let committing = async move {
             let started = Instant::now();
             let outcome = message.0.run(&vault).await;
@@ -444,16 +481,23 @@ impl Handler<Commit> for VaultActor {
             outcome
         };
         Box::pin(committing.into_actor(self).then(|outcome, actor, ctx| {
-            // The view is brought up to date even after an error, which may be about a schema that moved on.
             let until = match &outcome {
-                Ok(committed) => Until::Revision(committed.revision),
-                Err(_) => Until::Head,
+                Ok(committed) => Some(Until::Revision(committed.revision)),
+                Err(VaultError::Storage(StoreError::SchemaMoved)) => Some(Until::Head),
+                Err(_) => None,
             };
-            let waiting = actor.wait(until, ctx);
+            let waiting = until.map(|until| actor.wait(until, ctx));
             async move {
-                let caught_up = waiting.await.unwrap_or(Err(VaultError::ActorFailed));
-                let committed = outcome?;
-                caught_up.map(|()| committed)
+                let _pass = pass;
+                let caught_up = match waiting {
+                    Some(waiting) => waiting.await.unwrap_or(Err(VaultError::ActorFailed)),
+                    None => Ok(()),
+                };
+                match (outcome, caught_up) {
+                    (Ok(committed), Ok(())) => Ok(committed),
+                    (Ok(_), Err(_)) => Err(VaultError::OutcomeUnknown),
+                    (Err(error), _) => Err(error),
+                }
             }
             .into_actor(actor)
         }))

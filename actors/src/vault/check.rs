@@ -2,6 +2,7 @@
 //! storage at the view's very revision.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use futures_util::future::try_join_all;
 use inferadb_engine::context::Context;
@@ -37,7 +38,7 @@ pub struct CheckRequest {
     /// The relation or permission asked for.
     pub permission: Name,
     /// Values for caveats.
-    pub context: Context,
+    pub context: Arc<Context>,
     /// Whether to explain.
     pub trace: bool,
 }
@@ -203,6 +204,7 @@ impl Vault {
             self.metrics.cache_requests.inc();
             if let Some(allowed) = self.decisions.get(&check, standing) {
                 self.metrics.cache_hits.inc();
+                self.cache_hits.fetch_add(1, Ordering::Relaxed);
                 let decision = if allowed { Decision::Allow } else { Decision::Deny };
                 self.count(&decision);
                 return Ok(Answer {
@@ -213,6 +215,7 @@ impl Vault {
                 });
             }
             self.metrics.cache_misses.inc();
+            self.cache_misses.fetch_add(1, Ordering::Relaxed);
         }
         let (verdict, trace) = self.evaluate(frame, &check, request, now).await?;
         self.count(&verdict.decision);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use inferadb_engine::schema::{self, Schema};
-use inferadb_storage::{SchemaRecord, Snapshot, Store, StoreError, VaultId, VaultRecord};
+use inferadb_storage::{Revision, SchemaRecord, Snapshot, Store, StoreError, VaultId, VaultRecord};
 
 use crate::error::VaultError;
 use crate::view::{VaultSchema, View};
@@ -25,8 +25,14 @@ pub struct Opened {
 
 /// The outcome of loading a vault wholly.
 pub enum Loaded {
-    /// Everything, of the revision the view says or, in part, of later ones: the changes since are to be replayed.
-    Whole(Box<View>),
+    /// Everything, of the revision the view says or, in part, of later ones up to `through`: the changes since the
+    /// view's are to be replayed up to there at least.
+    Whole {
+        /// The rows.
+        view: Box<View>,
+        /// The latest revision that any of them can be of.
+        through: Revision,
+    },
     /// It does not fit the budget.
     TooLarge,
 }
@@ -94,7 +100,12 @@ pub async fn whole(
     let mut position = None;
     loop {
         match read_chunk(&snapshot, position.clone(), &mut view).await {
-            Ok(None) => return Ok(Loaded::Whole(Box::new(view))),
+            Ok(None) => {
+                return Ok(Loaded::Whole {
+                    view: Box::new(view),
+                    through: snapshot.revision(),
+                });
+            }
             Ok(next) => position = next,
             Err(StoreError::SnapshotTooOld) => snapshot = store.snapshot(vault).await?,
             Err(error) => return Err(error),

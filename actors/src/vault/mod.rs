@@ -7,7 +7,7 @@ mod load;
 mod operation;
 mod read;
 
-use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use actix::prelude::*;
@@ -59,6 +59,10 @@ pub struct Vault {
     waiting: AtomicUsize,
     last_used: AtomicI64,
     activated_at: Timestamp,
+    /// Whether an actor of this vault died shortly before.
+    follows_failure: bool,
+    cache_hits: AtomicU64,
+    cache_misses: AtomicU64,
     id_text: String,
     account_text: String,
     latest_token: ArcSwap<(Revision, Arc<str>)>,
@@ -107,6 +111,7 @@ impl Vault {
         settings: Arc<Settings>,
         metrics: &Metrics,
         arbiter: &ArbiterHandle,
+        follows_failure: bool,
     ) -> Result<Arc<Self>, VaultError> {
         let opened = load::open(&store, id, settings.memory_budget_bytes).await?;
         if opened.record.archived {
@@ -122,7 +127,7 @@ impl Vault {
             record: ArcSwap::from_pointee(opened.record),
             limits: ArcSwap::from_pointee(limits),
             view: ArcSwap::from_pointee(opened.view),
-            decisions: Decisions::new(settings.cache),
+            decisions: Decisions::new(settings.cache, settings.memory_budget_bytes / 2),
             gate: Arc::default(),
             store,
             settings,
@@ -130,6 +135,9 @@ impl Vault {
             waiting: AtomicUsize::new(0),
             last_used: AtomicI64::new(now().0),
             activated_at: now(),
+            follows_failure,
+            cache_hits: AtomicU64::new(0),
+            cache_misses: AtomicU64::new(0),
             id_text: id.to_string(),
             account_text,
             latest_token: ArcSwap::from_pointee(latest_token),
@@ -244,8 +252,8 @@ impl Vault {
             row_bytes: view.bytes,
             decisions: self.decisions.len(),
             decision_bytes: self.decisions.bytes(),
-            cache_hits: self.metrics.cache_hits.get(),
-            cache_misses: self.metrics.cache_misses.get(),
+            cache_hits: self.cache_hits.load(Ordering::Relaxed),
+            cache_misses: self.cache_misses.load(Ordering::Relaxed),
             mailbox_depth: self.waiting.load(Ordering::Relaxed),
             in_flight: self.in_flight(),
             limits: **self.limits.load(),
@@ -261,14 +269,17 @@ impl Vault {
 
     /// Commits a change; the answer comes when reads of this server show it.
     pub async fn commit(&self, operation: Operation) -> Result<Committed, VaultError> {
-        let changes = operation.change_count();
+        self.ask(Commit(operation)).await
+    }
+
+    /// Charges `changes` to the vault's rate of writes.
+    fn take_writes(&self, changes: usize) -> Result<(), VaultError> {
         self.writes
             .take(self.limits.load().writes_per_second, changes)
             .map_err(|retry_after| VaultError::RateLimited {
                 limit: "writes_per_second",
                 retry_after,
-            })?;
-        self.ask(Commit(operation)).await
+            })
     }
 
     /// Brings the view as far as `until` says.

@@ -90,6 +90,7 @@ impl Vault {
             ));
         }
         refuse_duplicates(&request)?;
+        self.take_writes(changes)?;
         for _ in 0..SCHEMA_ATTEMPTS {
             let schema = Arc::clone(&self.view.load().schema);
             let misfit = first_misfit(&request, &schema);
@@ -122,12 +123,20 @@ impl Vault {
                 MAX_PRECONDITIONS,
             ));
         }
-        self.commit(Operation::Delete(request)).await
+        self.take_writes(1)?;
+        let committed = self.commit(Operation::Delete(request)).await?;
+        // How much it would be was not known before: later writes wait for it.
+        self.writes.owe(
+            self.limits.load().writes_per_second,
+            committed.deleted.saturating_sub(1),
+        );
+        Ok(committed)
     }
 
     /// Replaces the schema; answers the new revision and the compiler's warnings.
     pub async fn put_schema(&self, request: SchemaWrite) -> Result<(Revision, Vec<Diagnostic>), VaultError> {
         let Compiled { schema, warnings } = schema::compile(&request.text).map_err(VaultError::Schema)?;
+        self.take_writes(1)?;
         let compiled = Arc::new(VaultSchema::new(schema, request.text.clone(), None));
         let committed = self.commit(Operation::Schema(request, compiled)).await?;
         Ok((committed.revision, warnings))
@@ -135,14 +144,6 @@ impl Vault {
 }
 
 impl Operation {
-    /// How many relationships it changes at least, for the vault's rate of writes.
-    pub fn change_count(&self) -> usize {
-        match self {
-            Self::Write(request, _) => request.touch.len() + request.create.len() + request.delete.len(),
-            Self::Delete(_) | Self::Schema(..) => 1,
-        }
-    }
-
     /// Commits it to storage.
     pub(super) async fn run(self, vault: &Vault) -> Result<Committed, VaultError> {
         match self {

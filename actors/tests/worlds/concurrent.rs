@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex};
 
 use actix::Arbiter;
 use inferadb_actors::{
-    AccountId, Answer, Consistency, Platform, Reach, Revision, SchemaWrite, StoreError, VaultError, VaultId, now,
+    AccountId, Answer, Consistency, Platform, Reach, Revision, SchemaWrite, StoreError, VaultError, VaultId,
+    now,
 };
 use inferadb_storage::{ChangeKind, Store, Write};
 
@@ -117,7 +118,10 @@ impl Scene {
             for _ in 0..10 {
                 tokio::task::yield_now().await;
             }
-            self.platform.deactivate(self.vault, Reach::Everything).await.unwrap();
+            self.platform
+                .deactivate(self.vault, Reach::Everything)
+                .await
+                .unwrap();
         }
     }
 
@@ -144,23 +148,33 @@ impl Scene {
             if dice.chance(15) {
                 let questions: Vec<Question> = nodes
                     .into_iter()
-                    .map(|node| Question { node, ..question.clone() })
+                    .map(|node| Question {
+                        node,
+                        ..question.clone()
+                    })
                     .collect();
                 let checks: Vec<_> = questions.iter().map(Question::check).collect();
                 let batch = vault.check_batch(&checks, consistency, base(NOW)).await.unwrap();
                 assert!(batch.revision >= least, "seed {}: a batch from before", self.seed);
-                let heard = questions.into_iter().zip(batch.results).map(|(question, found)| Heard {
-                    question,
-                    least: batch.revision,
-                    most: batch.revision,
-                    found,
-                });
+                let heard = questions
+                    .into_iter()
+                    .zip(batch.results)
+                    .map(|(question, found)| Heard {
+                        question,
+                        least: batch.revision,
+                        most: batch.revision,
+                        found,
+                    });
                 self.heard.lock().unwrap().extend(heard);
             } else {
                 let found = vault.check(&question.check(), consistency, base(NOW)).await;
                 let (least, most) = match &found {
                     Ok(answer) => {
-                        assert!(answer.revision >= least, "seed {}: an answer from before", self.seed);
+                        assert!(
+                            answer.revision >= least,
+                            "seed {}: an answer from before",
+                            self.seed
+                        );
                         (answer.revision, answer.revision)
                     }
                     Err(_) => (least, self.store.snapshot(self.vault).await.unwrap().revision()),

@@ -6,7 +6,9 @@ use std::collections::{BTreeMap, HashMap};
 use inferadb_actors::{Answer, CheckRequest, RelationshipFilter, Revision, VaultError, WriteRequest};
 use inferadb_engine::context::{Context, Value};
 use inferadb_engine::evaluate::{Decision, EvaluationError};
-use inferadb_engine::noun::{CaveatRef, Name, ObjectRef, Relationship, RelationshipKey, SubjectRef, Timestamp};
+use inferadb_engine::noun::{
+    CaveatRef, Name, ObjectRef, Relationship, RelationshipKey, SubjectRef, Timestamp,
+};
 use inferadb_storage::ChangeOp;
 
 use crate::reference::{self, Node, Reference};
@@ -24,7 +26,12 @@ pub fn base(moment: i64) -> Timestamp {
 pub type EdgeKey = (usize, usize, String, Who);
 
 pub fn key(edge: &Edge) -> EdgeKey {
-    (edge.object_type, edge.object, edge.relation.clone(), edge.who.clone())
+    (
+        edge.object_type,
+        edge.object,
+        edge.relation.clone(),
+        edge.who.clone(),
+    )
 }
 
 /// What a vault holds: a schema, and relationships, whether they fit it or not.
@@ -100,10 +107,22 @@ impl State {
         self.stored.retain(|_, edge| {
             let stored = relationship(edge);
             let misses = [
-                filter.resource_type.as_ref().is_some_and(|name| *name != stored.resource.object_type),
-                filter.resource_id.as_ref().is_some_and(|id| *id != stored.resource.id),
-                filter.relation.as_ref().is_some_and(|name| *name != stored.relation),
-                filter.subject_id.as_ref().is_some_and(|id| *id != stored.subject.id),
+                filter
+                    .resource_type
+                    .as_ref()
+                    .is_some_and(|name| *name != stored.resource.object_type),
+                filter
+                    .resource_id
+                    .as_ref()
+                    .is_some_and(|id| *id != stored.resource.id),
+                filter
+                    .relation
+                    .as_ref()
+                    .is_some_and(|name| *name != stored.relation),
+                filter
+                    .subject_id
+                    .as_ref()
+                    .is_some_and(|id| *id != stored.subject.id),
             ];
             misses.contains(&true)
         });
@@ -113,7 +132,10 @@ impl State {
     /// The world of what fits the schema.
     fn world(&self, request: [Option<bool>; CAVEATS]) -> World {
         let fits = |edge: &&Edge| {
-            let relation = self.types.get(edge.object_type).and_then(|held| held.relations.get(&edge.relation));
+            let relation = self
+                .types
+                .get(edge.object_type)
+                .and_then(|held| held.relations.get(&edge.relation));
             relation.is_some_and(|classes| classes.contains(&edge.who.class))
         };
         World {
@@ -125,7 +147,8 @@ impl State {
 
     /// Whether the schema knows what a question names.
     fn knows(&self, question: &Question) -> bool {
-        let has = |at: usize, name: &String| self.types.get(at).is_some_and(|held| held.names().contains(name));
+        let has =
+            |at: usize, name: &String| self.types.get(at).is_some_and(|held| held.names().contains(name));
         let subject = match &question.who.class {
             Class::Userset(of, name) => has(*of, name),
             class => class.of() < self.types.len(),
@@ -142,13 +165,18 @@ impl State {
 impl Past {
     pub fn note(&mut self, revision: Revision, state: State) {
         if let Some(known) = self.states.get(&revision) {
-            assert!(known.stored.keys().eq(state.stored.keys()), "two states of one revision");
+            assert!(
+                known.stored.keys().eq(state.stored.keys()),
+                "two states of one revision"
+            );
         }
         self.states.insert(revision, state);
     }
 
     pub fn at(&self, revision: Revision) -> &State {
-        self.states.get(&revision).unwrap_or_else(|| panic!("{revision:?} is no revision of the vault"))
+        self.states
+            .get(&revision)
+            .unwrap_or_else(|| panic!("{revision:?} is no revision of the vault"))
     }
 
     /// What the reference says; `None` where the schema of the time does not know the question's names.
@@ -201,7 +229,10 @@ pub fn agrees(found: &Result<Answer, VaultError>, expected: &reference::Answer) 
 }
 
 pub fn is_undefined(error: &VaultError) -> bool {
-    matches!(error, VaultError::Evaluation(EvaluationError::RecursiveExclusion { .. }))
+    matches!(
+        error,
+        VaultError::Evaluation(EvaluationError::RecursiveExclusion { .. })
+    )
 }
 
 fn object(of: usize, at: usize) -> ObjectRef {
@@ -225,7 +256,10 @@ fn subject(who: &Who) -> SubjectRef {
 pub fn relationship(edge: &Edge) -> Relationship {
     let caveat = edge.caveat.map(|(caveat, stored)| CaveatRef {
         name: Name::parse(&format!("c{caveat}")).unwrap(),
-        context: stored.into_iter().map(|value| (format!("v{caveat}"), Value::Bool(value))).collect(),
+        context: stored
+            .into_iter()
+            .map(|value| (format!("v{caveat}"), Value::Bool(value)))
+            .collect(),
     });
     Relationship {
         resource: object(edge.object_type, edge.object),
@@ -248,7 +282,11 @@ fn parse_key(key: &RelationshipKey) -> EdgeKey {
         None if is_wildcard => Class::Wildcard(of),
         None => Class::Object(of),
     };
-    let object = if is_wildcard { 0 } else { number(key.subject.id.as_str()) };
+    let object = if is_wildcard {
+        0
+    } else {
+        number(key.subject.id.as_str())
+    };
     let resource = &key.resource;
     (
         number(resource.object_type.as_str()),

@@ -218,10 +218,24 @@ impl Store {
         patch: &VaultPatch,
         now: Timestamp,
     ) -> Result<VaultRecord, StoreError> {
+        self.update_vault_with(id, &|_| patch.clone(), now).await
+    }
+
+    /// Changes the vault's record by a patch that `plan` makes of what is stored; it may be asked several times.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::update_vault`].
+    pub async fn update_vault_with(
+        &self,
+        id: VaultId,
+        plan: &(dyn Fn(&VaultRecord) -> VaultPatch + Send + Sync),
+        now: Timestamp,
+    ) -> Result<VaultRecord, StoreError> {
         let marker = self.markers().take();
         let mut retry = Retry::default();
         loop {
-            match self.try_update_vault(id, patch, now, &marker).await {
+            match self.try_update_vault(id, plan, now, &marker).await {
                 Err(error) => retry.pause(error).await?,
                 done => return done,
             }
@@ -231,7 +245,7 @@ impl Store {
     async fn try_update_vault(
         &self,
         id: VaultId,
-        patch: &VaultPatch,
+        plan: &(dyn Fn(&VaultRecord) -> VaultPatch + Send + Sync),
         now: Timestamp,
         marker: &Marker<'_>,
     ) -> Result<VaultRecord, StoreError> {
@@ -239,7 +253,7 @@ impl Store {
         let done = marker.outcome(&*transaction).await?.is_some();
         let mut record = require_vault(&*transaction, id, Isolation::Serializable).await?;
         let before = record.clone();
-        record.patch(patch);
+        record.patch(&plan(&before));
         if !done && record != before {
             record.updated_at = now;
             record.put(&mut *transaction, now)?;
@@ -256,21 +270,44 @@ impl Store {
     ///
     /// [`StoreError::VaultNotFound`].
     pub async fn delete_vault(&self, id: VaultId, now: Timestamp) -> Result<(), StoreError> {
+        self.delete_vault_if(id, &|_| true, now).await.map(|_| ())
+    }
+
+    /// Deletes the vault if `wanted` says so of its record as it stands at that moment; answers whether it did.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::VaultNotFound`].
+    pub async fn delete_vault_if(
+        &self,
+        id: VaultId,
+        wanted: &(dyn Fn(&VaultRecord) -> bool + Send + Sync),
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
         let mut retry = Retry::default();
         loop {
-            match self.try_delete_vault(id, now).await {
+            match self.try_delete_vault(id, wanted, now).await {
                 Err(StoreError::VaultNotFound) if retry.may_be_done() => break,
                 Err(error) => retry.pause(error).await?,
-                Ok(()) => break,
+                Ok(true) => break,
+                Ok(false) => return Ok(false),
             }
         }
         self.inner.sweeper.wake();
-        Ok(())
+        Ok(true)
     }
 
-    async fn try_delete_vault(&self, id: VaultId, now: Timestamp) -> Result<(), StoreError> {
+    async fn try_delete_vault(
+        &self,
+        id: VaultId,
+        wanted: &(dyn Fn(&VaultRecord) -> bool + Send + Sync),
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
         let mut transaction = self.engine().begin().await?;
         let record = require_vault(&*transaction, id, Isolation::Serializable).await?;
+        if !wanted(&record) {
+            return Ok(false);
+        }
         transaction.clear(&keys::vault(id));
         transaction.clear(&keys::vault_by_creation(record.account, record.created_at, id));
         transaction.set(&keys::vault_tombstone(id), &now.0.to_be_bytes());
@@ -282,7 +319,7 @@ impl Store {
             transaction.clear(&keys::head(id));
         }
         transaction.commit().await?;
-        Ok(())
+        Ok(true)
     }
 }
 

@@ -180,9 +180,10 @@ impl Effect {
         if let Some(held) = &held {
             self.shapes.removed(&change.key, held);
         }
-        let op = match (&change.terms, lives) {
-            (Some(_), false) => ChangeOp::Created,
-            (Some(_), true) => ChangeOp::Updated,
+        // To the log, as to the counters, what has expired is still stored.
+        let op = match (&change.terms, &held) {
+            (Some(_), None) => ChangeOp::Created,
+            (Some(_), Some(_)) => ChangeOp::Updated,
             (None, _) => ChangeOp::Deleted,
         };
         match &change.terms {
@@ -192,11 +193,11 @@ impl Effect {
             }
             None => remove(transaction, vault, &change.key),
         }
-        match op {
-            ChangeOp::Created => self.created += 1,
-            ChangeOp::Updated => self.updated += 1,
-            // What had expired goes, but had not been there.
-            ChangeOp::Deleted => self.deleted += usize::from(lives),
+        // To the caller, what has expired had not been there.
+        match (op, lives) {
+            (ChangeOp::Created, _) | (ChangeOp::Updated, false) => self.created += 1,
+            (ChangeOp::Updated, true) => self.updated += 1,
+            (ChangeOp::Deleted, lives) => self.deleted += usize::from(lives),
         }
         let relationship = change
             .relationship

@@ -169,7 +169,11 @@ impl Answer {
             let text = body[member].as_str().unwrap_or_default();
             assert!(!text.is_empty(), "no `{member}`: {self:?}");
         }
-        assert_eq!(body["request_id"].as_str(), self.header("x-request-id"), "{self:?}");
+        assert_eq!(
+            body["request_id"].as_str(),
+            self.header("x-request-id"),
+            "{self:?}"
+        );
         body
     }
 }

@@ -75,7 +75,8 @@ pub fn seconds_now() -> u64 {
 /// Claims that are good for ten minutes, with these on top; a `null` takes one away.
 pub fn claims(more: Value) -> Value {
     let now = seconds_now();
-    let mut claims = json!({"iss": ISSUER, "sub": "tester", "aud": ["inferadb"], "iat": now, "exp": now + 600});
+    let mut claims =
+        json!({"iss": ISSUER, "sub": "tester", "aud": ["inferadb"], "iat": now, "exp": now + 600});
     let members = claims.as_object_mut().unwrap();
     for (name, value) in more.as_object().unwrap() {
         match value {

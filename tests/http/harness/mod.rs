@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 pub use self::client::{Answer, Request, exchange};
 pub use self::keys::{ALL_SCOPES, Keys, claims, encode, seconds_now};
-pub use self::server::{Launched, Server, launch};
+pub use self::server::Server;
 pub use self::tenant::{DOCUMENTS, Tenant, question_body, relationship, token_for, written};
 
 /// How long anything may take that is waited for.

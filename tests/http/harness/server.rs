@@ -103,9 +103,7 @@ impl Server {
     /// A server that tests share which need no settings of their own; it ends with the last of those that run.
     pub fn shared() -> Arc<Self> {
         static SHARED: Mutex<Weak<Server>> = Mutex::new(Weak::new());
-        let mut shared = SHARED
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut shared = SHARED.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         shared.upgrade().unwrap_or_else(|| {
             let server = Arc::new(Self::with(json!({})));
             *shared = Arc::downgrade(&server);
@@ -169,7 +167,9 @@ impl Server {
 
     /// A call of the platform's administrator.
     pub fn admin(&self, method: &str, path: &str, body: Option<Value>) -> Answer {
-        let token = Keys::shared().ed.sign(&claims(json!({"scope": "inferadb.admin"})));
+        let token = Keys::shared()
+            .ed
+            .sign(&claims(json!({"scope": "inferadb.admin"})));
         let request = self.request(method, path).bearer(&token);
         match body {
             Some(body) => request.json(&body).send(),
@@ -198,7 +198,9 @@ impl Server {
     /// The value of one series, named as the metrics page does.
     pub fn metric(&self, series: &str) -> Option<f64> {
         let page = self.metrics();
-        let line = page.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        let line = page
+            .lines()
+            .find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
         line.map(|value| value.trim().parse().unwrap())
     }
 

@@ -54,7 +54,9 @@ impl<S: Deref<Target = Server>> Tenant<S> {
     /// Makes an empty vault in an account.
     pub fn in_account(server: S, account: String, name: &str) -> Self {
         let path = format!("/v1/accounts/{account}/vaults");
-        let vault = server.admin("POST", &path, Some(json!({ "name": name }))).expect(201);
+        let vault = server
+            .admin("POST", &path, Some(json!({ "name": name })))
+            .expect(201);
         let vault = vault["id"].as_str().unwrap().to_owned();
         Self::of(server, account, vault)
     }
@@ -178,7 +180,12 @@ pub fn relationship(text: &str) -> Value {
 /// A relationship in JSON as `resource#relation@subject`.
 pub fn written(relationship: &Value) -> String {
     let member = |name: &str| relationship[name].as_str().unwrap();
-    format!("{}#{}@{}", member("resource"), member("relation"), member("subject"))
+    format!(
+        "{}#{}@{}",
+        member("resource"),
+        member("relation"),
+        member("subject")
+    )
 }
 
 /// `subject permission resource` in JSON.
