@@ -9,14 +9,12 @@ use std::time::Duration;
 use actix_web::dev::{Server, ServerHandle};
 use actix_web::http::KeepAlive;
 use actix_web::middleware::from_fn;
-use actix_web::rt::signal::unix::{Signal, SignalKind, signal};
 use actix_web::{HttpServer, web};
 use inferadb_actors::auth::{AuthSettings, Authenticator, Principal, Scopes};
 use inferadb_actors::{AccountId, Backend, CacheSettings, Limits, Platform, Settings, VaultId};
-use tracing_actix_web::TracingLogger;
 
 use crate::config::{self, Config};
-use crate::http::{App, HttpMetrics, HttpSettings, RequestSpan, routes, surround};
+use crate::http::{App, HttpMetrics, HttpSettings, routes, surround};
 use crate::telemetry::{self, Telemetry};
 
 /// Why the server did not start, or stopped.
@@ -81,7 +79,6 @@ pub struct Listening {
     metrics: Option<ServerHandle>,
     platform: Platform,
     authenticator: Option<Authenticator>,
-    drain_timeout: Duration,
     // Last: what stops before still has something to say.
     _telemetry: Telemetry,
 }
@@ -170,7 +167,6 @@ impl Prepared {
                 .app_data(app.clone())
                 .app_data(web::PayloadConfig::new(max_body_bytes))
                 .configure(routes)
-                .wrap(TracingLogger::<RequestSpan>::new())
                 .wrap(from_fn(surround))
         })
         .workers(server.worker_threads)
@@ -181,7 +177,6 @@ impl Prepared {
                 .map_or(KeepAlive::Disabled, KeepAlive::Timeout),
         )
         .client_request_timeout(Duration::from_secs(10))
-        .disable_signals()
         .shutdown_timeout(server.shutdown_timeout_seconds);
         let bound = http
             .bind((server.host.as_str(), server.port))
@@ -203,7 +198,6 @@ impl Prepared {
             platform,
             authenticator,
             _telemetry: telemetry,
-            drain_timeout: config.server.shutdown_timeout(),
         })
     }
 }
@@ -214,24 +208,12 @@ impl Listening {
         &self.addresses
     }
 
-    /// Serves until told to stop by SIGTERM or SIGINT: then no connection is accepted any more, requests under way are
-    /// finished, and every vault is drained. A second signal stops at once.
+    /// Serves until told to stop: then no connection is accepted any more, requests under way are finished, and
+    /// every vault is drained.
     pub async fn serve(self) -> Result<(), ServerError> {
-        let mut signals = Signals::new().map_err(ServerError::Serve)?;
-        let handle = self.server.handle();
-        actix_web::rt::spawn(async move {
-            signals.stop().await;
-            tracing::info!("told to stop: finishing the requests under way");
-            // Each returns once the server has stopped; the first to do so is enough.
-            let graceful = handle.stop(true);
-            actix_web::rt::spawn(graceful);
-            signals.stop().await;
-            tracing::warn!("told to stop again: stopping at once");
-            handle.stop(false).await;
-        });
         let served = self.server.await.map_err(ServerError::Serve);
         tracing::info!("stopping: draining the vaults");
-        self.platform.stop(self.drain_timeout).await;
+        self.platform.stop().await;
         if let Some(authenticator) = &self.authenticator {
             authenticator.stop();
         }
@@ -240,35 +222,6 @@ impl Listening {
         }
         tracing::info!("stopped");
         served
-    }
-}
-
-/// The signals that the process heeds.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    /// Tells of a closed terminal, or of rotated logs: neither is a reason to stop.
-    hangup: Signal,
-}
-
-impl Signals {
-    fn new() -> io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            hangup: signal(SignalKind::hangup())?,
-        })
-    }
-
-    /// Ends when the process is told to stop.
-    async fn stop(&mut self) {
-        loop {
-            tokio::select! {
-                _ = self.terminate.recv() => return,
-                _ = self.interrupt.recv() => return,
-                _ = self.hangup.recv() => {}
-            }
-        }
     }
 }
 

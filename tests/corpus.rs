@@ -311,7 +311,7 @@ fn every_assertion_of_every_file_holds() {
                     Err(error) => failures.push(format!("{name}, {how}: {error}")),
                 }
             }
-            platform.stop().await;
+            platform.stop(Duration::from_secs(30)).await;
         }
     });
     eprintln!("{} files, {asserted} assertions", files.len());

@@ -775,7 +775,7 @@ async fn a_stopped_platform_lets_nobody_in() {
             .unwrap();
         drop(pass);
     };
-    tokio::join!(stage.platform.stop(), inside);
+    tokio::join!(stage.platform.stop(Duration::from_secs(30)), inside);
     for id in [active, cold] {
         let refused = ask(&stage, id, Consistency::default()).await;
         assert!(matches!(refused, Err(VaultError::Stopping)), "{refused:?}");

@@ -359,7 +359,7 @@ impl Trial {
                 self.tally.evictions += 1;
             }
         }
-        self.stage.platform.stop().await;
+        self.stage.platform.stop(Duration::from_secs(30)).await;
     }
 }
 

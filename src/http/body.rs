@@ -2,7 +2,7 @@
 
 use actix_web::HttpRequest;
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 
 use super::problem::Problem;
 
@@ -36,6 +36,8 @@ fn explain<'a, T: Deserialize<'a>>(body: &'a [u8], error: &serde_json::Error) ->
         serde_json::error::Category::Data if message.starts_with("unknown field") => "unknown_field",
         serde_json::error::Category::Data if message.starts_with("missing field") => "missing_field",
         serde_json::error::Category::Data => "invalid_value",
+        // An enum that meets a `null` reports it as an error of syntax, though the JSON is sound.
+        _ if is_json(body) => "invalid_value",
         _ => "malformed_json",
     };
     let named = match code {
@@ -57,6 +59,10 @@ fn explain<'a, T: Deserialize<'a>>(body: &'a [u8], error: &serde_json::Error) ->
     problem.field = field;
     problem.position = position;
     problem
+}
+
+fn is_json(body: &[u8]) -> bool {
+    std::str::from_utf8(body).is_ok() && serde_json::from_slice::<IgnoredAny>(body).is_ok()
 }
 
 #[cfg(test)]

@@ -8,11 +8,11 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::AUTHORIZATION;
 use actix_web::{HttpRequest, HttpResponse};
 use inferadb_actors::auth::{AuthError, Principal, Scopes};
-use inferadb_actors::{AccountId, Reach, Vault, VaultError, VaultId};
+use inferadb_actors::{AccountId, Reach, Vault, VaultId};
 
-use super::App;
 use super::problem::Problem;
 use super::request::RequestContext;
+use super::{App, span};
 
 /// A caller whose token was verified.
 #[derive(Debug, Clone)]
@@ -22,6 +22,8 @@ pub struct Caller(Arc<Principal>);
 pub struct Visit {
     /// The vault.
     pub vault: Arc<Vault>,
+    /// The account it belongs to.
+    pub account: AccountId,
     /// The request's id and times.
     pub context: RequestContext,
 }
@@ -98,31 +100,24 @@ where
     let caller = Caller::of(app, request).await?;
     caller.require(scopes)?;
     let (vault, account) = caller.scope(app)?;
-    let span = tracing::Span::current();
-    if !span.is_disabled() {
-        span.record("vault", tracing::field::display(vault));
-        span.record("account", tracing::field::display(account));
-    }
-    let (vault, pass) = app.platform.enter(vault, account).await?;
     let context = RequestContext::of(request);
+    context.scope.set_vault(vault.0, account.0);
+    span::record_vault(vault, account);
+    let (vault, pass) = app.platform.enter(vault, account).await?;
     let mut count = Count {
         vault: Arc::clone(&vault),
         started: context.started,
         failed: true,
     };
-    let answer = work(Visit { vault, context }).await.map_err(denied_if_gone);
+    let answer = work(Visit {
+        vault,
+        account,
+        context,
+    })
+    .await;
     count.failed = answer.is_err();
     drop(pass);
     answer
-}
-
-/// A vault that was deleted while the request was inside is one that the caller has no access to.
-fn denied_if_gone(problem: Problem) -> Problem {
-    if problem.code == "not_found" {
-        VaultError::AccessDenied.into()
-    } else {
-        problem
-    }
 }
 
 /// Counts a request of a vault, even one that is given up: that counts as failed.
@@ -152,9 +147,11 @@ fn bearer_token(request: &HttpRequest) -> Result<&str, Problem> {
     if headers.next().is_some() {
         return Err(refused("more than one Authorization header"));
     }
-    let text = header
-        .to_str()
-        .map_err(|_| refused("the Authorization header is not ASCII"))?;
+    // A header's value holds no control characters: what is left to look for is found many bytes at a time.
+    let text = std::str::from_utf8(header.as_bytes())
+        .ok()
+        .filter(|text| text.is_ascii())
+        .ok_or_else(|| refused("the Authorization header is not ASCII"))?;
     match text.split_once(' ') {
         Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => Ok(token.trim_matches(' ')),
         _ => Err(AuthError::Missing.into()),

@@ -26,7 +26,6 @@ use serde::Serialize;
 pub use self::metrics::HttpMetrics;
 pub use self::problem::Problem;
 pub use self::request::surround;
-pub use self::span::RequestSpan;
 use crate::telemetry::CheckLog;
 
 /// What every handler can reach.
@@ -75,9 +74,22 @@ pub struct HttpSettings {
 /// Declares every route.
 pub fn routes(config: &mut web::ServiceConfig) {
     config
-        .service(web::resource("/livez").route(web::get().to(health::livez)))
-        .service(web::resource("/readyz").route(web::get().to(health::readyz)))
-        .service(web::resource("/healthz").route(web::get().to(health::healthz)))
+        // Load balancers ask for health with HEAD as well.
+        .service(
+            web::resource("/livez")
+                .route(web::get().to(health::livez))
+                .route(web::head().to(health::livez)),
+        )
+        .service(
+            web::resource("/readyz")
+                .route(web::get().to(health::readyz))
+                .route(web::head().to(health::readyz)),
+        )
+        .service(
+            web::resource("/healthz")
+                .route(web::get().to(health::healthz))
+                .route(web::head().to(health::healthz)),
+        )
         .service(web::resource("/v1/check").route(web::post().to(check::check)))
         .service(web::resource("/v1/check/batch").route(web::post().to(check::batch)))
         .service(

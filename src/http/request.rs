@@ -1,5 +1,7 @@
 //! What surrounds every request: its id, its deadline, and that a failure of whatever kind becomes a problem answer.
 
+use std::cell::Cell;
+use std::hash::{BuildHasher, RandomState};
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -11,9 +13,12 @@ use actix_web::http::header::{HeaderName, HeaderValue};
 use actix_web::middleware::Next;
 use actix_web::{Error, HttpMessage, HttpRequest, ResponseError, web};
 use futures_util::FutureExt;
+use tracing::Instrument;
+use uuid::Uuid;
 
-use super::App;
 use super::problem::Problem;
+use super::{App, span};
+use crate::telemetry::LogScope;
 
 /// The header that carries a request's id, both ways.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -25,8 +30,8 @@ const MAX_ID_BYTES: usize = 128;
 /// What is known of a request from its first byte on.
 #[derive(Debug, Clone)]
 pub struct RequestContext {
-    /// The caller's id for it, or one made up.
-    pub id: Rc<str>,
+    /// What its log lines have in common; the id is the caller's, or one made up.
+    pub scope: Rc<LogScope>,
     /// When it arrived.
     pub started: Instant,
 }
@@ -39,9 +44,14 @@ impl RequestContext {
             .get::<Self>()
             .cloned()
             .unwrap_or_else(|| Self {
-                id: Rc::from(""),
+                scope: Rc::new(LogScope::new("", request.method().clone(), request.path())),
                 started: Instant::now(),
             })
+    }
+
+    /// The request's id.
+    pub fn id(&self) -> &str {
+        self.scope.request_id()
     }
 }
 
@@ -51,28 +61,32 @@ pub async fn surround(
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
     let started = Instant::now();
-    let id: Rc<str> = match request.headers().get(REQUEST_ID).map(HeaderValue::to_str) {
-        Some(Ok(id)) if is_sound(id) => Rc::from(id),
-        _ => Rc::from(uuid::Uuid::new_v4().to_string()),
+    let method = request.method().clone();
+    let new_scope = |id: &str| Rc::new(LogScope::new(id, method.clone(), request.path()));
+    let scope = match request.headers().get(REQUEST_ID).map(HeaderValue::to_str) {
+        Some(Ok(id)) if is_sound(id) => new_scope(id),
+        _ => new_scope(made_up_id().hyphenated().encode_lower(&mut Uuid::encode_buffer())),
     };
+    let id = scope.request_id();
     request.extensions_mut().insert(RequestContext {
-        id: Rc::clone(&id),
+        scope: Rc::clone(&scope),
         started,
     });
     let app = request.app_data::<web::Data<App>>().cloned();
     let Some(app) = app else {
-        return Err(internal_error().of_request(&id).into());
+        return Err(internal_error().of_request(id).into());
     };
-    let method = request.method().clone();
     let timeout = match timeout_of(&request, &app) {
         Ok(timeout) => timeout,
-        Err(problem) => return Err(problem.of_request(&id).into()),
+        Err(problem) => return Err(problem.of_request(id).into()),
     };
-    let handled = AssertUnwindSafe(tokio::time::timeout(timeout, next.call(request)))
+    let span = span::open(&request, id);
+    let work = Rc::clone(&scope).around(next.call(request).instrument(span.clone()));
+    let handled = AssertUnwindSafe(tokio::time::timeout(timeout, work))
         .catch_unwind()
         .await;
     let answer = match handled {
-        Ok(Ok(Ok(response))) => Ok(complete(response, &id)),
+        Ok(Ok(Ok(response))) => Ok(complete(response, id)),
         Ok(Ok(Err(error))) => Err(problem_of(&error)),
         Ok(Err(_)) => Err(Problem::new(
             StatusCode::GATEWAY_TIMEOUT,
@@ -86,23 +100,26 @@ pub async fn surround(
         Ok(response) => (response.request().match_pattern(), response.status()),
         Err(problem) => (None, problem.status),
     };
+    span::record_status(&span, status);
     app.metrics.observe(
         method.as_str(),
         route.as_deref().unwrap_or("none"),
         status,
         started.elapsed(),
     );
-    answer.map_err(|problem| problem.of_request(&id).into())
+    answer.map_err(|problem| problem.of_request(id).into())
 }
 
 /// Adds the id to a response; one that stands for an error becomes a problem answer.
 fn complete(response: ServiceResponse<impl MessageBody + 'static>, id: &str) -> ServiceResponse<BoxBody> {
     let problem = match response.response().error() {
         Some(error) => Some(problem_of(error)),
-        // The framework's own answers have no body; ours say themselves what is wrong.
         None if response.status().is_client_error() || response.status().is_server_error() => {
-            let is_bare = !response.headers().contains_key("content-type");
-            is_bare.then(|| problem_of_status(response.status()))
+            let is_problem = response
+                .headers()
+                .get("content-type")
+                .is_some_and(|held| held == "application/problem+json");
+            (!is_problem).then(|| problem_of_status(response.status()))
         }
         None => None,
     };
@@ -187,4 +204,17 @@ fn timeout_of(request: &ServiceRequest, app: &App) -> Result<Duration, Problem> 
 
 fn is_sound(id: &str) -> bool {
     !id.is_empty() && id.len() <= MAX_ID_BYTES && id.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+/// An id for a request that came without one. It need only differ from all others: a keyed hash of a count does, and
+/// is spared the system call that a random one needs.
+fn made_up_id() -> Uuid {
+    thread_local! {
+        static KEYS: [RandomState; 2] = [RandomState::new(), RandomState::new()];
+        static COUNT: Cell<u64> = const { Cell::new(0) };
+    }
+    let count = COUNT.get().wrapping_add(1);
+    COUNT.set(count);
+    let [high, low] = KEYS.with(|keys| keys.each_ref().map(|key| key.hash_one(count)));
+    uuid::Builder::from_random_bytes(Uuid::from_u64_pair(high, low).into_bytes()).into_uuid()
 }

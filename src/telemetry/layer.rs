@@ -1,4 +1,4 @@
-//! Events as log lines: flat, with the fields of the spans they happened in.
+//! Events as log lines: flat, with the fields of the spans and the request they happened in.
 
 use std::cell::RefCell;
 use std::error::Error;
@@ -15,6 +15,7 @@ use tracing_subscriber::registry::LookupSpan;
 
 use super::line::{Line, MAX_LINE_BYTES};
 use super::redact::{REDACTED, is_secret_name, scrub};
+use super::scope::LogScope;
 use super::sink::LogSink;
 use crate::config::LogFormat;
 
@@ -94,6 +95,7 @@ impl LogLayer {
                 }
             }
         }
+        LogScope::each_field(|name, value| fields.add(name, ValueRef::Text(value)));
         fields.line.end();
     }
 }

@@ -9,6 +9,7 @@ pub mod metrics;
 mod otlp;
 mod process;
 mod redact;
+mod scope;
 mod sink;
 
 use std::io;
@@ -27,7 +28,8 @@ use tracing_subscriber::util::SubscriberInitExt;
 pub use self::check::{CHECK_TARGET, CheckLine, CheckLog};
 pub use self::layer::LogLayer;
 pub use self::metrics::Metrics;
-pub use self::otlp::set_parent;
+pub use self::otlp::{set_parent, spans_are_sent};
+pub use self::scope::LogScope;
 pub use self::sink::{Destination, LogGuard, LogSink};
 
 use self::line::Line;

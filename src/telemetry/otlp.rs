@@ -111,12 +111,17 @@ pub(super) fn start(
     ))
 }
 
+/// Whether spans are sent anywhere: otherwise there is no use in opening one.
+pub fn spans_are_sent() -> bool {
+    ACTIVE.load(Ordering::Relaxed)
+}
+
 /// Makes `span` a child of the caller's, as the W3C headers `traceparent` and `tracestate` name it.
 ///
 /// Without tracing, or without a valid `traceparent`, nothing happens. Call it before the span is entered for the
 /// first time.
 pub fn set_parent(span: &Span, traceparent: Option<&str>, tracestate: Option<&str>) {
-    if traceparent.is_none() || !ACTIVE.load(Ordering::Relaxed) {
+    if traceparent.is_none() || !spans_are_sent() {
         return;
     }
     let headers = Headers {

@@ -6,8 +6,18 @@ use crate::harness::{Server, Tenant, question_body, relationship};
 
 #[test]
 fn relationships_mean_what_the_schema_says() {
-    let server = Server::shared();
-    let tenant = Tenant::with_documents(&*server, "checks");
+    verify_meaning(&Server::shared());
+}
+
+#[test]
+fn relationships_mean_the_same_without_a_cache() {
+    verify_meaning(&Server::with(
+        json!({"cache": {"enabled": false}, "storage": {"backend": "memory"}}),
+    ));
+}
+
+fn verify_meaning(server: &Server) {
+    let tenant = Tenant::with_documents(server, "checks");
     tenant.touch(&[
         "document:readme#owner@user:alice",
         "document:readme#viewer@user:bob",

@@ -240,7 +240,10 @@ fn a_wrong_configuration_ends_the_start_with_one_line() {
             json!({"auth": {"jwks_url": "ftp://example.com/"}}),
             "auth.jwks_url",
         ),
-        (json!({"server": {"host": "203.0.113.7"}, "observability": {"metrics": {"host": "127.0.0.1"}}}), "server.host"),
+        (
+            json!({"server": {"host": "203.0.113.7"}, "observability": {"metrics": {"host": "127.0.0.1"}}}),
+            "server.host",
+        ),
         (
             json!({"auth": {"enabled": false}, "server": {"host": "0.0.0.0"}}),
             "auth.allow_unauthenticated_network",
@@ -343,4 +346,82 @@ fn a_single_tenant_server_needs_no_vault_in_the_token_and_makes_none() {
         .json(&check)
         .send()
         .problem(403, "vault_access_denied");
+}
+
+#[test]
+fn more_vaults_than_may_be_active_take_turns() {
+    let server = Server::with(json!({"vaults": {"max_active": 2}, "storage": {"backend": "memory"}}));
+    let tenants: Vec<Tenant<&Server>> = (0..5)
+        .map(|at| Tenant::with_documents(&server, &format!("turn {at}")))
+        .collect();
+    for (at, tenant) in tenants.iter().enumerate() {
+        tenant.touch(&[&format!("document:d#viewer@user:u{at}")]);
+    }
+    for _ in 0..3 {
+        for (at, tenant) in tenants.iter().enumerate() {
+            for who in 0..5 {
+                let expected = if who == at { "allow" } else { "deny" };
+                assert_eq!(tenant.check(&format!("user:u{who} view document:d")), expected);
+            }
+        }
+    }
+    until("no more than two are active", || {
+        (server.metric("inferadb_active_vaults").unwrap() <= 2.0).then_some(())
+    });
+}
+
+#[test]
+fn a_vault_larger_than_its_memory_answers_the_same() {
+    let settings = json!({"vaults": {"memory_budget_bytes": 1 << 20}, "cache": {"enabled": false}, "storage": {"backend": "memory"}});
+    let server = Server::with(settings);
+    let tenant = Tenant::with_documents(&server, "large");
+    let padding = "x".repeat(300);
+    for part in 0..6 {
+        let touched: Vec<Value> = (0..1000)
+            .map(|at| {
+                relationship(&format!(
+                    "document:{padding}-{part}-{at}#viewer@user:{padding}-{}",
+                    at % 50
+                ))
+            })
+            .collect();
+        tenant.change(json!({ "touch": touched }));
+    }
+    let path = format!("/v1/vaults/{}", tenant.vault);
+    let stats = || server.admin("GET", &format!("{path}/stats"), None).expect(200);
+    assert_eq!(stats()["relationships"], 6000);
+    let ask = |tenant: &Tenant<&Server>| {
+        for at in (0..1000).step_by(37) {
+            let document = format!("document:{padding}-{}-{at}", at % 6);
+            let (right, wrong) = (at % 50, (at + 1) % 50);
+            assert_eq!(
+                tenant.check(&format!("user:{padding}-{right} view {document}")),
+                "allow"
+            );
+            assert_eq!(
+                tenant.check(&format!("user:{padding}-{wrong} view {document}")),
+                "deny"
+            );
+        }
+    };
+    ask(&tenant);
+    // Started anew it cannot be wholly in memory.
+    server
+        .admin("POST", &format!("{path}/deactivate"), None)
+        .expect(200);
+    ask(&tenant);
+    let held = stats();
+    assert_eq!(held["rows"]["complete"], false, "{held}");
+    assert!(held["rows"]["bytes"].as_u64().unwrap() <= 1 << 20, "{held}");
+    // What is written is seen though its row is not held, and what was held is not stale.
+    tenant.untouch(&[&format!("document:{padding}-0-0#viewer@user:{padding}-0")]);
+    assert_eq!(
+        tenant.check(&format!("user:{padding}-0 view document:{padding}-0-0")),
+        "deny"
+    );
+    tenant.touch(&[&format!("document:{padding}-0-0#viewer@user:new")]);
+    assert_eq!(
+        tenant.check(&format!("user:new view document:{padding}-0-0")),
+        "allow"
+    );
 }

@@ -21,6 +21,10 @@ fn health_needs_no_token_and_names_what_it_depends_on() {
         assert_eq!(health["checks"][name]["status"], "ok", "{health}");
     }
     assert_eq!(health["checks"]["key_set"]["keys"], 2, "{health}");
+    for path in ["/livez", "/readyz", "/healthz"] {
+        let answer = server.request("HEAD", path).send();
+        assert_eq!((answer.status, answer.body.len()), (200, 0), "{answer:?}");
+    }
 }
 
 #[test]

@@ -107,6 +107,21 @@ fn malformed_bodies_are_400_at_a_place() {
         ("check", check("trace", json!("yes")), "invalid_value", "trace"),
         (
             "check",
+            check("consistency", Value::Null),
+            "invalid_value",
+            "consistency",
+        ),
+        (
+            "check",
+            check(
+                "consistency",
+                json!({"at_least_as_fresh": "x", "fully_consistent": null}),
+            ),
+            "invalid_value",
+            "consistency",
+        ),
+        (
+            "check",
             json!({"subject": "user:a", "resource": "document:d"}),
             "missing_field",
             "permission",
@@ -647,4 +662,49 @@ fn raw_status(port: u16, bytes: &[u8]) -> Option<u16> {
     let mut answer = Vec::new();
     let _ = stream.read_to_end(&mut answer);
     String::from_utf8_lossy(&answer).split(' ').nth(1)?.parse().ok()
+}
+
+#[test]
+fn too_much_at_once_is_refused_and_never_half_done() {
+    let server = Server::with(json!({
+        "vaults": {"max_concurrent_requests": 2, "mailbox_capacity": 1},
+        "server": {"worker_threads": 4},
+        "storage": {"backend": "memory"},
+    }));
+    let tenant = Tenant::with_documents(&server, "overload");
+    let written: Vec<String> = std::thread::scope(|scope| {
+        let tenant = &tenant;
+        let threads: Vec<_> = (0..8)
+            .map(|writer| {
+                scope.spawn(move || {
+                    let mut written = Vec::new();
+                    for round in 0..15 {
+                        let texts: Vec<String> = (0..100)
+                            .map(|at| format!("document:w{writer}-{round:02}-{at:02}#viewer@user:u"))
+                            .collect();
+                        let touched: Vec<Value> = texts.iter().map(|text| relationship(text)).collect();
+                        let answer = tenant.write(json!({ "touch": touched }));
+                        match answer.status {
+                            200 => written.extend(texts),
+                            429 | 503 => assert!(answer.header("retry-after").is_some(), "{answer:?}"),
+                            _ => panic!("{answer:?}"),
+                        }
+                    }
+                    written
+                })
+            })
+            .collect();
+        threads
+            .into_iter()
+            .flat_map(|thread| thread.join().unwrap())
+            .collect()
+    });
+    assert!(
+        !written.is_empty() && written.len() < 12_000,
+        "{} of 12,000: nothing was refused",
+        written.len()
+    );
+    let mut expected = written;
+    expected.sort();
+    assert_eq!(tenant.read(json!({})), expected);
 }

@@ -113,7 +113,10 @@ fn tokens_of_every_form_of_the_contract_pass() {
             "upper case",
             forge.claiming(json!({"vault": vault.to_uppercase()})),
         ),
-        ("an unknown header", forge.headed(json!({"alg": "EdDSA", "kid": forge.keys.ed.key_id(), "zip": "DEF", "x": 1}))),
+        (
+            "an unknown header",
+            forge.headed(json!({"alg": "EdDSA", "kid": forge.keys.ed.key_id(), "zip": "DEF", "x": 1})),
+        ),
         ("unknown claims", forge.claiming(json!({"x": {"y": [1, null]}}))),
     ];
     for (name, token) in good {

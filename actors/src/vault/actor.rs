@@ -77,7 +77,7 @@ pub struct Admit {
 #[rtype(result = "Result<Committed, VaultError>")]
 pub struct Commit(pub Operation);
 
-/// Ends the actor.
+/// Ends the actor, once nobody is inside; the gate is closed by then.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Stop;
@@ -467,11 +467,7 @@ impl Handler<Commit> for VaultActor {
     fn handle(&mut self, message: Commit, _ctx: &mut Self::Context) -> Self::Result {
         let vault = Arc::clone(&self.vault);
         // The commit is inside until it is done, though whoever asked may be gone: a drain waits for it.
-        let Ok(pass) = vault.gate.enter(usize::MAX) else {
-            return Box::pin(actix::fut::ready(Err(VaultError::Overloaded(
-                "the vault is being drained",
-            ))));
-        };
+        let pass = vault.gate.stay();
         let committing = async move {
             let started = Instant::now();
             let outcome = message.0.run(&vault).await;
@@ -505,10 +501,13 @@ impl Handler<Commit> for VaultActor {
 }
 
 impl Handler<Stop> for VaultActor {
-    type Result = ();
+    type Result = ResponseActFuture<Self, ()>;
 
-    fn handle(&mut self, _message: Stop, ctx: &mut Self::Context) {
-        ctx.stop();
+    fn handle(&mut self, _message: Stop, _ctx: &mut Self::Context) -> Self::Result {
+        // A commit that arrived before this message may still be under way.
+        let gate = Arc::clone(&self.vault.gate);
+        let emptied = async move { gate.emptied().await };
+        Box::pin(emptied.into_actor(self).map(|(), _, ctx| ctx.stop()))
     }
 }
 

@@ -48,6 +48,12 @@ impl Gate {
         Ok(pass)
     }
 
+    /// Stays inside on behalf of somebody who came in, and who may leave before the work is done.
+    pub fn stay(self: &Arc<Self>) -> Pass {
+        self.inside.fetch_add(1, Ordering::SeqCst);
+        Pass(Arc::clone(self))
+    }
+
     /// Whether the vault is open.
     pub fn is_open(&self) -> bool {
         self.state.load(Ordering::SeqCst) == OPEN

@@ -234,8 +234,8 @@ impl Vault {
         self.gate.close();
         self.gate.emptied().await;
         if let Some(address) = self.address.get() {
-            // An actor that is gone already needs no stopping.
-            address.do_send(Stop);
+            // An error says that the actor is gone already.
+            let _ = address.send(Stop).await;
         }
     }
 

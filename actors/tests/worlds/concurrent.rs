@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use actix::Arbiter;
 use inferadb_actors::{
@@ -298,6 +299,6 @@ pub async fn try_world(seed: u64) -> u64 {
     for thread in &threads {
         thread.stop();
     }
-    stage.platform.stop().await;
+    stage.platform.stop(Duration::from_secs(30)).await;
     heard.len() as u64
 }

@@ -209,7 +209,7 @@ impl Question {
             subject: subject(&self.who),
             resource: object(self.node.0, self.node.2),
             permission: Name::parse(&self.node.1).unwrap(),
-            context,
+            context: context.into(),
             trace: false,
         }
     }
