@@ -9,6 +9,7 @@ use std::time::Duration;
 use actix_web::dev::{Server, ServerHandle};
 use actix_web::http::KeepAlive;
 use actix_web::middleware::from_fn;
+use actix_web::rt::signal::unix::{Signal, SignalKind, signal};
 use actix_web::{HttpServer, web};
 use inferadb_actors::auth::{AuthSettings, Authenticator, Principal, Scopes};
 use inferadb_actors::{AccountId, Backend, CacheSettings, Limits, Platform, Settings, VaultId};
@@ -79,6 +80,7 @@ pub struct Listening {
     metrics: Option<ServerHandle>,
     platform: Platform,
     authenticator: Option<Authenticator>,
+    drain_timeout: Duration,
     // Last: what stops before still has something to say.
     _telemetry: Telemetry,
 }
@@ -177,6 +179,7 @@ impl Prepared {
                 .map_or(KeepAlive::Disabled, KeepAlive::Timeout),
         )
         .client_request_timeout(Duration::from_secs(10))
+        .disable_signals()
         .shutdown_timeout(server.shutdown_timeout_seconds);
         let bound = http
             .bind((server.host.as_str(), server.port))
@@ -198,6 +201,7 @@ impl Prepared {
             platform,
             authenticator,
             _telemetry: telemetry,
+            drain_timeout: config.server.shutdown_timeout(),
         })
     }
 }
@@ -208,12 +212,24 @@ impl Listening {
         &self.addresses
     }
 
-    /// Serves until told to stop: then no connection is accepted any more, requests under way are finished, and
-    /// every vault is drained.
+    /// Serves until told to stop by SIGTERM or SIGINT: then no connection is accepted any more, requests under way are
+    /// finished, and every vault is drained. A second signal stops at once.
     pub async fn serve(self) -> Result<(), ServerError> {
+        let mut signals = Signals::new().map_err(ServerError::Serve)?;
+        let handle = self.server.handle();
+        actix_web::rt::spawn(async move {
+            signals.stop().await;
+            tracing::info!("told to stop: finishing the requests under way");
+            // Each returns once the server has stopped; the first to do so is enough.
+            let graceful = handle.stop(true);
+            actix_web::rt::spawn(graceful);
+            signals.stop().await;
+            tracing::warn!("told to stop again: stopping at once");
+            handle.stop(false).await;
+        });
         let served = self.server.await.map_err(ServerError::Serve);
         tracing::info!("stopping: draining the vaults");
-        self.platform.stop().await;
+        self.platform.stop(self.drain_timeout).await;
         if let Some(authenticator) = &self.authenticator {
             authenticator.stop();
         }
@@ -222,6 +238,35 @@ impl Listening {
         }
         tracing::info!("stopped");
         served
+    }
+}
+
+/// The signals that the process heeds.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    /// Tells of a closed terminal, or of rotated logs: neither is a reason to stop.
+    hangup: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// Ends when the process is told to stop.
+    async fn stop(&mut self) {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return,
+                _ = self.interrupt.recv() => return,
+                _ = self.hangup.recv() => {}
+            }
+        }
     }
 }
 

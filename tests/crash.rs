@@ -29,8 +29,14 @@ const KEPT: u64 = 3;
 /// Long enough for a busy machine; nothing waits so long unless it fails.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-const SCHEMA: &str =
-    "definition user {}\ndefinition document { relation reader: user\n permission read = reader }\n";
+const SCHEMA: &str = "
+definition user {}
+
+definition document {
+    relation reader: user
+    permission read = reader
+}
+";
 
 /// A running server.
 struct Server {
@@ -65,14 +71,16 @@ impl Server {
         Self { child, address }
     }
 
-    /// SIGKILL: nothing is told, nothing is finished.
-    fn kill(mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-
     fn client(&self) -> Client {
         Client::new(self.address)
+    }
+}
+
+/// SIGKILL: nothing is told, nothing is finished. A test that fails leaves no server behind either.
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
@@ -284,13 +292,13 @@ fn nothing_acknowledged_is_lost_and_nothing_is_half_there() {
             std::thread::yield_now();
             std::thread::sleep(Duration::from_micros(200));
         }
-        server.kill();
+        drop(server);
         is_over.store(true, Ordering::SeqCst);
         writers = storms.into_iter().map(|storm| storm.join().unwrap()).collect();
         acknowledged += written.load(Ordering::SeqCst);
         server = Server::start(&config);
         judge(&mut server.client(), &mut writers);
     }
-    server.kill();
+    drop(server);
     assert!(acknowledged > 1_000, "only {acknowledged} writes");
 }

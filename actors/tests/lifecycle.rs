@@ -782,3 +782,45 @@ async fn a_stopped_platform_lets_nobody_in() {
     }
     assert_eq!(stage.platform.active_count(), 0);
 }
+
+#[actix::test]
+async fn rows_that_were_read_before_a_write_do_not_hide_it() {
+    // Little stays in memory and no decision is cached: rows are read from storage and offered to the actor.
+    let settings = Settings {
+        memory_budget_bytes: 4_000,
+        cache: CacheSettings {
+            enabled: false,
+            max_entries: 0,
+            ttl: Duration::from_secs(1),
+        },
+        ..Settings::default()
+    };
+    let stage = Stage::new(settings).await;
+    let id = furnished(&stage).await;
+    let (vault, _pass) = stage.platform.enter(id, stage.account).await.unwrap();
+    // Enough that the vault is never wholly resident.
+    let rows: Vec<String> = (0..200)
+        .map(|at| format!("document:d{at}#reader@user:ann"))
+        .collect();
+    vault.write(touch(&rows)).await.unwrap();
+    for round in 0..20 {
+        let subject = format!("user:new{round}");
+        let document = format!("document:d{}", round * 7);
+        let (held, holding) = watch::channel(true);
+        let begun = stage.switch.met();
+        stage.switch.arm(Some(id), Fault::Hold(holding), 1);
+        let question = check_of(&subject, &document);
+        let early = vault.check(&question, Consistency::default(), now());
+        let write = async {
+            eventually("the check reads storage", || stage.switch.met() > begun).await;
+            let row = format!("{document}#reader@{subject}");
+            vault.write(touch(&[row])).await.unwrap();
+            held.send(false).unwrap();
+        };
+        let (early, ()) = tokio::join!(early, write);
+        // Whichever state it names, what it read must not become the state after the write.
+        early.unwrap();
+        let late = vault.check(&question, Consistency::default(), now()).await;
+        assert_eq!(late.unwrap().decision, Decision::Allow, "round {round}");
+    }
+}

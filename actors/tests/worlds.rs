@@ -333,7 +333,9 @@ impl Trial {
                 let request = random_request(&mut self.dice);
                 self.ask(&vault, &who, request).await;
                 if self.dice.chance(30) {
+                    // What was cached a moment ago must not outlive what has expired since.
                     self.now += 7;
+                    self.ask(&vault, &who, request).await;
                 }
             }
             self.tally.partial += u64::from(!vault.stats().resident);

@@ -8,7 +8,7 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::AUTHORIZATION;
 use actix_web::{HttpRequest, HttpResponse};
 use inferadb_actors::auth::{AuthError, Principal, Scopes};
-use inferadb_actors::{AccountId, Reach, Vault, VaultId};
+use inferadb_actors::{AccountId, Reach, Vault, VaultError, VaultId};
 
 use super::problem::Problem;
 use super::request::RequestContext;
@@ -22,8 +22,6 @@ pub struct Caller(Arc<Principal>);
 pub struct Visit {
     /// The vault.
     pub vault: Arc<Vault>,
-    /// The account it belongs to.
-    pub account: AccountId,
     /// The request's id and times.
     pub context: RequestContext,
 }
@@ -109,15 +107,19 @@ where
         started: context.started,
         failed: true,
     };
-    let answer = work(Visit {
-        vault,
-        account,
-        context,
-    })
-    .await;
+    let answer = work(Visit { vault, context }).await.map_err(denied_if_gone);
     count.failed = answer.is_err();
     drop(pass);
     answer
+}
+
+/// A vault that was deleted while the request was inside is one that the caller has no access to.
+fn denied_if_gone(problem: Problem) -> Problem {
+    if problem.code == "not_found" {
+        VaultError::AccessDenied.into()
+    } else {
+        problem
+    }
 }
 
 /// Counts a request of a vault, even one that is given up: that counts as failed.

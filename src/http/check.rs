@@ -1,11 +1,13 @@
 //! Permission checks, one or many, each with its line in the log.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::Instant;
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use inferadb_actors::auth::Scopes;
 use inferadb_actors::{Answer, CheckRequest, now};
+use inferadb_engine::context::Context;
 use inferadb_engine::evaluate::Decision;
 use inferadb_engine::noun::{Name, ObjectRef, SubjectRef};
 use serde::{Deserialize, Serialize};
@@ -88,7 +90,7 @@ async fn answer_check(app: &App, visit: Visit, bytes: &[u8]) -> Result<HttpRespo
         subject: at("subject", SubjectRef::parse(&body.subject))?,
         resource: at("resource", ObjectRef::parse(&body.resource))?,
         permission: at("permission", Name::parse(&body.permission))?,
-        context: parse_context("context", body.context, app.settings.max_context_bytes)?,
+        context: parse_context("context", body.context, app.settings.max_context_bytes)?.into(),
         trace: body.trace,
     };
     let consistency = body.consistency.parse(visit.vault.id)?;
@@ -135,16 +137,19 @@ async fn answer_batch(app: &App, visit: Visit, bytes: &[u8]) -> Result<HttpRespo
         );
         return Err(Problem::invalid("too_many", "checks", detail));
     }
-    let shared = parse_context("context", body.context, app.settings.max_context_bytes)?;
-    let parse = |(index, item): (usize, &BatchItem<'_>)| {
+    let max_context_bytes = app.settings.max_context_bytes;
+    let shared = Arc::new(parse_context("context", body.context, max_context_bytes)?);
+    let parse = |index: usize, item: &BatchItem<'_>| {
         let field = |member: &str| format!("checks[{index}].{member}");
-        let mut context = shared.clone();
-        // An item's own values win over the batch's.
-        context.extend(parse_context(
-            &field("context"),
-            item.context,
-            app.settings.max_context_bytes,
-        )?);
+        let context = match item.context {
+            None => Arc::clone(&shared),
+            Some(_) => {
+                // An item's own values win over the batch's.
+                let mut context = Context::clone(&shared);
+                context.extend(parse_context(&field("context"), item.context, max_context_bytes)?);
+                Arc::new(context)
+            }
+        };
         Ok(CheckRequest {
             subject: at(&field("subject"), SubjectRef::parse(&item.subject))?,
             resource: at(&field("resource"), ObjectRef::parse(&item.resource))?,
@@ -153,23 +158,29 @@ async fn answer_batch(app: &App, visit: Visit, bytes: &[u8]) -> Result<HttpRespo
             trace: false,
         })
     };
-    let questions: Vec<Result<CheckRequest, Problem>> = body.checks.iter().enumerate().map(parse).collect();
-    let sound: Vec<CheckRequest> = questions
-        .iter()
-        .filter_map(|question| question.as_ref().ok().cloned())
-        .collect();
+    let mut sound = Vec::with_capacity(body.checks.len());
+    let mut problems: Vec<Option<Problem>> = Vec::with_capacity(body.checks.len());
+    for (index, item) in body.checks.iter().enumerate() {
+        match parse(index, item) {
+            Ok(question) => {
+                sound.push(question);
+                problems.push(None);
+            }
+            Err(problem) => problems.push(Some(problem)),
+        }
+    }
     let consistency = body.consistency.parse(visit.vault.id)?;
     let started = Instant::now();
     let batch = visit.vault.check_batch(&sound, consistency, now()).await?;
     let revision = visit.vault.token(batch.revision);
     let mut answers = batch.results.into_iter();
-    let mut results = Vec::with_capacity(questions.len());
-    for (question, item) in questions.into_iter().zip(&body.checks) {
-        let outcome = match question {
-            Err(problem) => Err(problem),
+    let mut results = Vec::with_capacity(problems.len());
+    for (index, (problem, item)) in problems.into_iter().zip(&body.checks).enumerate() {
+        let outcome = match problem {
+            Some(problem) => Err(problem),
             // There is one answer for each sound question.
-            Ok(_) => match answers.next() {
-                Some(answer) => answer.map_err(Problem::from),
+            None => match answers.next() {
+                Some(answer) => answer.map_err(|error| of_item(error.into(), index)),
                 None => break,
             },
         };
@@ -191,6 +202,14 @@ async fn answer_batch(app: &App, visit: Visit, bytes: &[u8]) -> Result<HttpRespo
         });
     }
     Ok(HttpResponse::Ok().json(json!({ "results": results, "revision": &*revision })))
+}
+
+/// A problem of one check, with the member at fault named as it stands in the batch.
+fn of_item(problem: Problem, index: usize) -> Problem {
+    Problem {
+        field: problem.field.map(|field| format!("checks[{index}].{field}")),
+        ..problem
+    }
 }
 
 fn item_view(answer: &Answer) -> Value {

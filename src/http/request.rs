@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::StatusCode;
-use actix_web::http::header::{HeaderName, HeaderValue};
+use actix_web::http::header::{CONTENT_ENCODING, HeaderName, HeaderValue};
 use actix_web::middleware::Next;
 use actix_web::{Error, HttpMessage, HttpRequest, ResponseError, web};
 use futures_util::FutureExt;
@@ -76,6 +76,9 @@ pub async fn surround(
     let Some(app) = app else {
         return Err(internal_error().of_request(id).into());
     };
+    if let Err(problem) = plain(&request) {
+        return Err(problem.of_request(&id).into());
+    }
     let timeout = match timeout_of(&request, &app) {
         Ok(timeout) => timeout,
         Err(problem) => return Err(problem.of_request(id).into()),
@@ -114,12 +117,10 @@ pub async fn surround(
 fn complete(response: ServiceResponse<impl MessageBody + 'static>, id: &str) -> ServiceResponse<BoxBody> {
     let problem = match response.response().error() {
         Some(error) => Some(problem_of(error)),
+        // The framework's own answers have no body; ours say themselves what is wrong.
         None if response.status().is_client_error() || response.status().is_server_error() => {
-            let is_problem = response
-                .headers()
-                .get("content-type")
-                .is_some_and(|held| held == "application/problem+json");
-            (!is_problem).then(|| problem_of_status(response.status()))
+            let is_bare = !response.headers().contains_key("content-type");
+            is_bare.then(|| problem_of_status(response.status()))
         }
         None => None,
     };
@@ -182,6 +183,21 @@ fn problem_of_status(status: StatusCode) -> Problem {
 fn internal_error() -> Problem {
     let detail = "the server failed; the request's id leads to its log lines";
     Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", detail)
+}
+
+/// Refuses a compressed body: it would be read as what it is not.
+fn plain(request: &ServiceRequest) -> Result<(), Problem> {
+    match request.headers().get(CONTENT_ENCODING) {
+        Some(encoding) if !encoding.as_bytes().eq_ignore_ascii_case(b"identity") => {
+            let detail = "a request's body must not be compressed";
+            Err(Problem::new(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "unsupported_encoding",
+                detail,
+            ))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn timeout_of(request: &ServiceRequest, app: &App) -> Result<Duration, Problem> {
