@@ -138,7 +138,7 @@ fn parse_check(text: &str) -> Result<CheckRequest, String> {
         subject: SubjectRef::parse(subject).map_err(|error| error.to_string())?,
         resource,
         permission,
-        context,
+        context: context.into(),
         trace: false,
     })
 }

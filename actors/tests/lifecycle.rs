@@ -1,7 +1,7 @@
 //! The life of vault actors: started once, drained with nobody cut off, evicted without a trace, and started again
 //! after they died, while their neighbours notice nothing.
 #![allow(missing_docs)]
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test may fail")]
+#![expect(clippy::unwrap_used, reason = "a test may fail")]
 
 mod support;
 
@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use inferadb_actors::{
-    CacheSettings, CheckRequest, Consistency, Limits, Reach, SchemaWrite, Settings, StoreError, Vault,
-    VaultChange, VaultError, VaultId, WriteRequest, now,
+    CacheSettings, CheckRequest, Consistency, Reach, SchemaWrite, Settings, StoreError, Vault, VaultChange,
+    VaultError, VaultId, WriteRequest, now,
 };
 use inferadb_engine::evaluate::Decision;
 use inferadb_engine::noun::{Name, ObjectRef, SubjectRef};
@@ -141,7 +141,7 @@ async fn requests_inside_when_the_actor_dies_end_in_errors_and_later_ones_do_not
     let id = furnished(&stage).await;
     let (held, holding) = watch::channel(true);
     // One commit waits in storage; the next read, by somebody who catches up, panics.
-    stage.switch.arm(Some(id), Fault::Hold(holding), 1);
+    stage.switch.arm(Some(id), Fault::HoldActors(holding), 1);
     let mut waiting = Box::pin(put(&stage, id, "document:a#reader@user:ben"));
     while stage.switch.met() < 1 {
         assert!(futures_util::poll!(&mut waiting).is_pending());
@@ -212,7 +212,7 @@ async fn a_vault_starts_once_for_a_hundred_first_requests() {
     stage.platform.deactivate(id, Reach::Everything).await.unwrap();
     let before = stage.metric("inferadb_vault_activations_total");
     let (held, holding) = watch::channel(true);
-    stage.switch.arm(Some(id), Fault::Hold(holding), 1);
+    stage.switch.arm(Some(id), Fault::HoldActors(holding), 1);
     let requests = join_all((0..100).map(|_| ask(&stage, id, Consistency::default())));
     let release = async {
         eventually("the start reads storage", || stage.switch.met() == 1).await;
@@ -349,7 +349,7 @@ async fn a_vault_deleted_while_it_starts_does_not_stay() {
     let (held, holding) = watch::channel(true);
     // The start's snapshot is taken at once; its later reads wait, so that it sees the vault as it was.
     let begun = stage.switch.met();
-    stage.switch.arm(Some(id), Fault::Hold(holding), 1);
+    stage.switch.arm(Some(id), Fault::HoldActors(holding), 1);
     let starting = ask(&stage, id, Consistency::default());
     let deleting = async {
         eventually("the start reads storage", || stage.switch.met() > begun).await;
@@ -641,17 +641,22 @@ async fn single_reads_that_fail_are_errors_wherever_they_fall() {
 
 #[actix::test]
 async fn rates_are_the_vaults_own() {
-    let settings = Settings {
-        limits: Limits {
-            checks_per_second: 1,
-            writes_per_second: 1,
-            ..Limits::default()
-        },
-        ..Settings::default()
-    };
-    let stage = Stage::new(settings).await;
+    let stage = stage().await;
     let (hot, calm) = (furnished(&stage).await, furnished(&stage).await);
+    let limits = |limits: serde_json::Value| VaultChange {
+        limits: limits.as_object().cloned(),
+        ..VaultChange::default()
+    };
+    let slow = limits(serde_json::json!({ "checks_per_second": 1, "writes_per_second": 1 }));
+    for id in [hot, calm] {
+        stage
+            .platform
+            .update_vault(id, Reach::Everything, slow.clone())
+            .await
+            .unwrap();
+    }
     let (vault, _pass) = stage.platform.enter(hot, stage.account).await.unwrap();
+    // A request larger than the rate is let in, and later ones wait for what it used up: minutes, here.
     let checks = vec![check_of("user:ann", "document:a"); 1_000];
     vault
         .check_batch(&checks, Consistency::default(), now())
@@ -661,20 +666,15 @@ async fn rates_are_the_vaults_own() {
     match limited {
         Err(VaultError::RateLimited { limit, retry_after }) => {
             assert_eq!(limit, "checks_per_second");
-            assert!(retry_after > Duration::ZERO);
+            assert!(retry_after > Duration::from_secs(60), "{retry_after:?}");
         }
         other => panic!("{other:?}"),
     }
-    let rows: Vec<String> = (0..998)
+    let rows: Vec<String> = (0..900)
         .map(|at| format!("document:d{at}#reader@user:ann"))
         .collect();
     vault.write(touch(&rows)).await.unwrap();
-    let limited = vault
-        .write(touch(&[
-            "document:e#reader@user:ann".into(),
-            "document:f#reader@user:ann".into(),
-        ]))
-        .await;
+    let limited = vault.write(touch(&["document:e#reader@user:ann".into()])).await;
     assert!(
         matches!(
             limited,
@@ -690,13 +690,11 @@ async fn rates_are_the_vaults_own() {
         ask(&stage, calm, Consistency::default()).await.unwrap(),
         Decision::Allow
     );
-    let change = VaultChange {
-        limits: serde_json::json!({ "checks_per_second": 0 }).as_object().cloned(),
-        ..VaultChange::default()
-    };
+    put(&stage, calm, "document:b#reader@user:ann").await.unwrap();
+    let free = limits(serde_json::json!({ "checks_per_second": 0, "writes_per_second": null }));
     stage
         .platform
-        .update_vault(hot, Reach::Everything, change)
+        .update_vault(hot, Reach::Everything, free)
         .await
         .unwrap();
     for _ in 0..10 {
@@ -704,6 +702,7 @@ async fn rates_are_the_vaults_own() {
             .check_batch(&checks, Consistency::default(), now())
             .await
             .unwrap();
+        put(&stage, hot, "document:e#reader@user:ann").await.unwrap();
     }
 }
 
@@ -805,7 +804,8 @@ async fn rows_that_were_read_before_a_write_do_not_hide_it() {
     vault.write(touch(&rows)).await.unwrap();
     for round in 0..20 {
         let subject = format!("user:new{round}");
-        let document = format!("document:d{}", round * 7);
+        // Nothing is known of it yet: the check has to read.
+        let document = format!("document:fresh{round}");
         let (held, holding) = watch::channel(true);
         let begun = stage.switch.met();
         stage.switch.arm(Some(id), Fault::Hold(holding), 1);
@@ -818,9 +818,10 @@ async fn rows_that_were_read_before_a_write_do_not_hide_it() {
             held.send(false).unwrap();
         };
         let (early, ()) = tokio::join!(early, write);
-        // Whichever state it names, what it read must not become the state after the write.
+        // Whichever state it names, what it read must not become the state after the write. (The question goes
+        // through the actor, which by then has had the offered rows.)
         early.unwrap();
-        let late = vault.check(&question, Consistency::default(), now()).await;
+        let late = vault.check(&question, Consistency::FullyConsistent, now()).await;
         assert_eq!(late.unwrap().decision, Decision::Allow, "round {round}");
     }
 }

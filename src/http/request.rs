@@ -77,7 +77,7 @@ pub async fn surround(
         return Err(internal_error().of_request(id).into());
     };
     if let Err(problem) = plain(&request) {
-        return Err(problem.of_request(&id).into());
+        return Err(problem.of_request(id).into());
     }
     let timeout = match timeout_of(&request, &app) {
         Ok(timeout) => timeout,

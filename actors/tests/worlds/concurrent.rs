@@ -258,7 +258,7 @@ pub async fn try_world(seed: u64) -> u64 {
     (0..WRITERS as u64).for_each(|task| spawn(Box::pin(scene.clone().write(task))));
     (0..CHECKERS as u64).for_each(|task| spawn(Box::pin(scene.clone().check(task))));
     spawn(Box::pin(scene.clone().evict()));
-    if seed % 3 == 0 {
+    if seed.is_multiple_of(3) {
         spawn(Box::pin(scene.clone().change_schema()));
     }
     drop(done);
