@@ -8,15 +8,16 @@ use std::time::Duration;
 
 use actix_web::dev::{Server, ServerHandle};
 use actix_web::http::KeepAlive;
-use actix_web::middleware::from_fn;
+use actix_web::middleware::{Condition, from_fn};
 use actix_web::rt::signal::unix::{Signal, SignalKind, signal};
 use actix_web::{HttpServer, web};
 use inferadb_actors::auth::{AuthSettings, Authenticator, Principal, Scopes};
 use inferadb_actors::{AccountId, Backend, CacheSettings, Limits, Platform, Settings, VaultId};
+use tracing_actix_web::TracingLogger;
 
 use crate::config::{self, Config};
-use crate::http::{App, HttpMetrics, HttpSettings, routes, surround};
-use crate::telemetry::{self, Telemetry};
+use crate::http::{App, HttpMetrics, HttpSettings, RequestSpan, routes, surround};
+use crate::telemetry::{self, Telemetry, spans_are_sent};
 
 /// Why the server did not start, or stopped.
 #[derive(Debug, thiserror::Error)]
@@ -169,6 +170,10 @@ impl Prepared {
                 .app_data(app.clone())
                 .app_data(web::PayloadConfig::new(max_body_bytes))
                 .configure(routes)
+                .wrap(Condition::new(
+                    spans_are_sent(),
+                    TracingLogger::<RequestSpan>::new(),
+                ))
                 .wrap(from_fn(surround))
         })
         .workers(server.worker_threads)

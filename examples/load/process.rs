@@ -110,7 +110,11 @@ impl Target {
                 .lines()
                 .filter_map(|line| serde_json::from_str::<Value>(line).ok());
             if let Some(line) = lines.find(|line| line["message"] == "listening") {
-                return Ok(line["address"].as_str().unwrap_or_default().parse()?);
+                return Ok(line
+                    .get("address")
+                    .and_then(serde_json::Value::as_str)
+                    .unwrap_or_default()
+                    .parse()?);
             }
             if let Some(child) = &mut self.child
                 && let Some(status) = child.try_wait()?

@@ -26,6 +26,7 @@ use serde::Serialize;
 pub use self::metrics::HttpMetrics;
 pub use self::problem::Problem;
 pub use self::request::surround;
+pub use self::span::RequestSpan;
 use crate::telemetry::CheckLog;
 
 /// What every handler can reach.

@@ -13,11 +13,10 @@ use actix_web::http::header::{CONTENT_ENCODING, HeaderName, HeaderValue};
 use actix_web::middleware::Next;
 use actix_web::{Error, HttpMessage, HttpRequest, ResponseError, web};
 use futures_util::FutureExt;
-use tracing::Instrument;
 use uuid::Uuid;
 
+use super::App;
 use super::problem::Problem;
-use super::{App, span};
 use crate::telemetry::LogScope;
 
 /// The header that carries a request's id, both ways.
@@ -83,8 +82,7 @@ pub async fn surround(
         Ok(timeout) => timeout,
         Err(problem) => return Err(problem.of_request(id).into()),
     };
-    let span = span::open(&request, id);
-    let work = Rc::clone(&scope).around(next.call(request).instrument(span.clone()));
+    let work = Rc::clone(&scope).around(next.call(request));
     let handled = AssertUnwindSafe(tokio::time::timeout(timeout, work))
         .catch_unwind()
         .await;
@@ -103,7 +101,6 @@ pub async fn surround(
         Ok(response) => (response.request().match_pattern(), response.status()),
         Err(problem) => (None, problem.status),
     };
-    span::record_status(&span, status);
     app.metrics.observe(
         method.as_str(),
         route.as_deref().unwrap_or("none"),
