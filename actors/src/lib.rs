@@ -8,7 +8,9 @@ mod limits;
 mod metrics;
 mod platform;
 mod registry;
+mod retention;
 mod settings;
+mod sweeper;
 mod vault;
 mod view;
 

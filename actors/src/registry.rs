@@ -155,6 +155,11 @@ impl Registry {
         }
     }
 
+    /// How long a vault without requests stays active.
+    pub fn idle_timeout(&self) -> Option<Duration> {
+        self.0.settings.idle_timeout
+    }
+
     /// How many vaults are active.
     pub fn active_count(&self) -> usize {
         self.0.active.load(Ordering::Relaxed)
@@ -394,20 +399,25 @@ impl Registry {
         if vault.is_dead() {
             self.0.metrics.respawns.inc();
             tracing::error!(vault = %vault.id, "the vault's actor died; the next request starts a new one");
-            let mut deaths = self.0.deaths.entry(vault.id).or_insert_with(|| Deaths {
-                count: 0,
-                latest: Instant::now(),
-            });
-            if deaths.latest.elapsed() >= FORGIVEN_AFTER {
-                deaths.count = 0;
-            }
-            deaths.count += 1;
-            deaths.latest = Instant::now();
+            self.note_death(vault.id);
         } else {
             let vault = Arc::clone(vault);
             self.arbiter_of(vault.id)
                 .spawn(async move { vault.drain().await });
         }
+    }
+
+    /// Counts against a vault that its actor died, or did not even start.
+    fn note_death(&self, id: VaultId) {
+        let mut deaths = self.0.deaths.entry(id).or_insert_with(|| Deaths {
+            count: 0,
+            latest: Instant::now(),
+        });
+        if deaths.latest.elapsed() >= FORGIVEN_AFTER {
+            deaths.count = 0;
+        }
+        deaths.count += 1;
+        deaths.latest = Instant::now();
     }
 
     async fn evict_if_idle(&self, vault: &Arc<Vault>, reason: Reason) -> bool {
@@ -473,51 +483,14 @@ struct StartingSlot {
 
 impl Drop for StartingSlot {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.registry.note_death(self.id);
+        }
         if !self.started {
             self.registry
                 .0
                 .slots
                 .remove_if(&self.id, |_, slot| matches!(slot, Slot::Starting(_)));
         }
-    }
-}
-
-/// Sweeps the registry on a timer.
-pub struct Sweeper {
-    registry: Registry,
-    every: Duration,
-    sweeping: bool,
-}
-
-impl Sweeper {
-    /// A sweeper that looks often enough to evict idle vaults within a quarter of their time.
-    pub fn new(registry: Registry) -> Self {
-        let idle = registry.0.settings.idle_timeout.unwrap_or(Duration::from_secs(4));
-        let every = (idle / 4).clamp(Duration::from_millis(250), Duration::from_secs(1));
-        Self {
-            registry,
-            every,
-            sweeping: false,
-        }
-    }
-}
-
-impl Actor for Sweeper {
-    type Context = Context<Self>;
-
-    fn started(&mut self, ctx: &mut Self::Context) {
-        ctx.run_interval(self.every, |sweeper, ctx| {
-            if sweeper.sweeping {
-                return;
-            }
-            sweeper.sweeping = true;
-            let registry = sweeper.registry.clone();
-            let sweep = async move { registry.sweep(now()).await };
-            ctx.spawn(
-                sweep
-                    .into_actor(sweeper)
-                    .map(|(), sweeper, _| sweeper.sweeping = false),
-            );
-        });
     }
 }

@@ -109,12 +109,9 @@ impl Target {
             let mut lines = text
                 .lines()
                 .filter_map(|line| serde_json::from_str::<Value>(line).ok());
-            if let Some(line) = lines.find(|line| line["message"] == "listening") {
-                return Ok(line
-                    .get("address")
-                    .and_then(serde_json::Value::as_str)
-                    .unwrap_or_default()
-                    .parse()?);
+            let member = |line: &Value, name| line.get(name).and_then(Value::as_str).map(str::to_owned);
+            if let Some(line) = lines.find(|line| member(line, "message").as_deref() == Some("listening")) {
+                return Ok(member(&line, "address").unwrap_or_default().parse()?);
             }
             if let Some(child) = &mut self.child
                 && let Some(status) = child.try_wait()?

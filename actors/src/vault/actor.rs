@@ -6,12 +6,13 @@ use std::time::{Duration, Instant};
 
 use actix::prelude::*;
 use inferadb_engine::noun::Timestamp;
-use inferadb_engine::row::{Row, RowKey};
+use inferadb_engine::row::RowKey;
 use inferadb_storage::{Change, ChangeKind, ChangeOp, Revision, StoreError};
 use tokio::sync::oneshot;
 
 use super::load::{self, Loaded};
-use super::{Committed, Operation, Vault};
+use super::messages::{Admit, CatchUp, Commit, Stop, Until};
+use super::{Committed, Vault};
 use crate::error::VaultError;
 use crate::view::View;
 
@@ -47,40 +48,6 @@ struct Waiter {
     after_pass: u64,
     done: oneshot::Sender<Result<(), VaultError>>,
 }
-
-/// How far a view must have come.
-#[derive(Debug, Clone, Copy)]
-pub enum Until {
-    /// To everything committed before the question was asked.
-    Head,
-    /// To a revision; an error if there is no such revision yet.
-    Revision(Revision),
-}
-
-/// Brings the view up to date.
-#[derive(Message)]
-#[rtype(result = "Result<(), VaultError>")]
-pub struct CatchUp(pub Until);
-
-/// Offers rows that were read at a revision.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub struct Admit {
-    /// What they are of.
-    pub revision: Revision,
-    /// The rows; `None` for one that is too wide to be held.
-    pub rows: Vec<(RowKey, Option<Row>)>,
-}
-
-/// Commits a change to the vault; the answer comes after the view shows it.
-#[derive(Message)]
-#[rtype(result = "Result<Committed, VaultError>")]
-pub struct Commit(pub Operation);
-
-/// Ends the actor, once nobody is inside; the gate is closed by then.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub struct Stop;
 
 impl VaultActor {
     /// The actor of `vault`, which holds what its published view holds.

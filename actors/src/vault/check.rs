@@ -9,17 +9,17 @@ use inferadb_engine::context::Context;
 use inferadb_engine::evaluate::{
     Check, Decision, Evaluation, EvaluationError, Step, Subject, Trace, Verdict,
 };
-use inferadb_engine::noun::{Name, ObjectId, ObjectRef, RelationshipKey, SubjectRef, Timestamp};
-use inferadb_engine::row::{Demand, Entry, Row, RowKey, Supply};
+use inferadb_engine::noun::{Name, ObjectRef, SubjectRef, Timestamp};
+use inferadb_engine::row::{Demand, Row, Supply};
 use inferadb_engine::schema::{MemberId, Schema, TypeId};
-use inferadb_storage::{Revision, Snapshot, StoredEntry, SubjectClass};
-use tokio::sync::OnceCell;
+use inferadb_storage::Revision;
 
-use super::actor::Admit;
-use super::{Consistency, Until, Vault, load};
+use super::frame::{Frame, Interrupted, read_entry, read_row};
+use super::messages::Admit;
+use super::{Consistency, Until, Vault};
 use crate::decisions::Standing;
 use crate::error::VaultError;
-use crate::view::{VaultSchema, View};
+use crate::view::VaultSchema;
 
 /// How often an evaluation starts again because the vault moved on, before it reads one storage snapshot only.
 const VIEW_ATTEMPTS: usize = 3;
@@ -78,27 +78,6 @@ pub struct Batch {
     pub results: Vec<Result<Answer, VaultError>>,
     /// The revision.
     pub revision: Revision,
-}
-
-/// What a check reads: a view, and storage at the view's revision for what the view lacks.
-struct Frame {
-    view: Arc<View>,
-    storage: OnceCell<Snapshot>,
-    /// Whether the view is of this frame alone (an empty one over a storage snapshot).
-    detached: bool,
-}
-
-/// Why an evaluation on a frame ended without a verdict.
-enum Interrupted {
-    /// The vault is at this revision by now: what the view lacks can no longer be read at the view's.
-    Moved(Revision),
-    Failed(VaultError),
-}
-
-impl<E: Into<VaultError>> From<E> for Interrupted {
-    fn from(error: E) -> Self {
-        Self::Failed(error.into())
-    }
 }
 
 impl Vault {
@@ -330,132 +309,6 @@ impl Vault {
             });
         }
     }
-}
-
-impl Frame {
-    fn of(view: Arc<View>) -> Self {
-        Self {
-            view,
-            storage: OnceCell::new(),
-            detached: false,
-        }
-    }
-
-    /// A frame that reads nothing but one storage snapshot.
-    async fn detached(vault: &Vault) -> Result<Self, VaultError> {
-        let snapshot = vault
-            .store
-            .snapshot(vault.id)
-            .await
-            .map_err(VaultError::from_store)?;
-        let record = snapshot.schema().await.map_err(VaultError::from_store)?;
-        let current = Arc::clone(&vault.view.load().schema);
-        let schema = if record.as_ref().map(|record| record.revision) == current.revision {
-            current
-        } else {
-            Arc::new(load::compile(record)?)
-        };
-        // The count is only told, never read by an evaluation; that it is not 0 makes every row unknown.
-        let view = View::new(snapshot.revision(), schema, u64::MAX);
-        Ok(Self {
-            view: Arc::new(view),
-            storage: OnceCell::new_with(Some(snapshot)),
-            detached: true,
-        })
-    }
-
-    /// Storage at the view's revision.
-    async fn snapshot(&self, vault: &Vault) -> Result<&Snapshot, Interrupted> {
-        let open = || async {
-            vault
-                .store
-                .snapshot(vault.id)
-                .await
-                .map_err(VaultError::from_store)
-        };
-        let snapshot = self.storage.get_or_try_init(open).await?;
-        if snapshot.revision() == self.view.revision {
-            Ok(snapshot)
-        } else {
-            Err(Interrupted::Moved(snapshot.revision()))
-        }
-    }
-}
-
-/// A row, or `None` where it has more than `most` entries.
-async fn read_row(
-    snapshot: &Snapshot,
-    schema: &VaultSchema,
-    key: &RowKey,
-    most: usize,
-) -> Result<Option<Arc<Row>>, VaultError> {
-    let Some(names) = schema.slot_names(key.slot) else {
-        return Ok(Some(Arc::default()));
-    };
-    let (resource_type, relation) = (names.resource_type, names.relation);
-    let read = snapshot.row(
-        resource_type,
-        &key.object,
-        relation,
-        names.subject_type,
-        &names.subject_class,
-        most,
-    );
-    let read = read.await.map_err(VaultError::from_store)?;
-    if !read.complete {
-        return Ok(None);
-    }
-    let entry = |stored: StoredEntry| {
-        schema.entry_in(
-            key.slot,
-            stored.subject,
-            stored.caveat.as_ref(),
-            stored.expires_at,
-        )
-    };
-    Ok(Some(Arc::new(Row::new(
-        read.entries.into_iter().filter_map(entry).collect(),
-    ))))
-}
-
-/// One entry of a row.
-async fn read_entry(
-    snapshot: &Snapshot,
-    schema: &VaultSchema,
-    key: &RowKey,
-    subject: &ObjectId,
-) -> Result<Option<Entry>, VaultError> {
-    let Some(names) = schema.slot_names(key.slot) else {
-        return Ok(None);
-    };
-    let relation = match names.subject_class {
-        SubjectClass::Userset(relation) => Some(relation),
-        SubjectClass::Object | SubjectClass::Wildcard => None,
-    };
-    let relationship = RelationshipKey {
-        resource: ObjectRef {
-            object_type: names.resource_type.clone(),
-            id: key.object.clone(),
-        },
-        relation: names.relation.clone(),
-        subject: SubjectRef {
-            object_type: names.subject_type.clone(),
-            id: subject.clone(),
-            relation,
-        },
-    };
-    let stored = snapshot
-        .entry(&relationship)
-        .await
-        .map_err(VaultError::from_store)?;
-    Ok(stored.and_then(|stored| {
-        schema.entry_in(
-            key.slot,
-            stored.subject,
-            stored.caveat.as_ref(),
-            stored.expires_at,
-        )
-    }))
 }
 
 /// Resolves a question's names against the schema.

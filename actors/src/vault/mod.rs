@@ -2,8 +2,10 @@
 
 mod actor;
 mod check;
+mod frame;
 mod gate;
 mod load;
+mod messages;
 mod operation;
 mod read;
 
@@ -15,14 +17,16 @@ use arc_swap::ArcSwap;
 use inferadb_engine::noun::Timestamp;
 use inferadb_storage::{Revision, Store, VaultId, VaultRecord};
 
-pub use self::actor::{Until, now};
+pub use self::actor::now;
 pub use self::check::{Answer, Batch, CheckRequest, Explanation};
 pub use self::gate::{Closed, Pass};
+pub use self::messages::Until;
 pub use self::operation::{Committed, DeleteRequest, Operation, SchemaWrite, WriteRequest};
 pub use self::read::ReadPage;
 
-use self::actor::{CatchUp, Commit, Stop, VaultActor};
+use self::actor::VaultActor;
 use self::gate::Gate;
+use self::messages::{CatchUp, Commit, Stop};
 use crate::decisions::Decisions;
 use crate::error::VaultError;
 use crate::limiter::Limiter;

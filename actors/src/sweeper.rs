@@ -1,0 +1,48 @@
+//! The sweeper: looks, on a timer, for vaults that should not be active any more.
+
+use std::time::Duration;
+
+use actix::prelude::*;
+
+use crate::registry::Registry;
+use crate::vault::now;
+
+/// Sweeps the registry on a timer.
+pub struct Sweeper {
+    registry: Registry,
+    every: Duration,
+    sweeping: bool,
+}
+
+impl Sweeper {
+    /// A sweeper that looks often enough to evict idle vaults within a quarter of their time.
+    pub fn new(registry: Registry) -> Self {
+        let idle = registry.idle_timeout().unwrap_or(Duration::from_secs(4));
+        let every = (idle / 4).clamp(Duration::from_millis(250), Duration::from_secs(1));
+        Self {
+            registry,
+            every,
+            sweeping: false,
+        }
+    }
+}
+
+impl Actor for Sweeper {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.run_interval(self.every, |sweeper, ctx| {
+            if sweeper.sweeping {
+                return;
+            }
+            sweeper.sweeping = true;
+            let registry = sweeper.registry.clone();
+            let sweep = async move { registry.sweep(now()).await };
+            ctx.spawn(
+                sweep
+                    .into_actor(sweeper)
+                    .map(|(), sweeper, _| sweeper.sweeping = false),
+            );
+        });
+    }
+}

@@ -1,0 +1,42 @@
+//! What a vault's actor is told.
+
+use actix::prelude::*;
+use inferadb_engine::row::{Row, RowKey};
+use inferadb_storage::Revision;
+
+use super::{Committed, Operation};
+use crate::error::VaultError;
+
+/// How far a view must have come.
+#[derive(Debug, Clone, Copy)]
+pub enum Until {
+    /// To everything committed before the question was asked.
+    Head,
+    /// To a revision; an error if there is no such revision yet.
+    Revision(Revision),
+}
+
+/// Brings the view up to date.
+#[derive(Message)]
+#[rtype(result = "Result<(), VaultError>")]
+pub struct CatchUp(pub Until);
+
+/// Offers rows that were read at a revision.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Admit {
+    /// What they are of.
+    pub revision: Revision,
+    /// The rows; `None` for one that is too wide to be held.
+    pub rows: Vec<(RowKey, Option<Row>)>,
+}
+
+/// Commits a change to the vault; the answer comes after the view shows it.
+#[derive(Message)]
+#[rtype(result = "Result<Committed, VaultError>")]
+pub struct Commit(pub Operation);
+
+/// Ends the actor, once nobody is inside; the gate is closed by then.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Stop;
