@@ -242,7 +242,10 @@ fn another_value(key: &Key) -> String {
             (key.path != "auth.allow_unauthenticated_network").to_string()
         }
         Kind::Flag => "false".to_owned(),
-        Kind::Whole(..) if key.path == "limits.max_write_changes" => "7".to_owned(), // its default is the most
+        // Their defaults are the most there can be.
+        Kind::Whole(..) if ["limits.max_write_changes", "limits.max_schema_bytes"].contains(&key.path) => {
+            "7".to_owned()
+        }
         Kind::Whole(_, max) => max.to_string(),
         Kind::Ratio => "0.25".to_owned(),
         Kind::Text => "some text".to_owned(),

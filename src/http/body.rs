@@ -45,6 +45,8 @@ fn explain<'a, T: Deserialize<'a>>(body: &'a [u8], error: &serde_json::Error) ->
         _ => None,
     };
     let field = match (path.as_str(), named) {
+        // What is no JSON has no members: line and column say where.
+        _ if code == "malformed_json" => None,
         (".", Some(name)) => Some(name.to_owned()),
         (".", None) => None,
         // The path of an unknown member ends with it already.
