@@ -42,6 +42,12 @@ fn own_dependencies(manifest: &str) -> Vec<String> {
 
 fn refuse(directory: &str, forbidden: &[&str]) {
     for (path, text) in sources(directory) {
+        // A room's own tests may use what the room may not.
+        if path.file_stem().is_some_and(|stem| stem == "tests")
+            || path.components().any(|part| part.as_os_str() == "tests")
+        {
+            continue;
+        }
         for word in forbidden {
             assert!(!text.contains(word), "{} must not use `{word}`", path.display());
         }
@@ -66,7 +72,8 @@ fn the_engine_never_waits() {
         "async fn",
         "tokio",
         "std::fs",
-        "std::net",
+        "net::Tcp",
+        "net::Udp",
         "std::thread",
         "std::time",
         "SystemTime",

