@@ -6,7 +6,8 @@ use inferadb_storage::kv::{KvError, RangeOptions, Transaction, Versionstamp};
 
 use super::{Serializable, Snapshot, Space};
 
-type Model = BTreeMap<String, Vec<u8>>;
+/// By the key's bytes: a versionstamp is not text, and the order of keys is what is looked at.
+type Model = BTreeMap<Vec<u8>, Vec<u8>>;
 
 /// A small random number generator with a seed.
 pub struct Random(pub u64);
@@ -67,22 +68,23 @@ impl Op {
 
     fn apply_to_model(&self, model: &mut Model, stamp: Versionstamp) {
         match self {
-            Self::Set(key, value) => drop(model.insert(key.clone(), value.clone())),
+            Self::Set(key, value) => drop(model.insert(key.clone().into_bytes(), value.clone())),
             Self::Add(key, delta) => {
-                let mut held = model.get(key).cloned().unwrap_or_default();
+                let mut held = model.get(key.as_bytes()).cloned().unwrap_or_default();
                 held.resize(8, 0);
                 let sum = i64::from_le_bytes(held.try_into().unwrap()).wrapping_add(*delta);
-                model.insert(key.clone(), sum.to_le_bytes().to_vec());
+                model.insert(key.clone().into_bytes(), sum.to_le_bytes().to_vec());
             }
-            Self::Clear(key) => drop(model.remove(key)),
-            Self::ClearRange(start, end) => model.retain(|key, _| key < start || key >= end),
+            Self::Clear(key) => drop(model.remove(key.as_bytes())),
+            Self::ClearRange(start, end) => {
+                model.retain(|key, _| key.as_slice() < start.as_bytes() || key.as_slice() >= end.as_bytes());
+            }
             Self::StampedValue(key, rest) => {
-                model.insert(key.clone(), [stamp.0.as_slice(), rest].concat());
+                model.insert(key.clone().into_bytes(), [stamp.0.as_slice(), rest].concat());
             }
             Self::StampedKey(prefix, value) => {
-                // Keys are compared as names, with what is not text replaced: order is not looked at for these.
                 let key = [format!("{prefix}/").as_bytes(), &stamp.0, b"!"].concat();
-                model.insert(String::from_utf8_lossy(&key).into_owned(), value.clone());
+                model.insert(key, value.clone());
             }
         }
     }
@@ -95,7 +97,7 @@ struct Read {
     end: String,
     limit: usize,
     reverse: bool,
-    found: Vec<(String, Vec<u8>)>,
+    found: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
 impl Read {
@@ -119,7 +121,7 @@ impl Read {
         let pairs = transaction.range(space.range(&start, &end), options).await?;
         let found = pairs
             .iter()
-            .map(|(key, value)| (space.name(key), value.to_vec()))
+            .map(|(key, value)| (space.bytes(key), value.to_vec()))
             .collect();
         Ok(Self {
             start,
@@ -131,9 +133,9 @@ impl Read {
     }
 
     fn check(&self, model: &Model) {
-        let mut inside: Vec<(String, Vec<u8>)> = model
+        let mut inside: Vec<(Vec<u8>, Vec<u8>)> = model
             .iter()
-            .filter(|(key, _)| **key >= self.start && **key < self.end)
+            .filter(|(key, _)| key.as_slice() >= self.start.as_bytes() && key.as_slice() < self.end.as_bytes())
             .map(|(key, value)| (key.clone(), value.clone()))
             .collect();
         if self.reverse {
@@ -164,7 +166,7 @@ pub async fn as_a_map(space: Space) {
             read.check(&inside);
             let name = random.name();
             let value = transaction.get(&space.key(&name), Serializable).await.unwrap();
-            assert_eq!(value.map(|value| value.to_vec()), inside.get(&name).cloned());
+            assert_eq!(value.map(|value| value.to_vec()), inside.get(name.as_bytes()).cloned());
         }
         if random.below(4) > 0 {
             let stamp = transaction.commit().await.unwrap();
@@ -240,7 +242,7 @@ async fn check_all(space: &Space, model: &Model) {
     let pairs = space.begin().await.range(space.all(), options).await.unwrap();
     let held: Model = pairs
         .iter()
-        .map(|(key, value)| (space.name(key), value.to_vec()))
+        .map(|(key, value)| (space.bytes(key), value.to_vec()))
         .collect();
     assert_eq!(held, *model);
 }

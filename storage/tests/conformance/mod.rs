@@ -49,6 +49,10 @@ impl Space {
         prefix_range(&self.prefix)
     }
 
+    pub fn bytes(&self, key: &[u8]) -> Vec<u8> {
+        key[self.prefix.len()..].to_vec()
+    }
+
     pub fn name(&self, key: &[u8]) -> String {
         String::from_utf8_lossy(&key[self.prefix.len()..]).into_owned()
     }
