@@ -167,7 +167,7 @@ impl Prepared {
         let server = &config.server;
         let http = HttpServer::new(move || {
             actix_web::App::new()
-                .app_data(app.clone())
+                .app_data(web::Data::new(App::clone(&app)))
                 .app_data(web::PayloadConfig::new(max_body_bytes))
                 .configure(routes)
                 .wrap(Condition::new(

@@ -140,8 +140,9 @@ impl Platform {
     pub async fn enter(&self, id: VaultId, account: AccountId) -> Result<(Arc<Vault>, Pass), VaultError> {
         // The account is compared before the vault is entered: nobody can activate another account's vault, take
         // one of its places, or learn from the answer that it is there.
-        let owner = match self.registry.active(id) {
-            Some(vault) => Some(vault.record().account),
+        let active = self.registry.active(id);
+        let owner = match &active {
+            Some(vault) => Some(vault.account),
             None => {
                 let record = self.store.vault(id).await.map_err(VaultError::from_store)?;
                 record
@@ -151,6 +152,11 @@ impl Platform {
         };
         if owner != Some(account) {
             return Err(VaultError::AccessDenied);
+        }
+        if let Some(vault) = active
+            && let Ok(pass) = vault.enter(now())
+        {
+            return Ok((vault, pass));
         }
         match self.registry.enter(id).await {
             Err(VaultError::NotFound(_)) => Err(VaultError::AccessDenied),

@@ -75,7 +75,7 @@ async fn an_overlapping_rotation_fails_nobody() {
     pass(300).await;
     assert_eq!(provider.asked(), 3);
     assert_eq!(
-        auth.cached(&by_old, NOW),
+        auth.cached(by_old.as_bytes(), NOW),
         None,
         "a cached verification leaves with its key"
     );
@@ -129,7 +129,7 @@ async fn while_the_provider_is_away_keys_go_stale_up_to_the_cap() {
     assert_eq!(outcome(&auth, &early).await, Ok(()), "stale is served");
     pass(60).await;
     assert!(!auth.status().ready);
-    assert_eq!(auth.cached(&early, NOW), None);
+    assert_eq!(auth.cached(early.as_bytes(), NOW), None);
     for token in [&early, &late] {
         assert_eq!(
             outcome(&auth, token).await,
@@ -352,14 +352,14 @@ async fn a_cached_verification_dies_at_exp() {
     let auth = started(&provider, settings()).await;
     let token = key.sign(&claims());
     let fresh = auth.authenticate(&token, NOW).await.unwrap();
-    let cached = auth.cached(&token, NOW + 599).unwrap();
+    let cached = auth.cached(token.as_bytes(), NOW + 599).unwrap();
     assert!(Arc::ptr_eq(&fresh, &cached));
-    assert_eq!(auth.cached(&token, NOW + 600), None);
+    assert_eq!(auth.cached(token.as_bytes(), NOW + 600), None);
     assert!(
         auth.authenticate(&token, NOW + 659).await.is_ok(),
         "within the clock skew it is verified anew"
     );
-    assert_eq!(auth.cached(&token, NOW + 599), None, "and not kept");
+    assert_eq!(auth.cached(token.as_bytes(), NOW + 599), None, "and not kept");
     let expired = AuthError::Invalid {
         reason: Refusal::Expired,
     };

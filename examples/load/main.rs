@@ -22,7 +22,12 @@ use inferadb_actors::auth::development::SigningKey;
 
 use self::drive::{Outcome, Plan, drive};
 use self::process::{Setup, Target};
+use self::report::Turn;
 use self::world::{Scenario, World};
+
+/// The server's own, for the bare handler as well: what is compared is the handlers.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Whatever ends a run: there is nobody but the person at the terminal to tell.
 type Failure = Box<dyn Error + Send + Sync>;
@@ -65,8 +70,8 @@ struct Options {
     /// lines, in turns.
     #[arg(long, conflicts_with_all = ["url", "log_checks"])]
     bare: bool,
-    /// Turns of a comparison.
-    #[arg(long, default_value_t = 7)]
+    /// Turns of a comparison: many short ones, so that what else the machine does meets all targets alike.
+    #[arg(long, default_value_t = 40)]
     rounds: usize,
     /// The server's program; without it this program serves.
     #[arg(long, value_name = "FILE")]
@@ -172,16 +177,23 @@ fn compare(options: &Options, key: &SigningKey, directory: &Path) -> Result<(), 
     }
     let mut rounds = Vec::with_capacity(options.rounds);
     for round in 0..options.rounds {
-        let mut micros = vec![f64::NAN; sides.len()];
+        let missing = Turn {
+            micros: f64::NAN,
+            user_share: f64::NAN,
+        };
+        let mut turns = vec![missing; sides.len()];
         for turn in 0..sides.len() {
             // Nobody is always first.
             let index = (turn + round) % sides.len();
-            if let (Some((target, world)), Some(slot)) = (sides.get(index), micros.get_mut(index)) {
+            if let (Some((target, world)), Some(slot)) = (sides.get(index), turns.get_mut(index)) {
                 let outcome = measure(options, target, world, round as u64 + 1)?;
-                *slot = outcome.cpu_micros().unwrap_or(f64::NAN);
+                if let (Some(micros), Some(cpu)) = (outcome.cpu_micros(), &outcome.cpu) {
+                    let user_share = cpu.user_share();
+                    *slot = Turn { micros, user_share };
+                }
             }
         }
-        rounds.push(micros);
+        rounds.push(turns);
     }
     let names = sides.map(|(target, _)| target.name);
     Ok(report::comparison(&mut io::stdout().lock(), &names, &rounds)?)
@@ -198,7 +210,7 @@ fn start(
         program: options.server.as_deref(),
         directory,
         workers: options.workers,
-        cache: options.scenario != Scenario::Resident,
+        cache: options.scenario.caches(),
         log_checks,
     };
     Target::start(name, &setup, &key.key_set())

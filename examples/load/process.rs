@@ -12,8 +12,6 @@ use serde_json::Value;
 
 use super::Failure;
 
-/// The unit of `/proc/<pid>/stat`: `USER_HZ`, which is 100 on every Linux.
-const TICKS_PER_SECOND: f64 = 100.0;
 const START_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A server under measurement; one that was started here ends with this.
@@ -142,10 +140,12 @@ fn command(program: Option<&Path>) -> Result<Command, Failure> {
     Ok(Command::new(program))
 }
 
-/// CPU time of a process, user and system, and how it is spread over its threads.
+/// CPU time of a process, and how it is spread over its threads.
 pub struct CpuTime {
+    /// Ticks of 10 ms: enough to tell user from system time, too coarse for a short turn.
     user_ticks: u64,
     system_ticks: u64,
+    /// Nanoseconds on a core, as the scheduler counts them.
     threads: Vec<(String, u64)>,
 }
 
@@ -157,9 +157,14 @@ impl CpuTime {
         let mut threads = Vec::new();
         for thread in fs::read_dir(process.join("task"))? {
             let thread = thread?.path();
-            // A thread that ends meanwhile is not counted by itself; the process still counts it.
-            if let Ok((user, system)) = ticks(&thread) {
-                threads.push((thread.display().to_string(), user + system));
+            // A thread that ends meanwhile is left out: a server's workers stay.
+            if let Ok(text) = fs::read_to_string(thread.join("schedstat")) {
+                let nanos = text
+                    .split_ascii_whitespace()
+                    .next()
+                    .and_then(|field| field.parse().ok())
+                    .ok_or("/proc/<pid>/task/<tid>/schedstat has another form")?;
+                threads.push((thread.display().to_string(), nanos));
             }
         }
         Ok(Self {
@@ -173,14 +178,14 @@ impl CpuTime {
     pub fn since(&self, before: &Self) -> Self {
         let earlier = |thread: &str| {
             let known = before.threads.iter().find(|(name, _)| name == thread);
-            known.map_or(0, |(_, ticks)| *ticks)
+            known.map_or(0, |(_, nanos)| *nanos)
         };
         let mut threads: Vec<_> = self
             .threads
             .iter()
-            .map(|(name, ticks)| (name.clone(), ticks - earlier(name)))
+            .map(|(name, nanos)| (name.clone(), nanos - earlier(name)))
             .collect();
-        threads.sort_by_key(|(_, ticks)| std::cmp::Reverse(*ticks));
+        threads.sort_by_key(|(_, nanos)| std::cmp::Reverse(*nanos));
         Self {
             user_ticks: self.user_ticks - before.user_ticks,
             system_ticks: self.system_ticks - before.system_ticks,
@@ -190,7 +195,7 @@ impl CpuTime {
 
     /// User and system time together.
     pub fn total(&self) -> Duration {
-        Duration::from_secs_f64((self.user_ticks + self.system_ticks) as f64 / TICKS_PER_SECOND)
+        Duration::from_nanos(self.threads.iter().map(|(_, nanos)| nanos).sum())
     }
 
     /// The part that was user time, from 0 to 1.
@@ -200,8 +205,8 @@ impl CpuTime {
 
     /// Each busy thread's part of the whole, from 0 to 1, the busiest first.
     pub fn thread_shares(&self) -> impl Iterator<Item = f64> {
-        let total = (self.user_ticks + self.system_ticks).max(1) as f64;
-        let shares = self.threads.iter().map(move |(_, ticks)| *ticks as f64 / total);
+        let total = self.total().as_nanos().max(1) as f64;
+        let shares = self.threads.iter().map(move |(_, nanos)| *nanos as f64 / total);
         shares.take_while(|share| *share >= 0.01)
     }
 }

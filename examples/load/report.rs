@@ -34,44 +34,50 @@ pub fn run(out: &mut impl Write, title: &str, outcome: &Outcome) -> io::Result<(
     Ok(())
 }
 
-/// Prints the server's CPU for one check in each round, for each target, and the medians of the ratios to the first
-/// target of the same round.
-pub fn comparison(out: &mut impl Write, names: &[&str], rounds: &[Vec<f64>]) -> io::Result<()> {
-    writeln!(out, "server CPU for one check, µs")?;
-    write!(out, "  {:8}", "round")?;
+/// What one turn of a comparison measured.
+#[derive(Clone, Copy)]
+pub struct Turn {
+    /// The server's CPU for one check, in microseconds.
+    pub micros: f64,
+    /// The part of it that was user time, from 0 to 1.
+    pub user_share: f64,
+}
+
+/// Prints the server's CPU for one check, for each target, and its ratio to the first target's of the same round:
+/// quartiles over the rounds.
+pub fn comparison(out: &mut impl Write, names: &[&str], rounds: &[Vec<Turn>]) -> io::Result<()> {
+    writeln!(out, "server CPU for one check, {} rounds", rounds.len())?;
+    write!(out, "  {:24}", "")?;
     for name in names {
         write!(out, "{name:>24}")?;
     }
     writeln!(out)?;
-    for (number, round) in rounds.iter().enumerate() {
-        write!(out, "  {:<8}", number + 1)?;
-        for micros in round {
-            write!(out, "{micros:>24.2}")?;
+    let column = |index: usize, of: &dyn Fn(&Turn, &Turn) -> f64| -> Vec<f64> {
+        let pairs = rounds
+            .iter()
+            .filter_map(|round| round.get(index).zip(round.first()));
+        pairs.map(|(own, first)| of(own, first)).collect()
+    };
+    let mut row = |label: &str, quantile: f64, of: &dyn Fn(&Turn, &Turn) -> f64| {
+        write!(out, "  {label:24}")?;
+        for index in 0..names.len() {
+            write!(out, "{:>24.2}", at_quantile(column(index, of), quantile))?;
         }
-        writeln!(out)?;
-    }
-    let column = |index: usize| rounds.iter().filter_map(move |round| round.get(index).copied());
-    let row = |of: &dyn Fn(usize) -> f64| (0..names.len()).map(of).collect::<Vec<_>>();
-    let medians = row(&|index| median(column(index).collect()));
-    let ratios = row(&|index| {
-        median(
-            column(index)
-                .zip(column(0))
-                .map(|(own, first)| own / first)
-                .collect(),
-        )
-    });
-    for (label, values) in [("median", medians), ("ratio", ratios)] {
-        write!(out, "  {label:8}")?;
-        for value in values {
-            write!(out, "{value:>24.2}")?;
-        }
-        writeln!(out)?;
-    }
-    Ok(())
+        writeln!(out)
+    };
+    let micros = |own: &Turn, _: &Turn| own.micros;
+    row("µs, lower quartile", 0.25, &micros)?;
+    row("µs, median", 0.5, &micros)?;
+    row("µs, upper quartile", 0.75, &micros)?;
+    row("user µs, median", 0.5, &|own, _| own.micros * own.user_share)?;
+    let ratio = |own: &Turn, first: &Turn| own.micros / first.micros;
+    row("ratio, lower quartile", 0.25, &ratio)?;
+    row("ratio, median", 0.5, &ratio)?;
+    row("ratio, upper quartile", 0.75, &ratio)
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
+fn at_quantile(mut values: Vec<f64>, quantile: f64) -> f64 {
     values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+    let at = quantile * values.len().saturating_sub(1) as f64;
+    values.get(at.round() as usize).copied().unwrap_or(f64::NAN)
 }

@@ -29,8 +29,20 @@ pub enum Scenario {
     Cached,
     /// All kinds of checks, with the decision cache off: each is evaluated on rows in memory.
     Resident,
+    /// As `resident`, a hundred in one request: the server's work outweighs the generator's.
+    Batch,
     /// Four of five checks from the few, the others from all, and one request in a thousand a write.
     Mixed,
+}
+
+/// Checks in one batch.
+pub const BATCH: usize = 100;
+
+impl Scenario {
+    /// Whether the server's decision cache is on.
+    pub const fn caches(self) -> bool {
+        matches!(self, Self::Cached | Self::Mixed)
+    }
 }
 
 /// The vaults, each with its tokens.
@@ -47,6 +59,8 @@ pub enum Expected {
     Allow,
     /// A check that is denied.
     Deny,
+    /// A batch of [`BATCH`] checks, of which so many are allowed.
+    Batch(usize),
     /// A write.
     Written,
 }
@@ -104,12 +118,14 @@ impl World {
         body.clear();
         let hot = match self.scenario {
             Scenario::Cached => true,
-            Scenario::Resident => false,
+            Scenario::Resident | Scenario::Batch => false,
             Scenario::Mixed => random.below(5) < 4,
         };
         let writes = self.scenario == Scenario::Mixed && random.below(1_000) == 0;
         let (path, expected) = if writes {
             ("/v1/relationships/write", push_write(body, random))
+        } else if self.scenario == Scenario::Batch {
+            ("/v1/check/batch", push_batch(body, random))
         } else {
             let number = if hot {
                 random.below(self.hot_checks)
@@ -141,6 +157,22 @@ fn push_check(body: &mut String, number: u64) -> Expected {
         r#"{{"subject":"user:{who}-{whose}","resource":"document:report-{document}","permission":"view"}}"#
     );
     expected
+}
+
+/// Writes a batch of checks.
+fn push_batch(body: &mut String, random: &mut Random) -> Expected {
+    let mut allowed = 0;
+    body.push_str(r#"{"checks":["#);
+    for number in 0..BATCH {
+        if number > 0 {
+            body.push(',');
+        }
+        if push_check(body, random.next() >> 1) == Expected::Allow {
+            allowed += 1;
+        }
+    }
+    body.push_str("]}");
+    Expected::Batch(allowed)
 }
 
 /// Writes a change that no check's answer depends on, but that the permission could read.

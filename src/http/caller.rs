@@ -1,6 +1,7 @@
 //! Who calls: the token of a request, what it allows, and the way into the vault that it names.
 
 use std::future::Future;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -11,8 +12,11 @@ use inferadb_actors::auth::{AuthError, Principal, Scopes};
 use inferadb_actors::{AccountId, Reach, Vault, VaultError, VaultId};
 
 use super::problem::Problem;
-use super::request::RequestContext;
 use super::{App, span};
+use crate::telemetry::LogScope;
+
+/// What the Authorization header begins with.
+const SCHEME: &[u8] = b"Bearer ";
 
 /// A caller whose token was verified.
 #[derive(Debug, Clone)]
@@ -22,8 +26,8 @@ pub struct Caller(Arc<Principal>);
 pub struct Visit {
     /// The vault.
     pub vault: Arc<Vault>,
-    /// The request's id and times.
-    pub context: RequestContext,
+    /// The request's id and when it arrived.
+    pub scope: Rc<LogScope>,
 }
 
 impl Caller {
@@ -33,8 +37,16 @@ impl Caller {
             return Ok(Self(Arc::clone(&app.everybody)));
         };
         let token = bearer_token(request)?;
-        let principal = authenticator.authenticate(token, unix_seconds()).await?;
-        Ok(Self(principal))
+        let now = unix_seconds();
+        if let Some(principal) = authenticator.cached(token, now) {
+            return Ok(Self(principal));
+        }
+        // A header's value holds no control characters: only what is not ASCII is left to refuse.
+        let token = std::str::from_utf8(token)
+            .ok()
+            .filter(|token| token.is_ascii())
+            .ok_or_else(|| malformed_header("the Authorization header is not ASCII"))?;
+        Ok(Self(authenticator.authenticate(token, now).await?))
     }
 
     /// Refuses a caller who has none of `scopes`.
@@ -98,16 +110,17 @@ where
     let caller = Caller::of(app, request).await?;
     caller.require(scopes)?;
     let (vault, account) = caller.scope(app)?;
-    let context = RequestContext::of(request);
-    context.scope.set_vault(vault.0, account.0);
+    let scope = LogScope::current()
+        .unwrap_or_else(|| Rc::new(LogScope::new("", request.method().clone(), request.path())));
+    scope.set_vault(vault.0, account.0);
     span::record_vault(vault, account);
     let (vault, pass) = app.platform.enter(vault, account).await?;
     let mut count = Count {
         vault: Arc::clone(&vault),
-        started: context.started,
+        started: scope.started(),
         failed: true,
     };
-    let answer = work(Visit { vault, context }).await.map_err(denied_if_gone);
+    let answer = work(Visit { vault, scope }).await.map_err(denied_if_gone);
     count.failed = answer.is_err();
     drop(pass);
     answer
@@ -140,24 +153,29 @@ impl Drop for Count {
     }
 }
 
-fn bearer_token(request: &HttpRequest) -> Result<&str, Problem> {
+fn bearer_token(request: &HttpRequest) -> Result<&[u8], Problem> {
     let mut headers = request.headers().get_all(AUTHORIZATION);
     let Some(header) = headers.next() else {
         return Err(AuthError::Missing.into());
     };
-    let refused = |detail| Problem::unauthorized("invalid_token", detail, "Bearer error=\"invalid_token\"");
     if headers.next().is_some() {
-        return Err(refused("more than one Authorization header"));
+        return Err(malformed_header("more than one Authorization header"));
     }
-    // A header's value holds no control characters: what is left to look for is found many bytes at a time.
-    let text = std::str::from_utf8(header.as_bytes())
-        .ok()
-        .filter(|text| text.is_ascii())
-        .ok_or_else(|| refused("the Authorization header is not ASCII"))?;
-    match text.split_once(' ') {
-        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => Ok(token.trim_matches(' ')),
+    match header.as_bytes().split_at_checked(SCHEME.len()) {
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case(SCHEME) => Ok(trim_spaces(token)),
         _ => Err(AuthError::Missing.into()),
     }
+}
+
+fn trim_spaces(mut text: &[u8]) -> &[u8] {
+    while let [b' ', rest @ ..] | [rest @ .., b' '] = text {
+        text = rest;
+    }
+    text
+}
+
+fn malformed_header(detail: &str) -> Problem {
+    Problem::unauthorized("invalid_token", detail, "Bearer error=\"invalid_token\"")
 }
 
 fn unix_seconds() -> i64 {

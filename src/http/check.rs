@@ -104,7 +104,7 @@ async fn answer_check(app: &App, visit: Visit, bytes: &[u8]) -> Result<HttpRespo
         &body.permission,
         &answer,
         &revision,
-        visit.context.started,
+        visit.scope.started(),
     );
     let view = CheckView {
         decision: word(&answer.decision),
@@ -259,7 +259,7 @@ fn log(
         permission,
         decision: word(&answer.decision),
         latency_ms: started.elapsed().as_secs_f64() * 1_000.0,
-        request_id: visit.context.id(),
+        request_id: visit.scope.request_id(),
         revision: Some(revision),
         cached: answer.cached,
     });

@@ -1,15 +1,37 @@
 //! The HTTP surface's own metrics.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use actix_web::http::StatusCode;
-use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry};
+use actix_web::http::{Method, StatusCode};
+use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry};
 
 /// Counts and times requests by route. The labels are routes, not paths: their number does not grow with what callers ask.
-#[derive(Clone)]
 pub struct HttpMetrics {
     requests: IntCounterVec,
     seconds: HistogramVec,
+    /// The series that were met: found here without a look at their labels' hashes, and by no other worker.
+    met: Mutex<Vec<Series>>,
+}
+
+/// The series of one route, method and status.
+struct Series {
+    method: &'static str,
+    route: String,
+    status: StatusCode,
+    requests: IntCounter,
+    seconds: Histogram,
+}
+
+impl Clone for HttpMetrics {
+    /// The same metrics, with nothing met yet.
+    fn clone(&self) -> Self {
+        Self {
+            requests: self.requests.clone(),
+            seconds: self.seconds.clone(),
+            met: Mutex::default(),
+        }
+    }
 }
 
 impl HttpMetrics {
@@ -32,21 +54,47 @@ impl HttpMetrics {
         )?;
         registry.register(Box::new(requests.clone()))?;
         registry.register(Box::new(seconds.clone()))?;
-        Ok(Self { requests, seconds })
+        Ok(Self {
+            requests,
+            seconds,
+            met: Mutex::default(),
+        })
     }
 
     /// Notes an answered request.
-    pub fn observe(&self, method: &str, route: &str, status: StatusCode, took: Duration) {
-        // A method is whatever the caller writes; the standard ones are few.
-        let method = match method {
-            "GET" | "POST" | "PUT" | "PATCH" | "DELETE" | "HEAD" | "OPTIONS" => method,
-            _ => "other",
-        };
-        self.requests
-            .with_label_values(&[method, route, status.as_str()])
-            .inc();
-        self.seconds
-            .with_label_values(&[route])
-            .observe(took.as_secs_f64());
+    pub fn observe(&self, method: &Method, route: &str, status: StatusCode, took: Duration) {
+        let method = word(method);
+        let mut met = self.met.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = met
+            .iter()
+            .position(|series| series.status == status && series.method == method && series.route == route);
+        let at = known.unwrap_or_else(|| {
+            met.push(Series {
+                method,
+                route: route.to_owned(),
+                status,
+                requests: self.requests.with_label_values(&[method, route, status.as_str()]),
+                seconds: self.seconds.with_label_values(&[route]),
+            });
+            met.len() - 1
+        });
+        if let Some(series) = met.get(at) {
+            series.requests.inc();
+            series.seconds.observe(took.as_secs_f64());
+        }
+    }
+}
+
+/// A method is whatever the caller writes; the standard ones are few.
+fn word(method: &Method) -> &'static str {
+    match method.as_str() {
+        "GET" => "GET",
+        "POST" => "POST",
+        "PUT" => "PUT",
+        "PATCH" => "PATCH",
+        "DELETE" => "DELETE",
+        "HEAD" => "HEAD",
+        "OPTIONS" => "OPTIONS",
+        _ => "other",
     }
 }

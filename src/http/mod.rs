@@ -29,7 +29,8 @@ pub use self::request::surround;
 pub use self::span::RequestSpan;
 use crate::telemetry::CheckLog;
 
-/// What every handler can reach.
+/// What every handler can reach. Each worker has a clone of its own: its counts of references are then no other core's.
+#[derive(Clone)]
 pub struct App {
     /// Accounts, vaults and the way into them.
     pub platform: Platform,

@@ -4,14 +4,14 @@ use std::cell::Cell;
 use std::hash::{BuildHasher, RandomState};
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::StatusCode;
 use actix_web::http::header::{CONTENT_ENCODING, HeaderName, HeaderValue};
 use actix_web::middleware::Next;
-use actix_web::{Error, HttpMessage, HttpRequest, ResponseError, web};
+use actix_web::{Error, ResponseError, web};
 use futures_util::FutureExt;
 use uuid::Uuid;
 
@@ -26,40 +26,11 @@ const REQUEST_TIMEOUT: HeaderName = HeaderName::from_static("x-request-timeout-m
 /// A longer id is not echoed: it would be in every log line of the request.
 const MAX_ID_BYTES: usize = 128;
 
-/// What is known of a request from its first byte on.
-#[derive(Debug, Clone)]
-pub struct RequestContext {
-    /// What its log lines have in common; the id is the caller's, or one made up.
-    pub scope: Rc<LogScope>,
-    /// When it arrived.
-    pub started: Instant,
-}
-
-impl RequestContext {
-    /// The context of a request that came through [`surround`].
-    pub fn of(request: &HttpRequest) -> Self {
-        request
-            .extensions()
-            .get::<Self>()
-            .cloned()
-            .unwrap_or_else(|| Self {
-                scope: Rc::new(LogScope::new("", request.method().clone(), request.path())),
-                started: Instant::now(),
-            })
-    }
-
-    /// The request's id.
-    pub fn id(&self) -> &str {
-        self.scope.request_id()
-    }
-}
-
 /// Gives a request its id and deadline, and turns every failure into a problem answer that names the id.
 pub async fn surround(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
-    let started = Instant::now();
     let method = request.method().clone();
     let new_scope = |id: &str| Rc::new(LogScope::new(id, method.clone(), request.path()));
     let scope = match request.headers().get(REQUEST_ID).map(HeaderValue::to_str) {
@@ -67,10 +38,6 @@ pub async fn surround(
         _ => new_scope(made_up_id().hyphenated().encode_lower(&mut Uuid::encode_buffer())),
     };
     let id = scope.request_id();
-    request.extensions_mut().insert(RequestContext {
-        scope: Rc::clone(&scope),
-        started,
-    });
     let app = request.app_data::<web::Data<App>>().cloned();
     let Some(app) = app else {
         return Err(internal_error().of_request(id).into());
@@ -82,7 +49,7 @@ pub async fn surround(
         Ok(timeout) => timeout,
         Err(problem) => return Err(problem.of_request(id).into()),
     };
-    let work = Rc::clone(&scope).around(next.call(request));
+    let work = Rc::clone(&scope).around(scope.during(|| next.call(request)));
     let handled = AssertUnwindSafe(tokio::time::timeout(timeout, work))
         .catch_unwind()
         .await;
@@ -102,10 +69,10 @@ pub async fn surround(
         Err(problem) => (None, problem.status),
     };
     app.metrics.observe(
-        method.as_str(),
+        &method,
         route.as_deref().unwrap_or("none"),
         status,
-        started.elapsed(),
+        scope.started().elapsed(),
     );
     answer.map_err(|problem| problem.of_request(id).into())
 }

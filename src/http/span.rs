@@ -8,18 +8,17 @@ use inferadb_actors::{AccountId, VaultId};
 use tracing::Span;
 use tracing_actix_web::RootSpanBuilder;
 
-use super::request::RequestContext;
-use crate::telemetry::{set_parent, spans_are_sent};
+use crate::telemetry::{LogScope, set_parent, spans_are_sent};
 
 /// Opens a request's span with its id, below the caller's own; vault, account and status follow.
 pub struct RequestSpan;
 
 impl RootSpanBuilder for RequestSpan {
     fn on_request_start(request: &ServiceRequest) -> Span {
-        let context = RequestContext::of(request.request());
+        let scope = LogScope::current();
         let span = tracing::info_span!(
             "request",
-            request_id = %context.id(),
+            request_id = scope.as_ref().map(|scope| scope.request_id()),
             method = %request.method(),
             path = %request.path(),
             status = tracing::field::Empty,

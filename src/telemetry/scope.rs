@@ -7,6 +7,7 @@ use std::cell::Cell;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use actix_web::http::Method;
 use uuid::Uuid;
@@ -21,6 +22,7 @@ pub struct LogScope {
     request_id: Box<str>,
     method: Method,
     path: Box<str>,
+    started: Instant,
     vault: Cell<Option<(Uuid, Uuid)>>,
 }
 
@@ -41,6 +43,7 @@ impl LogScope {
             request_id: request_id.into(),
             method,
             path: path.into(),
+            started: Instant::now(),
             vault: Cell::new(None),
         }
     }
@@ -48,6 +51,24 @@ impl LogScope {
     /// The request's id.
     pub fn request_id(&self) -> &str {
         &self.request_id
+    }
+
+    /// When the request arrived.
+    pub const fn started(&self) -> Instant {
+        self.started
+    }
+
+    /// The request that the present thread is at work on.
+    pub fn current() -> Option<Rc<Self>> {
+        let scope = CURRENT.take();
+        CURRENT.set(scope.clone());
+        scope
+    }
+
+    /// Makes the log lines of `work` those of the request.
+    pub fn during<T>(self: &Rc<Self>, work: impl FnOnce() -> T) -> T {
+        let _restore = Restore(CURRENT.replace(Some(Rc::clone(self))));
+        work()
     }
 
     /// Adds the vault that the request is about, and its account.
@@ -80,8 +101,8 @@ impl<F: Future + Unpin> Future for Within<F> {
     type Output = F::Output;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
-        let _restore = Restore(CURRENT.replace(Some(Rc::clone(&self.scope))));
-        Pin::new(&mut self.future).poll(context)
+        let Self { scope, future } = &mut *self;
+        scope.during(|| Pin::new(future).poll(context))
     }
 }
 

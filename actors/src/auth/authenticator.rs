@@ -89,7 +89,7 @@ impl Authenticator {
 
     /// The caller of a token that was verified before and that a fresh verification at `now` (Unix seconds) would
     /// still accept. Never waits, takes no mailbox hop.
-    pub fn cached(&self, token: &str, now: i64) -> Option<Arc<Principal>> {
+    pub fn cached(&self, token: &[u8], now: i64) -> Option<Arc<Principal>> {
         self.cached_digest(&TokenDigest::of(token), now)
     }
 
@@ -101,7 +101,7 @@ impl Authenticator {
     ///
     /// If the token breaks a rule, or if there is no key set to verify it with.
     pub async fn authenticate(&self, token: &str, now: i64) -> Result<Arc<Principal>, AuthError> {
-        let digest = TokenDigest::of(token);
+        let digest = TokenDigest::of(token.as_bytes());
         if let Some(principal) = self.cached_digest(&digest, now) {
             return Ok(principal);
         }

@@ -19,9 +19,9 @@ const MIN_SHARD_ENTRIES: usize = 64;
 pub(super) struct TokenDigest([u8; 32]);
 
 impl TokenDigest {
-    pub(super) fn of(token: &str) -> Self {
+    pub(super) fn of(token: &[u8]) -> Self {
         let mut bytes = [0; 32];
-        for (to, from) in bytes.iter_mut().zip(digest(&SHA256, token.as_bytes()).as_ref()) {
+        for (to, from) in bytes.iter_mut().zip(digest(&SHA256, token).as_ref()) {
             *to = *from;
         }
         Self(bytes)
@@ -122,7 +122,7 @@ mod tests {
 
     #[test]
     fn an_entry_dies_at_exp() {
-        let (cache, token) = (TokenCache::new(10), TokenDigest::of("a"));
+        let (cache, token) = (TokenCache::new(10), TokenDigest::of(b"a"));
         cache.put(token, verification(1_000), 500);
         assert!(cache.get(&token, 1, 999).is_some());
         assert!(cache.get(&token, 1, 1_000).is_none());
@@ -139,7 +139,7 @@ mod tests {
 
     #[test]
     fn an_entry_dies_with_its_generation_and_before_its_time() {
-        let (cache, token) = (TokenCache::new(10), TokenDigest::of("a"));
+        let (cache, token) = (TokenCache::new(10), TokenDigest::of(b"a"));
         cache.put(token, verification(1_000), 500);
         assert!(cache.get(&token, 2, 500).is_none());
         cache.put(token, verification(1_000), 500);
@@ -149,17 +149,25 @@ mod tests {
     #[test]
     fn it_is_bounded_and_keeps_what_is_used() {
         let cache = TokenCache::new(40);
-        let favourite = TokenDigest::of("favourite");
+        let favourite = TokenDigest::of(b"favourite");
         cache.put(favourite, verification(1_000), 500);
         for number in 0..1_000 {
-            cache.put(TokenDigest::of(&number.to_string()), verification(1_000), 500);
+            cache.put(
+                TokenDigest::of(number.to_string().as_bytes()),
+                verification(1_000),
+                500,
+            );
             assert!(cache.get(&favourite, 1, 500).is_some());
         }
         let kept: usize = cache.shards.iter().map(|shard| shard.lock().unwrap().len()).sum();
         assert_eq!(kept, 40);
         let large = TokenCache::new(10_000);
         (0..20_000).for_each(|number| {
-            large.put(TokenDigest::of(&number.to_string()), verification(1_000), 500);
+            large.put(
+                TokenDigest::of(number.to_string().as_bytes()),
+                verification(1_000),
+                500,
+            );
         });
         let kept: usize = large.shards.iter().map(|shard| shard.lock().unwrap().len()).sum();
         assert!((9_000..=10_000).contains(&kept), "{kept}");
@@ -167,7 +175,7 @@ mod tests {
 
     #[test]
     fn without_room_nothing_is_kept() {
-        let (cache, token) = (TokenCache::new(0), TokenDigest::of("a"));
+        let (cache, token) = (TokenCache::new(0), TokenDigest::of(b"a"));
         cache.put(token, verification(1_000), 500);
         assert!(cache.get(&token, 1, 500).is_none());
     }

@@ -183,7 +183,7 @@ impl Vault {
             self.metrics.cache_requests.inc();
             if let Some(allowed) = self.decisions.get(&check, standing) {
                 self.metrics.cache_hits.inc();
-                self.cache_hits.fetch_add(1, Ordering::Relaxed);
+                self.pulse.cache_hits.fetch_add(1, Ordering::Relaxed);
                 let decision = if allowed { Decision::Allow } else { Decision::Deny };
                 self.count(&decision);
                 return Ok(Answer {
@@ -194,7 +194,7 @@ impl Vault {
                 });
             }
             self.metrics.cache_misses.inc();
-            self.cache_misses.fetch_add(1, Ordering::Relaxed);
+            self.pulse.cache_misses.fetch_add(1, Ordering::Relaxed);
         }
         let (verdict, trace) = self.evaluate(frame, &check, request, now).await?;
         self.count(&verdict.decision);
