@@ -52,6 +52,8 @@ pub struct Schema {
     pub(crate) types_by_name: FxHashMap<Name, TypeId>,
     pub(crate) members_by_name: FxHashMap<(TypeId, Name), MemberId>,
     pub(crate) caveats_by_name: FxHashMap<Name, CaveatId>,
+    /// Whether a decision that rests on an exclusion of itself is the least there is, as OpenFGA has it, and no error.
+    pub(crate) denies_paradoxes: bool,
 }
 
 /// A type with its members, in the order they were written.

@@ -10,7 +10,7 @@ use crate::schema::diagnostic::{DiagnosticCode, Findings, Part};
 /// The most modules of one model.
 const MAX_MODULES: usize = 1_000;
 /// The longest name of a module's file, in bytes.
-const MAX_NAME_BYTES: usize = 256;
+const MAX_NAME_BYTES: usize = 1024;
 
 /// The texts of all modules, one after the other.
 pub(super) struct Joined {

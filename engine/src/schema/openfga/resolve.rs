@@ -40,7 +40,10 @@ pub(super) fn resolve(source: &str, model: &Model, findings: &mut Findings) -> O
         source,
         model,
         findings,
-        schema: Schema::default(),
+        schema: Schema {
+            denies_paradoxes: true,
+            ..Schema::default()
+        },
         conditions: HashMap::new(),
         written: Vec::new(),
         types: HashMap::new(),
