@@ -8,7 +8,9 @@
 use std::collections::HashSet;
 use std::fmt::{self, Write as _};
 
-use super::compiled::{ArrowMode, Caveat, CaveatType, Expr, Member, MemberId, MemberKind, Schema, SlotSubject};
+use super::compiled::{
+    ArrowMode, Caveat, CaveatType, Expr, Member, MemberId, MemberKind, Schema, SlotSubject,
+};
 use super::native;
 use crate::noun::{MAX_NAME_BYTES, Name};
 
@@ -146,7 +148,10 @@ impl<'a> Printer<'a> {
             parameters.push(format!("{name} {}", TypeName(declared)));
         }
         self.doc(0, caveat.doc.as_deref());
-        self.line(0, &format!("caveat {}({}) {{", caveat.name, parameters.join(", ")));
+        self.line(
+            0,
+            &format!("caveat {}({}) {{", caveat.name, parameters.join(", ")),
+        );
         // Not indented anew: a string can run over lines.
         self.line(1, &caveat.expression);
         self.line(0, "}\n");
@@ -176,7 +181,10 @@ impl<'a> Printer<'a> {
             return;
         };
         taken.insert(direct.to_string());
-        let note = format!("// What is related directly as `{}` is written here.", member.name);
+        let note = format!(
+            "// What is related directly as `{}` is written here.",
+            member.name
+        );
         self.line(1, &note);
         self.line(1, &format!("relation {direct}: {subjects}"));
         let expr = self.expr(&member.expr, direct.as_str());
@@ -227,7 +235,11 @@ impl<'a> Printer<'a> {
             Expr::Union(operands) => self.joined(operands, " + ", direct),
             Expr::Intersection(operands) => self.joined(operands, " & ", direct),
             Expr::Exclusion(base, excluded) => {
-                format!("{} - {}", self.operand(base, direct), self.operand(excluded, direct))
+                format!(
+                    "{} - {}",
+                    self.operand(base, direct),
+                    self.operand(excluded, direct)
+                )
             }
             Expr::Arrow {
                 relation,
@@ -319,7 +331,11 @@ fn split_relations(schema: &Schema) -> Vec<bool> {
     let mut wildcards = vec![false; schema.members.len()];
     let mut holders: Vec<Vec<MemberId>> = vec![Vec::new(); schema.members.len()];
     let mut open = Vec::new();
-    for slot in schema.slots.iter().filter(|slot| !is_split(&split, slot.relation)) {
+    for slot in schema
+        .slots
+        .iter()
+        .filter(|slot| !is_split(&split, slot.relation))
+    {
         match slot.subject {
             SlotSubject::Object => {}
             SlotSubject::Wildcard => open.push(slot.relation),

@@ -6,8 +6,8 @@ use super::model::{Identifier, Model, Relation, Restriction, Rewrite, RewriteKin
 use crate::noun::Name;
 use crate::schema::diagnostic::{DiagnosticCode, Findings};
 use crate::schema::{
-    Allowed, ArrowMode, CaveatId, Expr, Member, MemberId, MemberKind, Schema, Slot, SlotId, SlotSubject, Type,
-    TypeId,
+    Allowed, ArrowMode, CaveatId, Expr, Member, MemberId, MemberKind, Schema, Slot, SlotId, SlotSubject,
+    Type, TypeId,
 };
 
 /// How many relations a model may have.
@@ -175,16 +175,19 @@ impl<'a> Resolver<'a> {
 
     /// The validated name. `this` and `self` mean something in rewrites, and so nothing can be called so.
     fn name(&mut self, identifier: &Identifier, kind: &str) -> Option<Name> {
-        let message = match Name::parse(&identifier.text) {
-            Ok(_) if matches!(identifier.text.as_str(), "this" | "self") => {
-                format!("`{}` is a reserved word: a {kind} cannot be called so", identifier.text)
+        let text = identifier.text.as_str();
+        let (name, message) = match Name::parse(text) {
+            // It is known under that name all the same: one error is enough.
+            Ok(name) if matches!(text, "this" | "self") => {
+                let message = format!("`{text}` is a reserved word: a {kind} cannot be called so");
+                (Some(name), message)
             }
             Ok(name) => return Some(name),
-            Err(error) => error.to_string(),
+            Err(error) => (None, error.to_string()),
         };
         self.findings
             .push(DiagnosticCode::InvalidName, identifier.span, message);
-        None
+        name
     }
 
     /// Gives every relation its slots.
@@ -309,9 +312,7 @@ impl<'a> Resolver<'a> {
         match &written.kind {
             RewriteKind::This => Expr::This,
             RewriteKind::Broken => Expr::Nil,
-            RewriteKind::Computed(name) => {
-                self.member_of(object_type, name).map_or(Expr::Nil, Expr::Member)
-            }
+            RewriteKind::Computed(name) => self.member_of(object_type, name).map_or(Expr::Nil, Expr::Member),
             RewriteKind::From { relation, tupleset } => {
                 self.from(object_type, relation, tupleset).unwrap_or(Expr::Nil)
             }
@@ -333,7 +334,12 @@ impl<'a> Resolver<'a> {
     }
 
     /// `target from tupleset`: the tupleset must hold plain objects alone, one of whose types has the target.
-    fn from(&mut self, object_type: TypeId, target: &'a Identifier, tupleset: &'a Identifier) -> Option<Expr> {
+    fn from(
+        &mut self,
+        object_type: TypeId,
+        target: &'a Identifier,
+        tupleset: &'a Identifier,
+    ) -> Option<Expr> {
         let relation = self.member_of(object_type, tupleset)?;
         let written = self.written.get(relation.index())?;
         match &written.rewrite.kind {
@@ -421,7 +427,11 @@ impl<'a> Resolver<'a> {
 
     fn unused_conditions(&mut self) {
         for condition in &self.model.conditions {
-            let id = self.conditions.get(condition.name.text.as_str()).copied().flatten();
+            let id = self
+                .conditions
+                .get(condition.name.text.as_str())
+                .copied()
+                .flatten();
             if id.is_some_and(|id| !self.used.contains(&id)) {
                 let message = format!("condition `{}` is not used", condition.name.text);
                 self.warnings

@@ -67,7 +67,9 @@ fn collect_computed(expr: &Expr, found: &mut Vec<u32>) {
         Expr::This | Expr::Nil | Expr::Itself | Expr::Arrow { .. } => {}
         Expr::Member(member) => found.push(member.0),
         Expr::Union(operands) | Expr::Intersection(operands) => {
-            operands.iter().for_each(|operand| collect_computed(operand, found));
+            operands
+                .iter()
+                .for_each(|operand| collect_computed(operand, found));
         }
         Expr::Exclusion(base, subtracted) => {
             collect_computed(base, found);
@@ -172,10 +174,7 @@ impl Ways {
     fn reached(mut self) -> Vec<bool> {
         while let Some(node) = self.open.pop() {
             let parents = self.parents.get_mut(node).map(std::mem::take);
-            parents
-                .into_iter()
-                .flatten()
-                .for_each(|parent| self.open(parent));
+            parents.into_iter().flatten().for_each(|parent| self.open(parent));
         }
         self.missing.into_iter().map(|missing| missing == 0).collect()
     }

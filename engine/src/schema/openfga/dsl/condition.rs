@@ -82,8 +82,7 @@ impl Parser<'_> {
         let start = self.lexer.at;
         let Some(Body { length, text }) = body_of(body) else {
             let message = "the `{` of this condition is never closed";
-            self.findings
-                .push(DiagnosticCode::Unterminated, opening, message);
+            self.findings.push(DiagnosticCode::Unterminated, opening, message);
             return Err(Reported);
         };
         self.lexer.at = start + length;

@@ -114,7 +114,9 @@ impl<'a> Lexer<'a> {
 
     /// Skips white space and comments; answers whether a line begins after them.
     fn skip_space(&mut self) -> bool {
-        let mut first = self.before().is_none_or(|c| matches!(c, '\n' | '\r' | '\u{feff}'));
+        let mut first = self
+            .before()
+            .is_none_or(|c| matches!(c, '\n' | '\r' | '\u{feff}'));
         while let Some(c) = self.rest().chars().next() {
             match c {
                 '\n' | '\r' => first = true,
@@ -132,7 +134,9 @@ impl<'a> Lexer<'a> {
     }
 
     fn before(&self) -> Option<char> {
-        self.source.get(..self.at).and_then(|text| text.chars().next_back())
+        self.source
+            .get(..self.at)
+            .and_then(|text| text.chars().next_back())
     }
 
     fn skip_while(&mut self, holds: impl Fn(char) -> bool) {

@@ -264,8 +264,7 @@ impl<'a> Parser<'a> {
         };
         let message = format!("expected {expected}, found {found}");
         let span = Span { start: end, end };
-        self.findings
-            .push(DiagnosticCode::UnexpectedToken, span, message);
+        self.findings.push(DiagnosticCode::UnexpectedToken, span, message);
         Reported
     }
 

@@ -4,9 +4,7 @@ use super::doc_before;
 use super::lexer::TokenKind;
 use super::parser::{Parsed, Parser, Reported};
 use crate::schema::diagnostic::{DiagnosticCode, Span};
-use crate::schema::openfga::model::{
-    MAX_DEPTH, Relation, Restriction, Rewrite, RewriteKind, Subject,
-};
+use crate::schema::openfga::model::{MAX_DEPTH, Relation, Restriction, Rewrite, RewriteKind, Subject};
 
 impl Parser<'_> {
     /// `define name: rewrite`; one that is broken is kept for its name.
@@ -41,12 +39,7 @@ impl Parser<'_> {
     }
 
     /// Operands joined by one operator, inside of `depth` parentheses. `first`: whether `[…]` can stand here.
-    fn rewrite(
-        &mut self,
-        restrictions: &mut Vec<Restriction>,
-        first: bool,
-        depth: usize,
-    ) -> Parsed<Rewrite> {
+    fn rewrite(&mut self, restrictions: &mut Vec<Restriction>, first: bool, depth: usize) -> Parsed<Rewrite> {
         let operand = self.operand(restrictions, first, depth)?;
         let start = operand.span;
         let mut operands = vec![operand];
@@ -99,12 +92,7 @@ impl Parser<'_> {
         ["or", "and", "but"].into_iter().find(|word| *word == self.text())
     }
 
-    fn operand(
-        &mut self,
-        restrictions: &mut Vec<Restriction>,
-        first: bool,
-        depth: usize,
-    ) -> Parsed<Rewrite> {
+    fn operand(&mut self, restrictions: &mut Vec<Restriction>, first: bool, depth: usize) -> Parsed<Rewrite> {
         let start = self.current.span;
         let is_here = !self.current.first || self.open > 0;
         match self.current.kind {

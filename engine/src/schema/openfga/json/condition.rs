@@ -79,14 +79,20 @@ fn parameter_type(json: &Json, depth: usize, findings: &mut Findings) -> Option<
     let text = written.text(findings)?;
     let generics = json.get(&generics);
     let generics = generics.map_or(&[][..], |list| list.items(findings));
-    let name = text.strip_prefix("TYPE_NAME_").unwrap_or(text).to_ascii_lowercase();
+    let name = text
+        .strip_prefix("TYPE_NAME_")
+        .unwrap_or(text)
+        .to_ascii_lowercase();
     let (container, wanted): (fn(Box<CaveatType>) -> CaveatType, usize) = match name.as_str() {
         "list" => (CaveatType::List, 1),
         "map" => (CaveatType::Map, 1),
         _ => (|element| *element, 0),
     };
     if generics.len() != wanted {
-        let message = format!("`{text}` takes {wanted} types in `generic_types`, found {}", generics.len());
+        let message = format!(
+            "`{text}` takes {wanted} types in `generic_types`, found {}",
+            generics.len()
+        );
         findings.push(DiagnosticCode::UnknownParameterType, written.span, message);
         return None;
     }

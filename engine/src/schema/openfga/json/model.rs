@@ -40,8 +40,14 @@ pub(in crate::schema::openfga) fn read(json: &Json, findings: &mut Findings) -> 
 pub(in crate::schema::openfga) fn version(json: &Json, findings: &mut Findings) {
     let Some(version) = json.get(&["schema_version", "schemaVersion"]) else {
         let start = json.span.start;
-        let span = Span { start, end: start + 1 };
-        let message = format!("the member `schema_version` is missing; it is {}", VERSIONS.join(" or "));
+        let span = Span {
+            start,
+            end: start + 1,
+        };
+        let message = format!(
+            "the member `schema_version` is missing; it is {}",
+            VERSIONS.join(" or ")
+        );
         findings.push(DiagnosticCode::UnsupportedVersion, span, message);
         return;
     };
@@ -75,7 +81,10 @@ pub(super) fn named(json: &Json, member: &[&str], findings: &mut Findings) -> Op
     let Some(value) = json.get(member) else {
         if matches!(json.kind, Kind::Object(_)) {
             let start = json.span.start;
-            let span = Span { start, end: start + 1 };
+            let span = Span {
+                start,
+                end: start + 1,
+            };
             let message = format!("the member `{}` is missing", member.first().unwrap_or(&""));
             findings.push(DiagnosticCode::MissingField, span, message);
         } else {

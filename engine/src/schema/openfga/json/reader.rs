@@ -229,7 +229,9 @@ fn unescape(text: &str) -> Option<(char, usize)> {
             if !(0xd800..0xdc00).contains(&first) || text.get(6..8)? != "\\u" {
                 return None;
             }
-            let second = hexadecimal(text, 8)?.checked_sub(0xdc00).filter(|low| *low < 0x400)?;
+            let second = hexadecimal(text, 8)?
+                .checked_sub(0xdc00)
+                .filter(|low| *low < 0x400)?;
             let c = char::from_u32(0x10000 + ((first - 0xd800) << 10) + second)?;
             return Some((c, 12));
         }
@@ -301,7 +303,11 @@ mod tests {
             ("// c\n1", 0, "expected a value, found `/`"),
             (r#""\x""#, 1, "this is no escape that JSON knows"),
             (r#""\ud800x""#, 1, "this is no escape that JSON knows"),
-            ("\"a\nb\"", 2, "expected no control character within a string, found `\\n`"),
+            (
+                "\"a\nb\"",
+                2,
+                "expected no control character within a string, found `\\n`",
+            ),
             ("\"a", 0, "this string is never closed"),
             (r#"{"a": 1, "a": 2}"#, 9, "the name `a` is given twice"),
         ] {

@@ -110,7 +110,10 @@ impl Json {
         // Of what spans many lines, its beginning is enough.
         let start = self.span.start;
         let span = match self.kind {
-            Kind::List(_) | Kind::Object(_) => Span { start, end: start + 1 },
+            Kind::List(_) | Kind::Object(_) => Span {
+                start,
+                end: start + 1,
+            },
             _ => self.span,
         };
         findings.push(
