@@ -223,7 +223,8 @@ impl Model {
         let mut relationship = tuple.relationship()?;
         if let Self::Converted(printed) = self {
             let split = printed.splits.iter().find(|split| {
-                split.object_type == relationship.resource.object_type && split.member == relationship.relation
+                split.object_type == relationship.resource.object_type
+                    && split.member == relationship.relation
             });
             if let Some(split) = split {
                 relationship.relation = split.relation.clone();

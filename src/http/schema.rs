@@ -128,12 +128,7 @@ fn format(query: &SchemaQuery) -> Result<Format, Problem> {
 
 /// The schema in a body: JSON `{"schema": …}` where the content type or the first character says so, else plain text.
 /// A JSON body of an OpenFGA model can be the model itself.
-fn schema_text(
-    app: &App,
-    request: &HttpRequest,
-    format: Format,
-    bytes: &[u8],
-) -> Result<String, Problem> {
+fn schema_text(app: &App, request: &HttpRequest, format: Format, bytes: &[u8]) -> Result<String, Problem> {
     let content_type = request
         .headers()
         .get(CONTENT_TYPE)

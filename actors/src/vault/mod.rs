@@ -21,9 +21,7 @@ pub use self::actor::now;
 pub use self::check::{Answer, Batch, CheckRequest, Explanation};
 pub use self::gate::{Closed, Pass};
 pub use self::messages::Until;
-pub use self::operation::{
-    Committed, DeleteRequest, Operation, SchemaWrite, StoredSchema, WriteRequest,
-};
+pub use self::operation::{Committed, DeleteRequest, Operation, SchemaWrite, StoredSchema, WriteRequest};
 pub use self::read::ReadPage;
 
 use self::actor::VaultActor;

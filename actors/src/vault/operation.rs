@@ -150,7 +150,10 @@ impl Vault {
 
     /// Replaces the schema; answers the new revision and the compiler's warnings.
     pub async fn put_schema(&self, request: SchemaWrite) -> Result<(Revision, Vec<Diagnostic>), VaultError> {
-        let Compiled { schema, warnings } = request.format.compile(&request.text).map_err(VaultError::Schema)?;
+        let Compiled { schema, warnings } = request
+            .format
+            .compile(&request.text)
+            .map_err(VaultError::Schema)?;
         self.take_writes(1)?;
         let compiled = VaultSchema::new(schema, request.text.clone(), None).in_format(request.format);
         let compiled = Arc::new(compiled);
