@@ -1,5 +1,11 @@
 //! What the printer prints is read back as what it was, for native schemas; and for OpenFGA models it means the same,
 //! which `tests/openfga.rs` of the whole shows with decisions.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test may fail"
+)]
 
 #[allow(dead_code, reason = "the test of evaluation uses the rest")]
 #[path = "evaluate_random/world.rs"]

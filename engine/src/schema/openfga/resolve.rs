@@ -29,6 +29,8 @@ pub(super) struct Resolver<'a> {
     members: HashMap<(TypeId, &'a str), MemberId>,
     /// For each type, whether some of its relations could not be read.
     incomplete: Vec<bool>,
+    /// Whether what could not be read may have added relations to any type.
+    all_incomplete: bool,
     used: HashSet<CaveatId>,
     warnings: Findings,
     from_steps: usize,
@@ -49,6 +51,7 @@ pub(super) fn resolve(source: &str, model: &Model, findings: &mut Findings) -> O
         types: HashMap::new(),
         members: HashMap::new(),
         incomplete: Vec::new(),
+        all_incomplete: model.incomplete && model.types.iter().any(|held| held.extends),
         used: HashSet::new(),
         warnings: Findings::default(),
         from_steps: 0,
@@ -420,9 +423,7 @@ impl<'a> Resolver<'a> {
     }
 
     fn is_incomplete(&self, object_type: TypeId) -> bool {
-        // What could not be read may have added to any type.
-        let own = self.incomplete.get(object_type.index()).copied().unwrap_or(false);
-        own || (self.model.incomplete && self.model.types.iter().any(|held| held.extends))
+        self.all_incomplete || self.incomplete.get(object_type.index()).copied().unwrap_or(false)
     }
 
     fn unused_conditions(&mut self) {
