@@ -8,6 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use inferadb_actors::auth::Scopes;
 use inferadb_actors::auth::development::{SigningKey, SigningKeyError};
 use inferadb_actors::{AccountId, Platform, SchemaWrite, VaultError, VaultId};
+use inferadb_engine::schema::Format;
 use serde_json::json;
 
 use crate::cli::DevArgs;
@@ -122,7 +123,7 @@ async fn load_example(platform: &Platform, vault: VaultId, account: AccountId) -
     let failed = |error: VaultError| DevError::Example(error.to_string());
     let (vault, _pass) = platform.enter(vault, account).await.map_err(failed)?;
     let is_ours = match vault.schema().await.map_err(failed)? {
-        Some((text, _)) => text == SCHEMA && vault.stats().relationships == 0,
+        Some(stored) => stored.text == SCHEMA && vault.stats().relationships == 0,
         None => true,
     };
     if !is_ours {
@@ -133,6 +134,7 @@ async fn load_example(platform: &Platform, vault: VaultId, account: AccountId) -
     vault
         .put_schema(SchemaWrite {
             text: SCHEMA.into(),
+            format: Format::Native,
             force: false,
         })
         .await

@@ -181,3 +181,143 @@ fn completions_know_the_commands_and_a_closed_pipe_is_no_failure() {
     assert!(child.wait().unwrap().success());
     assert_eq!(err, "");
 }
+
+const MODEL: &str = "model
+  schema 1.1
+type user
+type folder
+  relations
+    define viewer: [user]
+type document
+  relations
+    define parent: [folder]
+    define owner: [user]
+    define viewer: [user, user:*] or owner or viewer from parent
+";
+
+#[test]
+fn openfga_models_are_validated_by_their_extension() {
+    let directory = tempfile::tempdir().unwrap();
+    let model = written(directory.path(), "model.fga", MODEL);
+    let plain = written(directory.path(), "model.txt", MODEL);
+    let bad = written(
+        directory.path(),
+        "bad.json",
+        "{\"schema_version\": \"1.1\",\n \"types\": []}",
+    );
+    let (code, out, err) = run(&["schema", "validate", &model], &[]);
+    assert_eq!(
+        (code, out, err),
+        (0, format!("{model}: ok: 3 types\n"), String::new())
+    );
+    let (code, out, _) = run(&["schema", "validate", "--format", "openfga", &plain], &[]);
+    assert_eq!((code, out), (0, format!("{plain}: ok: 3 types\n")));
+    assert_eq!(run(&["schema", "validate", &plain], &[]).0, 1);
+    let (code, _, err) = run(&["schema", "validate", &bad], &[]);
+    assert_eq!(code, 1);
+    assert!(
+        err.starts_with(&format!("{bad}:2:2: there is no member `types` here")),
+        "{err}"
+    );
+}
+
+#[test]
+fn modules_are_one_model() {
+    let directory = tempfile::tempdir().unwrap();
+    let core = written(directory.path(), "core.fga", "module core\ntype user\ntype org\n");
+    let wiki = written(
+        directory.path(),
+        "wiki.fga",
+        "module wiki\nextend type org\n  relations\n    define admin: [user]\n",
+    );
+    let list = written(
+        directory.path(),
+        "fga.mod",
+        "schema: '1.2'\ncontents:\n  - core.fga\n  - wiki.fga\n",
+    );
+    let (code, out, err) = run(&["schema", "validate", &core, &wiki], &[]);
+    assert_eq!(
+        (code, out, err),
+        (0, "the modules: ok: 2 types\n".to_owned(), String::new())
+    );
+    let (code, out, err) = run(&["schema", "validate", &list], &[]);
+    assert_eq!(
+        (code, out, err),
+        (0, format!("{list}: ok: 2 types\n"), String::new())
+    );
+    let (code, _, err) = run(&["schema", "validate", &wiki], &[]);
+    assert_eq!(code, 1);
+    assert!(
+        err.starts_with(&format!("{wiki}:2:13: there is no type `org`")),
+        "{err}"
+    );
+    let broken = written(
+        directory.path(),
+        "broken.mod",
+        "schema: '1.2'\ncontents: [absent.fga]\n",
+    );
+    let (code, _, err) = run(&["schema", "validate", &broken], &[]);
+    assert_eq!(code, 1);
+    assert!(err.contains("absent.fga: cannot be read"), "{err}");
+    let broken = written(directory.path(), "other.mod", "schema: '1.2'\n");
+    let (code, _, err) = run(&["schema", "validate", &broken], &[]);
+    assert_eq!(code, 1);
+    assert!(err.contains("missing field `contents`"), "{err}");
+}
+
+#[test]
+fn a_model_is_converted_where_it_can_be() {
+    let directory = tempfile::tempdir().unwrap();
+    let model = written(directory.path(), "model.fga", MODEL);
+    let (code, native, err) = run(&["schema", "convert", &model], &[]);
+    assert_eq!(code, 0, "{err}");
+    assert_eq!(
+        native,
+        "definition user {}
+
+definition folder {
+    relation viewer: user
+}
+
+definition document {
+    relation parent: folder
+    relation owner: user
+    // What is related directly as `viewer` is written here.
+    relation direct_viewer: user | user:*
+    permission viewer = direct_viewer + owner + parent->viewer
+}
+"
+    );
+    assert_eq!(
+        err,
+        format!(
+            "{model}: note: relationships of `document#viewer` are to be written to `document#direct_viewer`; checks \
+             ask for `viewer` as before\n"
+        )
+    );
+    let converted = written(directory.path(), "model.zed", &native);
+    assert_eq!(run(&["schema", "validate", &converted], &[]).0, 0);
+    let odd = written(
+        directory.path(),
+        "odd.fga",
+        &MODEL
+            .replace("owner", "the-owner")
+            .replace("folder", "permission"),
+    );
+    let (code, out, err) = run(&["schema", "convert", &odd], &[]);
+    assert_eq!((code, out.as_str()), (1, ""));
+    assert!(
+        err.contains(
+            "relation `document#the-owner` has no native equivalent: a name there holds only letters"
+        ) && err.contains("type `permission` has no native equivalent: `permission` is a keyword there")
+            && err.ends_with("cannot be converted: 2 of its parts have no native equivalent\n"),
+        "{err}"
+    );
+    let bad = written(directory.path(), "bad.fga", "model\n  schema 1.1\ntype");
+    let (code, out, err) = run(&["schema", "convert", &bad], &[]);
+    assert_eq!((code, out.as_str()), (1, ""));
+    assert!(err.starts_with(&format!("{bad}:3:5: ")), "{err}");
+    let (code, _, err) = run(&["schema", "convert", &model, &odd], &[]);
+    assert_eq!(code, 1);
+    assert!(err.contains("one schema is converted at a time"), "{err}");
+}

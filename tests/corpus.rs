@@ -16,6 +16,7 @@ use inferadb_actors::{
 use inferadb_engine::context::{Context, Value};
 use inferadb_engine::evaluate::Decision;
 use inferadb_engine::noun::{CaveatRef, Name, ObjectRef, Relationship, SubjectRef, Timestamp};
+use inferadb_engine::schema::Format;
 use serde::Deserialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -208,6 +209,7 @@ async fn run(platform: &Platform, path: &Path) -> Result<(usize, Vec<String>), S
     let (vault, pass) = platform.enter(id, account).await.unwrap();
     let schema = SchemaWrite {
         text: case.schema,
+        format: Format::Native,
         force: false,
     };
     vault

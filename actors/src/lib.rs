@@ -25,5 +25,5 @@ pub use self::registry::Reason;
 pub use self::settings::{CacheSettings, Limits, Settings};
 pub use self::vault::{
     Answer, Batch, CheckRequest, Committed, Consistency, DeleteRequest, Explanation, ReadPage, SchemaWrite,
-    Vault, VaultStats, WriteRequest, now,
+    StoredSchema, Vault, VaultStats, WriteRequest, now,
 };

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use inferadb_engine::noun::{CaveatRef, Name, ObjectId, Relationship, Timestamp};
 use inferadb_engine::row::{Entry, Found, Row, RowKey, Rows, Terms};
-use inferadb_engine::schema::{Allowed, MemberId, Schema, SlotId, SlotSubject};
+use inferadb_engine::schema::{Allowed, Format, MemberId, Schema, SlotId, SlotSubject};
 use inferadb_storage::{Revision, Shape, SubjectClass};
 
 /// A compiled schema together with what the actors need to know of it.
@@ -18,6 +18,8 @@ pub struct VaultSchema {
     pub compiled: Schema,
     /// The text it was compiled from.
     pub text: String,
+    /// The language of the text.
+    pub format: Format,
     /// The revision it was written at; `None`: the vault has no schema yet.
     pub revision: Option<Revision>,
     /// Tells this compilation from every other one of this process.
@@ -27,7 +29,8 @@ pub struct VaultSchema {
 }
 
 impl VaultSchema {
-    /// Wraps a compiled schema.
+    /// Wraps a schema that was compiled from `text`, which is in the native language unless
+    /// [`VaultSchema::in_format`] says otherwise.
     pub fn new(compiled: Schema, text: String, revision: Option<Revision>) -> Self {
         static GENERATION: AtomicU64 = AtomicU64::new(1);
         let mut readers = vec![Vec::new(); compiled.members().len()];
@@ -42,10 +45,17 @@ impl VaultSchema {
         Self {
             compiled,
             text,
+            format: Format::Native,
             revision,
             generation,
             readers,
         }
+    }
+
+    /// The same, from a text in that language.
+    pub fn in_format(mut self, format: Format) -> Self {
+        self.format = format;
+        self
     }
 
     fn readers_of(&self, relation: MemberId) -> &[MemberId] {

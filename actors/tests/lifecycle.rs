@@ -16,6 +16,7 @@ use inferadb_actors::{
 };
 use inferadb_engine::evaluate::Decision;
 use inferadb_engine::noun::{Name, ObjectRef, SubjectRef};
+use inferadb_engine::schema::Format;
 use tokio::sync::watch;
 
 use support::{Fault, Stage, relationship};
@@ -69,6 +70,7 @@ async fn furnished(stage: &Stage) -> VaultId {
     let (vault, _pass) = stage.platform.enter(id, stage.account).await.unwrap();
     let schema = SchemaWrite {
         text: SCHEMA.into(),
+        format: Format::Native,
         force: false,
     };
     vault.put_schema(schema).await.unwrap();

@@ -30,6 +30,7 @@ use inferadb_actors::{
     SchemaWrite, Settings, Vault, VaultError, VaultId, WriteRequest, now,
 };
 use inferadb_engine::noun::Name;
+use inferadb_engine::schema::Format;
 use inferadb_storage::Write;
 
 use past::{Past, Question, State, agrees, base, relationship};
@@ -171,6 +172,7 @@ impl Trial {
         let (vault, _pass) = stage.platform.enter(id, stage.account).await.unwrap();
         let schema = SchemaWrite {
             text: world.text(),
+            format: Format::Native,
             force: false,
         };
         let (schema, _) = vault.put_schema(schema).await.unwrap();
@@ -211,6 +213,7 @@ impl Trial {
             state.types = world.types.clone();
             let schema = SchemaWrite {
                 text: world.text(),
+                format: Format::Native,
                 force: true,
             };
             self.schema = vault.put_schema(schema).await.unwrap().0;

@@ -3,17 +3,21 @@
 mod check;
 mod completions;
 mod console;
+mod convert;
 mod launch;
 mod schema;
+mod source;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
+use inferadb_engine::schema::Format;
 
 pub use self::console::CliError;
 
+use self::source::FormatName;
 use crate::config::{Config, Loaded, process_environment};
 
 /// A multi-tenant authorization server.
@@ -56,9 +60,21 @@ enum ConfigCommand {
 enum SchemaCommand {
     /// Compile schemas and list every error as FILE:LINE:COLUMN: MESSAGE.
     Validate {
-        /// The schemas; `-` is standard input.
+        /// The schemas; `-` is standard input. An OpenFGA model in modules is its `fga.mod`, or all of its modules.
         #[arg(required = true, value_name = "FILE")]
         files: Vec<PathBuf>,
+        /// Their language [default: OpenFGA for .fga, .json and .mod, native otherwise]
+        #[arg(long)]
+        format: Option<FormatName>,
+    },
+    /// Print the native equivalent of an OpenFGA model.
+    Convert {
+        /// The model; `-` is standard input. One in modules is its `fga.mod`, or all of its modules.
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+        /// Its language [default: OpenFGA]
+        #[arg(long)]
+        format: Option<FormatName>,
     },
 }
 
@@ -116,7 +132,12 @@ fn run(command: Command) -> Result<(), CliError> {
         Command::Config(ConfigCommand::Check(arguments)) => {
             check::run(arguments.config.as_deref(), &load(&arguments)?)
         }
-        Command::Schema(SchemaCommand::Validate { files }) => schema::validate(&files),
+        Command::Schema(SchemaCommand::Validate { files, format }) => {
+            schema::validate(&files, format.map(Format::from))
+        }
+        Command::Schema(SchemaCommand::Convert { files, format }) => {
+            convert::convert(&files, format.map(Format::from))
+        }
         Command::Completions { shell } => completions::run(shell, Cli::command()),
     }
 }

@@ -328,12 +328,17 @@ fn schema_problem(diagnostics: &[Diagnostic]) -> Problem {
 
 /// A compiler's error or warning on the wire.
 pub fn diagnostic(diagnostic: &Diagnostic) -> Value {
-    serde_json::json!({
+    let mut value = serde_json::json!({
         "code": diagnostic.code.as_str(),
         "message": diagnostic.message,
         "line": diagnostic.line,
         "column": diagnostic.column,
         "end_line": diagnostic.end_line,
         "end_column": diagnostic.end_column,
-    })
+    });
+    // Only a schema of several files has files.
+    if let (Some(file), Some(members)) = (&diagnostic.file, value.as_object_mut()) {
+        members.insert("file".to_owned(), Value::from(file.as_str()));
+    }
+    value
 }

@@ -5,8 +5,9 @@ use actix_web::http::header::CONTENT_TYPE;
 use actix_web::{HttpRequest, HttpResponse, web};
 use inferadb_actors::SchemaWrite;
 use inferadb_actors::auth::Scopes;
-use inferadb_engine::schema::{self, Diagnostic};
+use inferadb_engine::schema::{Diagnostic, Format};
 use serde::Deserialize;
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::caller::in_vault;
@@ -17,6 +18,21 @@ use super::{App, body, ok};
 #[serde(deny_unknown_fields)]
 struct SchemaBody {
     schema: String,
+}
+
+/// A body whose `schema` is the text of an OpenFGA model or, as JSON, the model itself.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ModelBody<'a> {
+    #[serde(borrow)]
+    schema: &'a RawValue,
+}
+
+/// Whether a JSON body has a member `schema`.
+#[derive(Deserialize)]
+struct Wrapped<'a> {
+    #[serde(borrow, default)]
+    schema: Option<&'a RawValue>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -30,14 +46,18 @@ struct SchemaQuery {
 pub async fn get(app: web::Data<App>, request: HttpRequest) -> Result<HttpResponse, Problem> {
     let scopes = Scopes::READ | Scopes::SCHEMA | Scopes::CHECK;
     in_vault(&app, &request, scopes, |visit| async move {
-        let Some((text, revision)) = visit.vault.schema().await? else {
+        let Some(stored) = visit.vault.schema().await? else {
             return Err(Problem::new(
                 StatusCode::NOT_FOUND,
                 "no_schema",
                 "the vault has no schema yet",
             ));
         };
-        ok(&json!({ "schema": text, "revision": revision.encode(visit.vault.id) }))
+        ok(&json!({
+            "schema": stored.text,
+            "format": stored.format.name(),
+            "revision": stored.revision.encode(visit.vault.id),
+        }))
     })
     .await
 }
@@ -52,9 +72,11 @@ pub async fn put(
         let (app, request, bytes) = (app.clone(), request.clone(), bytes.clone());
         async move {
             let query: SchemaQuery = body::query(&request)?;
-            let text = schema_text(&app, &request, &query, &bytes)?;
+            let format = format(&query)?;
+            let text = schema_text(&app, &request, format, &bytes)?;
             let write = SchemaWrite {
                 text,
+                format,
                 force: query.force,
             };
             let (revision, warnings) = visit.vault.put_schema(write).await?;
@@ -74,8 +96,9 @@ pub async fn validate(
         let (app, request, bytes) = (app.clone(), request.clone(), bytes.clone());
         async move {
             let query: SchemaQuery = body::query(&request)?;
-            let text = schema_text(&app, &request, &query, &bytes)?;
-            ok(&match schema::compile(&text) {
+            let format = format(&query)?;
+            let text = schema_text(&app, &request, format, &bytes)?;
+            ok(&match format.compile(&text) {
                 Ok(compiled) => {
                     json!({ "valid": true, "errors": [], "warnings": diagnostics(&compiled.warnings) })
                 }
@@ -90,20 +113,22 @@ fn diagnostics(list: &[Diagnostic]) -> Vec<Value> {
     list.iter().map(diagnostic).collect()
 }
 
-/// The schema in a body: JSON `{"schema": …}` where the content type or the first character says so, else plain text.
-fn schema_text(
-    app: &App,
-    request: &HttpRequest,
-    query: &SchemaQuery,
-    bytes: &[u8],
-) -> Result<String, Problem> {
-    if let Some(format) = query.format.as_deref().filter(|format| *format != "native") {
+fn format(query: &SchemaQuery) -> Result<Format, Problem> {
+    let Some(name) = &query.format else {
+        return Ok(Format::Native);
+    };
+    Format::named(name).ok_or_else(|| {
         let detail = format!(
-            "`format` is `native`; this version does not read `{}`",
-            format.escape_debug()
+            "`format` is `native` or `openfga`, this is `{}`",
+            name.escape_debug()
         );
-        return Err(Problem::invalid("invalid_value", "format", detail));
-    }
+        Problem::invalid("invalid_value", "format", detail)
+    })
+}
+
+/// The schema in a body: JSON `{"schema": …}` where the content type or the first character says so, else plain text.
+/// A JSON body of an OpenFGA model can be the model itself.
+fn schema_text(app: &App, request: &HttpRequest, format: Format, bytes: &[u8]) -> Result<String, Problem> {
     let content_type = request
         .headers()
         .get(CONTENT_TYPE)
@@ -111,12 +136,15 @@ fn schema_text(
         .unwrap_or_default();
     // No schema text starts with a brace.
     let is_json = content_type.contains("json") || bytes.trim_ascii_start().first() == Some(&b'{');
-    let text = if is_json {
-        body::json::<SchemaBody>(bytes)?.schema
-    } else {
-        let text = std::str::from_utf8(bytes);
-        text.map_err(|_| Problem::invalid("invalid_value", "schema", "the schema is not UTF-8"))?
-            .to_owned()
+    let text = match format {
+        Format::Native if is_json => body::json::<SchemaBody>(bytes)?.schema,
+        Format::OpenFga if is_json && is_wrapped(bytes) => wrapped_model(bytes)?,
+        // What is neither a model nor a wrapped one is the compiler's to report, with the place.
+        _ => {
+            let text = std::str::from_utf8(bytes);
+            text.map_err(|_| Problem::invalid("invalid_value", "schema", "the schema is not UTF-8"))?
+                .to_owned()
+        }
     };
     let most = app.settings.max_schema_bytes;
     if text.len() > most {
@@ -131,4 +159,17 @@ fn schema_text(
         ));
     }
     Ok(text)
+}
+
+fn is_wrapped(bytes: &[u8]) -> bool {
+    serde_json::from_slice::<Wrapped<'_>>(bytes).is_ok_and(|body| body.schema.is_some())
+}
+
+/// The text in `{"schema": "…"}`, or the JSON in `{"schema": {…}}`.
+fn wrapped_model(bytes: &[u8]) -> Result<String, Problem> {
+    let held = body::json::<ModelBody<'_>>(bytes)?.schema.get();
+    match held.starts_with('{') {
+        true => Ok(held.to_owned()),
+        false => Ok(body::json::<SchemaBody>(bytes)?.schema),
+    }
 }

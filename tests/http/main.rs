@@ -15,6 +15,7 @@ mod harness;
 mod isolation;
 mod lifecycle;
 mod observed;
+mod openfga;
 mod problems;
 mod relationships;
 mod schema;

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use inferadb_engine::schema::{self, Schema};
+use inferadb_engine::schema::{Format, Schema};
 use inferadb_storage::{Revision, SchemaRecord, Snapshot, Store, StoreError, VaultId, VaultRecord};
 
+use super::operation::format_of;
 use crate::error::VaultError;
 use crate::view::{VaultSchema, View};
 
@@ -68,17 +69,14 @@ pub fn compile(record: Option<SchemaRecord>) -> Result<VaultSchema, VaultError> 
     let Some(record) = record else {
         return Ok(VaultSchema::new(Schema::default(), String::new(), None));
     };
+    let damaged = |what: &str| VaultError::Storage(StoreError::Damaged(what.into()));
+    let format: Format = format_of(record.format)
+        .ok_or_else(|| damaged("the stored schema is in a language that this version does not know"))?;
     // It compiled when it was stored; that it no longer does means damage, or a store written by a later version.
-    let compiled = schema::compile(&record.text).map_err(|_| {
-        VaultError::Storage(StoreError::Damaged(
-            "the stored schema does not compile with this version".into(),
-        ))
-    })?;
-    Ok(VaultSchema::new(
-        compiled.schema,
-        record.text,
-        Some(record.revision),
-    ))
+    let compiled = format
+        .compile(&record.text)
+        .map_err(|_| damaged("the stored schema does not compile with this version"))?;
+    Ok(VaultSchema::new(compiled.schema, record.text, Some(record.revision)).in_format(format))
 }
 
 /// Whether a vault of so many relationships can fit its budget at all.

@@ -21,7 +21,7 @@ pub use self::actor::now;
 pub use self::check::{Answer, Batch, CheckRequest, Explanation};
 pub use self::gate::{Closed, Pass};
 pub use self::messages::Until;
-pub use self::operation::{Committed, DeleteRequest, Operation, SchemaWrite, WriteRequest};
+pub use self::operation::{Committed, DeleteRequest, Operation, SchemaWrite, StoredSchema, WriteRequest};
 pub use self::read::ReadPage;
 
 use self::actor::VaultActor;
@@ -174,13 +174,14 @@ impl Vault {
         Ok(pass)
     }
 
-    /// The schema's text and revision, if there is one.
-    pub async fn schema(&self) -> Result<Option<(String, Revision)>, VaultError> {
+    /// The schema as it is stored, if there is one.
+    pub async fn schema(&self) -> Result<Option<StoredSchema>, VaultError> {
         let view = self.view_for(Consistency::FullyConsistent).await?;
-        Ok(view
-            .schema
-            .revision
-            .map(|revision| (view.schema.text.clone(), revision)))
+        Ok(view.schema.revision.map(|revision| StoredSchema {
+            text: view.schema.text.clone(),
+            format: view.schema.format,
+            revision,
+        }))
     }
 
     /// The id as text.

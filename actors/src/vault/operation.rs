@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use inferadb_engine::noun::{Relationship, RelationshipKey};
-use inferadb_engine::schema::{self, Compiled, Diagnostic};
+use inferadb_engine::schema::{Compiled, Diagnostic, Format};
 use inferadb_storage::{Precondition, PutSchema, RelationshipFilter, Revision, Shape, StoreError, Write};
 
 use super::{Consistency, Vault, now};
@@ -16,7 +16,9 @@ pub const MAX_CHANGES: usize = 1_000;
 /// The most preconditions one write may carry.
 pub const MAX_PRECONDITIONS: usize = 1_000;
 /// The native schema language, in a stored schema's record.
-pub(super) const NATIVE_FORMAT: u8 = 0;
+const NATIVE_FORMAT: u8 = 0;
+/// An OpenFGA model, in a stored schema's record.
+const OPENFGA_FORMAT: u8 = 1;
 /// How often a write is checked anew against a schema that changed meanwhile.
 const SCHEMA_ATTEMPTS: usize = 5;
 
@@ -49,8 +51,21 @@ pub struct DeleteRequest {
 pub struct SchemaWrite {
     /// Its text.
     pub text: String,
+    /// The language of the text.
+    pub format: Format,
     /// Whether to store it though stored relationships no longer fit.
     pub force: bool,
+}
+
+/// A vault's schema as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredSchema {
+    /// Its text, as it was given.
+    pub text: String,
+    /// The language of the text.
+    pub format: Format,
+    /// The revision it was written at.
+    pub revision: Revision,
 }
 
 /// A change for the vault's actor to commit.
@@ -135,9 +150,13 @@ impl Vault {
 
     /// Replaces the schema; answers the new revision and the compiler's warnings.
     pub async fn put_schema(&self, request: SchemaWrite) -> Result<(Revision, Vec<Diagnostic>), VaultError> {
-        let Compiled { schema, warnings } = schema::compile(&request.text).map_err(VaultError::Schema)?;
+        let Compiled { schema, warnings } = request
+            .format
+            .compile(&request.text)
+            .map_err(VaultError::Schema)?;
         self.take_writes(1)?;
-        let compiled = Arc::new(VaultSchema::new(schema, request.text.clone(), None));
+        let compiled = VaultSchema::new(schema, request.text.clone(), None).in_format(request.format);
+        let compiled = Arc::new(compiled);
         let committed = self.commit(Operation::Schema(request, compiled)).await?;
         Ok((committed.revision, warnings))
     }
@@ -196,7 +215,7 @@ impl Operation {
                 };
                 let schema = PutSchema {
                     text: &request.text,
-                    format: NATIVE_FORMAT,
+                    format: format_number(request.format),
                     force: request.force,
                     now: now(),
                 };
@@ -212,6 +231,23 @@ impl Operation {
                 })
             }
         }
+    }
+}
+
+/// The number of a language in a stored schema's record.
+const fn format_number(format: Format) -> u8 {
+    match format {
+        Format::Native => NATIVE_FORMAT,
+        Format::OpenFga => OPENFGA_FORMAT,
+    }
+}
+
+/// The language of that number, if there is one.
+pub(super) const fn format_of(number: u8) -> Option<Format> {
+    match number {
+        NATIVE_FORMAT => Some(Format::Native),
+        OPENFGA_FORMAT => Some(Format::OpenFga),
+        _ => None,
     }
 }
 

@@ -9,6 +9,7 @@ use inferadb_actors::{
     AccountId, Answer, Consistency, Platform, Reach, Revision, SchemaWrite, StoreError, VaultError, VaultId,
     now,
 };
+use inferadb_engine::schema::Format;
 use inferadb_storage::{ChangeKind, Store, Write};
 
 use crate::past::{Past, Question, State, agrees, base, is_undefined};
@@ -106,6 +107,7 @@ impl Scene {
             let (vault, _pass) = self.platform.enter(self.vault, self.account).await.unwrap();
             let schema = SchemaWrite {
                 text: world.text(),
+                format: Format::Native,
                 force: true,
             };
             let (revision, _) = vault.put_schema(schema).await.unwrap();
@@ -226,6 +228,7 @@ pub async fn try_world(seed: u64) -> u64 {
     let (vault, pass) = stage.platform.enter(id, stage.account).await.unwrap();
     let schema = SchemaWrite {
         text: world.text(),
+        format: Format::Native,
         force: false,
     };
     let (revision, _) = vault.put_schema(schema).await.unwrap();

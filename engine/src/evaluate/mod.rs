@@ -132,7 +132,8 @@ pub enum EvaluationError {
         #[source]
         error: CaveatError,
     },
-    /// An exclusion depends on its own opposite, so that neither allow nor deny is right.
+    /// An exclusion depends on its own opposite, so that neither allow nor deny is right. (OpenFGA models say that it
+    /// is deny then.)
     #[error("the decision depends on an exclusion that excludes itself, met from `{member}` of `{object}`")]
     RecursiveExclusion {
         /// `type#member` of the check.

@@ -102,6 +102,9 @@ impl Evaluation<'_> {
             if let Some(level) = known {
                 return Ok(Settled::Certain(level));
             }
+            if self.reader.schema.denies_paradoxes {
+                return Ok(Settled::Certain(self.graph.value(root)));
+            }
             return Err(EvaluationError::RecursiveExclusion {
                 member: self.reader.member_text(self.check_member),
                 object: self.check_object.to_string(),

@@ -1,6 +1,6 @@
 //! The compiled schema: everything resolved to small numbers, so that evaluation compares no names.
 //!
-//! Native schemas and (later) OpenFGA models compile to this one form. In it a *member* is a relation or a permission
+//! Native schemas and OpenFGA models compile to this one form. In it a *member* is a relation or a permission
 //! of a type; a *slot* is one class of subjects (`user`, `user:*`, `group#member`) that one relation can hold.
 
 use std::sync::Arc;
@@ -52,6 +52,8 @@ pub struct Schema {
     pub(crate) types_by_name: FxHashMap<Name, TypeId>,
     pub(crate) members_by_name: FxHashMap<(TypeId, Name), MemberId>,
     pub(crate) caveats_by_name: FxHashMap<Name, CaveatId>,
+    /// Whether a decision that rests on an exclusion of itself is the least there is, as OpenFGA has it, and no error.
+    pub(crate) denies_paradoxes: bool,
 }
 
 /// A type with its members, in the order they were written.
@@ -76,7 +78,7 @@ pub struct Member {
     pub kind: MemberKind,
     /// The classes of subjects that relationships may store under it; empty for a native permission.
     pub slots: Vec<SlotId>,
-    /// How it is decided. [`Expr::This`] for a plain relation.
+    /// How it is decided. [`Expr::This`] for a plain relation; one of an OpenFGA model can have more beside it.
     pub expr: Expr,
     /// Every relation whose rows a check of this member can read, itself included if it is one; sorted.
     pub reads: Vec<MemberId>,

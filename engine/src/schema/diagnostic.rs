@@ -8,6 +8,8 @@ pub const MAX_DIAGNOSTICS: usize = 100;
 /// An error or warning about one place in the text of a schema.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Diagnostic {
+    /// The file, where a schema is made of several: the name of a module of an OpenFGA model.
+    pub file: Option<String>,
     /// What kind of trouble it is: stable, for programs.
     pub code: DiagnosticCode,
     /// What was found and what was expected: for people.
@@ -24,6 +26,9 @@ pub struct Diagnostic {
 
 impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(file) = &self.file {
+            write!(f, "{file}:")?;
+        }
         write!(f, "{}:{}: {}", self.line, self.column, self.message)
     }
 }
@@ -98,6 +103,22 @@ diagnostic_codes! {
     InvalidExpression => "invalid_expression",
     /// Error: a permission reaches a type that its type annotation does not name.
     AnnotationMismatch => "annotation_mismatch",
+    /// Error: a member of a JSON object that has no place there.
+    UnknownField => "unknown_field",
+    /// Error: a member that a JSON object must have.
+    MissingField => "missing_field",
+    /// Error: an OpenFGA model without a schema version, or of one that is not supported.
+    UnsupportedVersion => "unsupported_version",
+    /// Error: an OpenFGA relation with types of subjects and no place for them, or the other way round.
+    UnassignableRelation => "unassignable_relation",
+    /// Error: an OpenFGA relation after `from` that holds more than plain objects, or is computed.
+    IndirectTupleset => "indirect_tupleset",
+    /// Error: an OpenFGA relation that is defined by itself.
+    RelationCycle => "relation_cycle",
+    /// Error: an OpenFGA relation that nobody can ever have.
+    NoEntrypoint => "no_entrypoint",
+    /// Warning: an OpenFGA condition that no relation names.
+    UnusedCaveat => "unused_caveat",
     /// Warning: a type annotation names a type that is not defined.
     AnnotationUnknownType => "annotation_unknown_type",
     /// Warning: `+`, `&` and `-` mixed without parentheses.
@@ -186,23 +207,43 @@ impl Findings {
     }
 
     /// The diagnostics in the order of their places in `source`.
-    pub(crate) fn finish(mut self, source: &str) -> Vec<Diagnostic> {
+    pub(crate) fn finish(self, source: &str) -> Vec<Diagnostic> {
+        self.finish_parts(source, &[])
+    }
+
+    /// The diagnostics in the order of their places in `source`, which is made of `parts`: lines count within each.
+    pub(crate) fn finish_parts(mut self, source: &str, parts: &[Part]) -> Vec<Diagnostic> {
         self.found.sort_by_key(|(span, _, _)| *span);
         let lines = LineIndex::new(source);
         let diagnostics = self.found.into_iter().map(|(span, code, message)| {
+            let part = parts
+                .partition_point(|part| part.start <= span.start)
+                .checked_sub(1)
+                .and_then(|at| parts.get(at));
+            let lines_before = part.map_or(0, |part| lines.position(part.start).0 - 1);
             let (line, column) = lines.position(span.start);
             let (end_line, end_column) = lines.position(span.end);
             Diagnostic {
+                file: part.map(|part| part.file.clone()),
                 code,
                 message,
-                line,
+                line: line - lines_before,
                 column,
-                end_line,
+                end_line: end_line - lines_before,
                 end_column,
             }
         });
         diagnostics.collect()
     }
+}
+
+/// One of the files that a source is made of; it begins on a line of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Part {
+    /// Its name.
+    pub(crate) file: String,
+    /// Where it begins, in bytes of the source.
+    pub(crate) start: u32,
 }
 
 /// Where the lines of a text begin.

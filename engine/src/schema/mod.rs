@@ -1,10 +1,13 @@
-//! The schema: its compiled form, the native language that is compiled to it, and what relationships fit it.
+//! The schema: its compiled form, the languages that are compiled to it, and what relationships fit it.
 
 mod compiled;
 mod diagnostic;
 mod fit;
+mod format;
 mod misfit;
 mod native;
+mod openfga;
+mod print;
 mod reach;
 
 pub use compiled::{
@@ -12,5 +15,7 @@ pub use compiled::{
     SlotId, SlotSubject, Type, TypeId,
 };
 pub use diagnostic::{Diagnostic, DiagnosticCode, MAX_DIAGNOSTICS};
+pub use format::Format;
 pub use misfit::Misfit;
 pub use native::{Compiled, MAX_SOURCE_BYTES, compile};
+pub use print::{Printed, Split, Unprintable, print};

@@ -131,7 +131,7 @@ impl Resolver<'_> {
 }
 
 /// The place in the source of an error within an expression.
-fn place_in(expression: Span, text: &str, error: &CompileError) -> Span {
+pub(in crate::schema) fn place_in(expression: Span, text: &str, error: &CompileError) -> Span {
     let lines_before = error.line.saturating_sub(1) as usize;
     let line_start: usize = text.split_inclusive('\n').take(lines_before).map(str::len).sum();
     let line = text.get(line_start..).unwrap_or_default();

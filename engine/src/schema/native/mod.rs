@@ -11,6 +11,7 @@ mod resolve;
 mod syntax;
 mod warnings;
 
+pub(super) use self::caveats::place_in;
 use super::Schema;
 use super::diagnostic::{Diagnostic, DiagnosticCode, Findings, Span};
 

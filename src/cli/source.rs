@@ -1,0 +1,187 @@
+//! Schemas in files: which language each is in, and how the modules of an OpenFGA model become one.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use clap::ValueEnum;
+use inferadb_engine::schema::{Diagnostic, Format, MAX_SOURCE_BYTES};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::console::CliError;
+
+/// The languages as the command line names them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum FormatName {
+    /// The native language.
+    Native,
+    /// An OpenFGA model: DSL or JSON.
+    Openfga,
+}
+
+impl From<FormatName> for Format {
+    fn from(name: FormatName) -> Self {
+        match name {
+            FormatName::Native => Self::Native,
+            FormatName::Openfga => Self::OpenFga,
+        }
+    }
+}
+
+/// A schema to compile.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Source {
+    /// What it is called in messages.
+    pub(super) name: String,
+    /// Its text.
+    pub(super) text: String,
+    /// Its language.
+    pub(super) format: Format,
+}
+
+impl Source {
+    /// Errors or warnings as compilers list them, `file:line:column: message`, one a line.
+    pub(super) fn listed(&self, kind: &str, diagnostics: &[Diagnostic]) -> String {
+        let line = |found: &Diagnostic| {
+            let file = found.file.as_deref().unwrap_or(&self.name);
+            format!(
+                "{file}:{}:{}: {kind}{}\n",
+                found.line, found.column, found.message
+            )
+        };
+        diagnostics.iter().map(line).collect()
+    }
+}
+
+/// `fga.mod`: the files of a model in modules.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ModuleList {
+    schema: String,
+    contents: Vec<String>,
+}
+
+/// Reads the schemas in `files`. `format` is the language of all of them; without it, `.fga`, `.json` and `.mod` say
+/// OpenFGA and every other name says `otherwise`. Files that begin with `module` are one model together.
+pub(super) fn gather(
+    files: &[PathBuf],
+    format: Option<Format>,
+    otherwise: Format,
+) -> Result<Vec<Source>, CliError> {
+    let mut sources = Vec::new();
+    let mut modules = Vec::new();
+    for path in files {
+        let extension = path.extension().and_then(|extension| extension.to_str());
+        if extension == Some("mod") {
+            sources.push(read_module_list(path)?);
+            continue;
+        }
+        let (text, name) = read(path)?;
+        let format = format.unwrap_or(match extension {
+            Some("fga" | "json") => Format::OpenFga,
+            _ => otherwise,
+        });
+        match format == Format::OpenFga && is_module(&text) {
+            true => modules.push((name, text)),
+            false => sources.push(Source { name, text, format }),
+        }
+    }
+    if !modules.is_empty() {
+        sources.push(joined("the modules".to_owned(), None, &modules));
+    }
+    Ok(sources)
+}
+
+/// The text of a file, no longer than the compiler takes, and what the file is called in messages.
+fn read(path: &Path) -> Result<(String, String), CliError> {
+    let unreadable = |error| CliError::Unreadable {
+        path: path.to_owned(),
+        error,
+    };
+    // One byte more than allowed is enough for the compiler to say that it is too long.
+    let most = MAX_SOURCE_BYTES as u64 + 1;
+    let mut bytes = Vec::new();
+    let name = if path == Path::new("-") {
+        io::stdin()
+            .lock()
+            .take(most)
+            .read_to_end(&mut bytes)
+            .map_err(unreadable)?;
+        "<stdin>".to_owned()
+    } else {
+        File::open(path)
+            .and_then(|file| file.take(most).read_to_end(&mut bytes))
+            .map_err(unreadable)?;
+        path.display().to_string()
+    };
+    let cut = bytes.len() > MAX_SOURCE_BYTES;
+    let text = match String::from_utf8(bytes) {
+        Ok(text) => text,
+        // Where it was cut may be within a character.
+        Err(error) if cut => String::from_utf8_lossy(error.as_bytes()).into_owned(),
+        Err(error) => {
+            return Err(unreadable(io::Error::new(
+                io::ErrorKind::InvalidData,
+                error.utf8_error(),
+            )));
+        }
+    };
+    Ok((text, name))
+}
+
+/// Reads `fga.mod` and the files that it names, which lie beside it.
+fn read_module_list(path: &Path) -> Result<Source, CliError> {
+    let (text, name) = read(path)?;
+    let list: ModuleList =
+        serde_yaml::from_str(&text).map_err(|error| CliError::failed(format!("{name}: {error}")))?;
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let mut modules = Vec::with_capacity(list.contents.len());
+    for file in &list.contents {
+        let (text, name) = read(&folder.join(file))?;
+        modules.push((name, text));
+    }
+    Ok(joined(name, Some(&list.schema), &modules))
+}
+
+/// The one text that modules are given to the compiler as.
+fn joined(name: String, version: Option<&str>, modules: &[(String, String)]) -> Source {
+    let modules: Vec<Value> = modules
+        .iter()
+        .map(|(name, text)| json!({ "name": name, "text": text }))
+        .collect();
+    let mut model = json!({ "modules": modules });
+    if let (Some(version), Some(members)) = (version, model.as_object_mut()) {
+        members.insert("schema_version".to_owned(), version.into());
+    }
+    Source {
+        name,
+        text: model.to_string(),
+        format: Format::OpenFga,
+    }
+}
+
+/// Whether the first word, after comments, is `module`.
+fn is_module(text: &str) -> bool {
+    let mut lines = text.lines().map(str::trim);
+    let first = lines.find(|line| !line.is_empty() && !line.starts_with('#'));
+    first.is_some_and(|line| line.split_whitespace().next() == Some("module"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn modules_are_told_by_their_first_word() {
+        for (text, expected) in [
+            ("module core\ntype user", true),
+            ("# a comment\n\n  module core", true),
+            ("model\n  schema 1.1", false),
+            ("modules", false),
+            ("", false),
+        ] {
+            assert_eq!(is_module(text), expected, "{text}");
+        }
+    }
+}
