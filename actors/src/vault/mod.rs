@@ -2,6 +2,7 @@
 
 mod actor;
 mod check;
+mod fit;
 mod frame;
 mod gate;
 mod load;
