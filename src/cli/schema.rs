@@ -6,24 +6,41 @@ use std::path::{Path, PathBuf};
 
 use inferadb_engine::schema::{Diagnostic, MAX_SOURCE_BYTES, compile};
 
-use super::console::{CliError, answer, complain};
+use serde_json::{Value, json};
 
-/// Compiles each of `files`. Errors and warnings go to standard error as `file:line:column: message`.
-pub(super) fn validate(files: &[PathBuf]) -> Result<(), CliError> {
+use super::OutputFormat;
+use super::console::{CliError, answer, complain};
+use crate::http::diagnostic;
+
+/// Compiles each of `files`. Errors and warnings go to standard error as `file:line:column: message`, or, as JSON, with
+/// the rest to standard output.
+pub(super) fn validate(files: &[PathBuf], format: OutputFormat) -> Result<(), CliError> {
     let mut failed = 0;
+    let mut told = Vec::new();
     for path in files {
         let (text, name) = read(path)?;
         let (errors, warnings, types) = match compile(&text) {
             Ok(compiled) => (Vec::new(), compiled.warnings, compiled.schema.types().len()),
             Err(errors) => (errors, Vec::new(), 0),
         };
+        failed += usize::from(!errors.is_empty());
+        if format == OutputFormat::Json {
+            told.push(json!({
+                "file": name,
+                "valid": errors.is_empty(),
+                "errors": errors.iter().map(diagnostic).collect::<Vec<_>>(),
+                "warnings": warnings.iter().map(diagnostic).collect::<Vec<_>>(),
+            }));
+            continue;
+        }
         complain(&listed(&name, "warning: ", &warnings));
         complain(&listed(&name, "", &errors));
         if errors.is_empty() {
             answer(format!("{name}: ok: {types} types\n").as_bytes())?;
-        } else {
-            failed += 1;
         }
+    }
+    if format == OutputFormat::Json {
+        answer(format!("{:#}\n", Value::from(told)).as_bytes())?;
     }
     if failed == 0 {
         Ok(())
@@ -36,7 +53,7 @@ pub(super) fn validate(files: &[PathBuf]) -> Result<(), CliError> {
 }
 
 /// The text of a schema, no longer than the compiler takes, and what the file is called in messages.
-fn read(path: &Path) -> Result<(String, String), CliError> {
+pub(super) fn read(path: &Path) -> Result<(String, String), CliError> {
     let unreadable = |error| CliError::Unreadable {
         path: path.to_owned(),
         error,
@@ -72,7 +89,7 @@ fn read(path: &Path) -> Result<(String, String), CliError> {
     Ok((text, name))
 }
 
-fn listed(name: &str, kind: &str, diagnostics: &[Diagnostic]) -> String {
+pub(super) fn listed(name: &str, kind: &str, diagnostics: &[Diagnostic]) -> String {
     let line = |found: &Diagnostic| {
         format!(
             "{name}:{}:{}: {kind}{}\n",

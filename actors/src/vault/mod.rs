@@ -9,6 +9,7 @@ mod load;
 mod messages;
 mod operation;
 mod read;
+mod trial;
 
 use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
