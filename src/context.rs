@@ -133,7 +133,8 @@ mod tests {
     #[test]
     fn values_keep_their_kind() {
         let context =
-            parse(r#"{"i": -1, "u": 18446744073709551615, "d": 1.0, "l": [null, true], "m": {"s": "x"}}"#).unwrap();
+            parse(r#"{"i": -1, "u": 18446744073709551615, "d": 1.0, "l": [null, true], "m": {"s": "x"}}"#)
+                .unwrap();
         let expected = [
             ("d", Value::Double(1.0)),
             ("i", Value::Int(-1)),

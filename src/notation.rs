@@ -130,7 +130,9 @@ fn missing(what: char) -> InvalidText {
 fn not_a_context(error: serde_json::Error) -> InvalidText {
     // The position is one within the context, which says nothing of the text around it.
     let text = error.to_string();
-    let message = text.rsplit_once(" at line ").map_or(text.as_str(), |(message, _)| message);
+    let message = text
+        .rsplit_once(" at line ")
+        .map_or(text.as_str(), |(message, _)| message);
     InvalidText(format!("the context: {message}"))
 }
 
@@ -143,16 +145,25 @@ mod tests {
         let plain = parse_relationship(" doc:a@b:c#viewer@group:eng#member ").unwrap();
         assert_eq!(plain.key().to_string(), "doc:a@b:c#viewer@group:eng#member");
         assert_eq!(
-            parse_relationship("doc:1#viewer@user:a[b").unwrap().subject.to_string(),
+            parse_relationship("doc:1#viewer@user:a[b")
+                .unwrap()
+                .subject
+                .to_string(),
             "user:a[b"
         );
         let full =
-            parse_relationship(r#"doc:1#viewer@user:*[c/d:{"x": "]["} ][expiration:1970-01-01T00:00:01Z]"#).unwrap();
+            parse_relationship(r#"doc:1#viewer@user:*[c/d:{"x": "]["} ][expiration:1970-01-01T00:00:01Z]"#)
+                .unwrap();
         assert!(full.subject.id.is_wildcard());
         assert_eq!(full.expires_at, Some(Timestamp(1_000_000)));
         let caveat = full.caveat.unwrap();
         assert_eq!((caveat.name.as_str(), caveat.context.len()), ("c/d", 1));
-        assert!(parse_relationship("doc:1#viewer@user:a[c]").unwrap().caveat.is_some());
+        assert!(
+            parse_relationship("doc:1#viewer@user:a[c]")
+                .unwrap()
+                .caveat
+                .is_some()
+        );
     }
 
     #[test]
@@ -166,8 +177,14 @@ mod tests {
             ("doc:1#viewer@user:a[c:{\"a\":1,\"a\":2}]", "`a` is given twice"),
             ("doc:1#viewer@user:a[c][d]", "two caveats"),
             ("doc:1#viewer@user:a[c]d]", "`d]` is too much"),
-            ("doc:1#viewer@user:a[expiration:tomorrow]", "`tomorrow` is not an RFC 3339 time"),
-            ("doc:1#viewer@user:a[expiration:2030-01-01T00:00:00Z][c]", "before the expiration"),
+            (
+                "doc:1#viewer@user:a[expiration:tomorrow]",
+                "`tomorrow` is not an RFC 3339 time",
+            ),
+            (
+                "doc:1#viewer@user:a[expiration:2030-01-01T00:00:00Z][c]",
+                "before the expiration",
+            ),
         ] {
             let error = parse_relationship(text).unwrap_err().to_string();
             assert!(error.contains(words), "{text}: {error}");
@@ -179,6 +196,9 @@ mod tests {
         let question = parse_check(r#"doc:1#view@user:a with {"x": 1}"#).unwrap();
         assert_eq!(question.context.len(), 1);
         assert!(parse_check("doc:1#view@user:a with x").is_err());
-        assert!(parse_check("doc:1#view@user:a[c]").is_ok(), "an id may hold brackets");
+        assert!(
+            parse_check("doc:1#view@user:a[c]").is_ok(),
+            "an id may hold brackets"
+        );
     }
 }

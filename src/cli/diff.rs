@@ -101,7 +101,11 @@ fn to_text(diff: &SchemaDiff, tried: Option<&Tried>) -> String {
         if tried.misfits.len() > MAX_NAMED {
             lines.push(format!("and {} more", tried.misfits.len() - MAX_NAMED));
         }
-        let title = format!("{} of {} given relationships do not fit", tried.misfits.len(), tried.all);
+        let title = format!(
+            "{} of {} given relationships do not fit",
+            tried.misfits.len(),
+            tried.all
+        );
         if lines.is_empty() {
             text.push_str(&format!("all {} given relationships fit\n", tried.all));
         } else {

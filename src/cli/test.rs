@@ -13,7 +13,9 @@ use super::OutputFormat;
 use super::console::{CliError, answer, complain};
 use super::schema::listed;
 use crate::http::diagnostic;
-use crate::schema_test::{Beside, Bounds, Flaw, Report, Unfit, bounded_text, parse, read_text, run as run_suite};
+use crate::schema_test::{
+    Beside, Bounds, Flaw, Report, Unfit, bounded_text, parse, read_text, run as run_suite,
+};
 
 /// The most relationships of one run: what a person waits for.
 const MAX_RELATIONSHIPS: usize = 10_000_000;
@@ -90,7 +92,11 @@ impl Refused {
                 format!("{file}:{}: {}\n", flaw.place, flaw.message)
             }
             Self::Unfit(Unfit::TooLarge(why)) => format!("{name}: {why}\n"),
-            Self::Unfit(Unfit::Schema { file, errors, in_file }) => {
+            Self::Unfit(Unfit::Schema {
+                file,
+                errors,
+                in_file,
+            }) => {
                 let own = format!("{name}: in the schema");
                 let file = file.as_deref().unwrap_or(if *in_file { name } else { &own });
                 listed(file, "", errors)

@@ -223,7 +223,9 @@ pub fn parse_context(field: &str, raw: Option<&RawValue>, max_bytes: usize) -> R
     crate::context::parse(raw.get()).map_err(|error| {
         let text = error.to_string();
         // The position is one within the context alone.
-        let message = text.rsplit_once(" at line ").map_or(text.as_str(), |(message, _)| message);
+        let message = text
+            .rsplit_once(" at line ")
+            .map_or(text.as_str(), |(message, _)| message);
         Problem::invalid("invalid_value", field, format!("`{field}`: {message}"))
     })
 }

@@ -67,7 +67,9 @@ pub(crate) fn read_text(path: &Path) -> Result<String, String> {
 pub(crate) fn bounded_text(source: impl Read) -> Result<String, String> {
     let mut text = String::new();
     let mut bounded = source.take(MAX_FILE_BYTES + 1);
-    bounded.read_to_string(&mut text).map_err(|error| error.to_string())?;
+    bounded
+        .read_to_string(&mut text)
+        .map_err(|error| error.to_string())?;
     if text.len() as u64 > MAX_FILE_BYTES {
         return Err(format!("it is longer than {MAX_FILE_BYTES} bytes"));
     }

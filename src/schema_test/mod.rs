@@ -22,8 +22,8 @@ pub(crate) use self::files::{bounded_text, read_text};
 pub use self::flaw::{Flaw, Place, Unfit};
 pub use self::report::{Outcome, Report, Told};
 pub use self::run::{Bounds, run};
-pub use self::validation::relationships;
 pub use self::suite::{Expectable, Expectation, Expected, ExpectedSubject, Group, Placed, Suite};
+pub use self::validation::relationships;
 
 use self::yaml::{Content, Node, Scalar};
 
@@ -49,10 +49,15 @@ pub fn parse(text: &str, format: Option<Format>, files: &dyn Files) -> Result<Su
         return Err(Flaw::at(Place { line: 1, column: 1 }, "the file is empty").into());
     };
     let Content::Map(members) = &root.content else {
-        let message = "a test file is a map with `schema`, `relationships` and `assertions`, or an OpenFGA store";
+        let message =
+            "a test file is a map with `schema`, `relationships` and `assertions`, or an OpenFGA store";
         return Err(Flaw::at(root.place, message).into());
     };
-    let is_store = || members.iter().any(|(key, _)| store::MEMBERS.contains(&key.text.as_str()));
+    let is_store = || {
+        members
+            .iter()
+            .any(|(key, _)| store::MEMBERS.contains(&key.text.as_str()))
+    };
     match format {
         Some(Format::Store) => store::read(members, files, compile_model),
         None if is_store() => store::read(members, files, compile_model),
@@ -77,8 +82,9 @@ fn compile_model(_text: &str) -> Result<Schema, Vec<Diagnostic>> {
 }
 
 /// Compiles a schema that stands in the test file itself.
-fn inline_schema(node: &Node, scalar: &Scalar, compile: Compile) -> Result<TrialSchema, Unfit> {
-    compile(&scalar.text).map(TrialSchema::new).map_err(|errors| {
+fn inline_schema(node: &Node, scalar: &Scalar, compile: Compile) -> Result<(TrialSchema, String), Unfit> {
+    let compiled = compile(&scalar.text).map(|schema| (TrialSchema::new(schema), scalar.text.clone()));
+    compiled.map_err(|errors| {
         let in_file = |error: &Diagnostic| {
             let place = scalar.place_of(node.place, error.line, error.column)?;
             let end = scalar.place_of(node.place, error.end_line, error.end_column)?;
@@ -105,16 +111,19 @@ fn schema_of_file(
     what: &str,
     files: &dyn Files,
     compile: Compile,
-) -> Result<TrialSchema, Unfit> {
+) -> Result<(TrialSchema, String), Unfit> {
     let path = &node.text(what)?.text;
     let text = files
         .read(path)
         .map_err(|error| Flaw::at(node.place, format!("`{what}`: {error}")))?;
-    compile(&text).map(TrialSchema::new).map_err(|errors| Unfit::Schema {
-        file: Some(path.clone()),
-        errors,
-        in_file: true,
-    })
+    match compile(&text) {
+        Ok(schema) => Ok((TrialSchema::new(schema), text)),
+        Err(errors) => Err(Unfit::Schema {
+            file: Some(path.clone()),
+            errors,
+            in_file: true,
+        }),
+    }
 }
 
 /// The error of a member that such a map does not have.

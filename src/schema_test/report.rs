@@ -91,7 +91,11 @@ impl Report {
         for outcome in self.outcomes.iter().filter(|outcome| !outcome.passed) {
             text.push_str(&outcome.to_text(file));
         }
-        text.push_str(&format!("{file}: {} passed, {} failed\n", self.passed(), self.failed()));
+        text.push_str(&format!(
+            "{file}: {} passed, {} failed\n",
+            self.passed(),
+            self.failed()
+        ));
         text
     }
 }

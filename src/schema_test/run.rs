@@ -61,7 +61,10 @@ pub async fn run(
 ) -> Result<Report, Unfit> {
     let run = Run { bounds, now, checks };
     let own: usize = suite.groups.iter().map(|group| group.relationships.len()).sum();
-    let common = suite.relationships.len().saturating_mul(suite.groups.len().max(1));
+    let common = suite
+        .relationships
+        .len()
+        .saturating_mul(suite.groups.len().max(1));
     if own.saturating_add(common) > bounds.max_relationships {
         return Err(Unfit::TooLarge(format!(
             "at most {} relationships in one run, those of each test counted with the common ones",

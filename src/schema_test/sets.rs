@@ -187,8 +187,7 @@ impl<'a> World<'a> {
                 continue;
             };
             if level < *of_all {
-                all.except
-                    .push((subject.clone(), level == Level::Conditional));
+                all.except.push((subject.clone(), level == Level::Conditional));
             }
             if level == Level::Deny {
                 continue;

@@ -61,12 +61,15 @@ pub(super) fn read(members: &[(Key, Node)], files: &dyn Files, compile: Compile)
             }
         }
     }
-    let Some(schema) = schema else {
-        let place = members.first().map_or(Place { line: 1, column: 1 }, |(key, _)| key.place);
+    let Some((schema, schema_text)) = schema else {
+        let place = members
+            .first()
+            .map_or(Place { line: 1, column: 1 }, |(key, _)| key.place);
         return Err(Flaw::at(place, "the store has neither `model` nor `model_file`").into());
     };
     Ok(Suite {
         schema,
+        schema_text,
         relationships,
         groups,
     })
@@ -156,7 +159,10 @@ fn tuples_of_file(
     };
     // A list, or a map that holds one, as exports do.
     let list = match &root.content {
-        Content::Map(members) => members.iter().find(|(key, _)| key.text == "tuples").map(|(_, list)| list),
+        Content::Map(members) => members
+            .iter()
+            .find(|(key, _)| key.text == "tuples")
+            .map(|(_, list)| list),
         _ => Some(&root),
     };
     for item in list.unwrap_or(&root).items("tuples").map_err(within)? {
@@ -178,7 +184,10 @@ struct Fields<'a> {
 impl<'a> Fields<'a> {
     fn of(node: &'a Node, what: &'a str, known: &[&str]) -> Result<Self, Flaw> {
         let members = node.members(what)?;
-        match members.iter().find(|(key, _)| !known.contains(&key.text.as_str())) {
+        match members
+            .iter()
+            .find(|(key, _)| !known.contains(&key.text.as_str()))
+        {
             Some((key, _)) => Err(unknown(key, known)),
             None => Ok(Self {
                 place: node.place,
@@ -317,7 +326,9 @@ fn user_lists(fields: &Fields<'_>, expectations: &mut Vec<Expectation>) -> Resul
     for item in fields.get("user_filter")?.items("user_filter")? {
         let kind = Fields::of(item, "user_filter", &["type", "relation"])?;
         let of = noun(kind.get("type")?, "type", Name::parse)?;
-        let member = kind.find("relation").map(|node| noun(node, "relation", Name::parse));
+        let member = kind
+            .find("relation")
+            .map(|node| noun(node, "relation", Name::parse));
         kinds.push((of, member.transpose()?));
     }
     for (key, wanted) in fields.assertions()? {

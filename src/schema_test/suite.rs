@@ -14,6 +14,8 @@ use super::flaw::Place;
 pub struct Suite {
     /// The schema.
     pub schema: TrialSchema,
+    /// The text of the schema, in the language of the file's form.
+    pub schema_text: String,
     /// What all groups have in common.
     pub relationships: Vec<Placed<Relationship>>,
     /// The tests.

@@ -8,7 +8,13 @@ use super::yaml::{Content, Key, Node, Scalar};
 use super::{Compile, Files, inline_schema, schema_of_file, unknown};
 use crate::notation::{InvalidText, parse_check, parse_object_and_permission, parse_relationship};
 
-const MEMBERS: [&str; 5] = ["schema", "schemaFile", "relationships", "assertions", "validation"];
+const MEMBERS: [&str; 5] = [
+    "schema",
+    "schemaFile",
+    "relationships",
+    "assertions",
+    "validation",
+];
 /// The members of `assertions`, and what they expect.
 const ASSERTIONS: [(&str, Expectable); 3] = [
     ("assertTrue", Expectable::Allow),
@@ -40,11 +46,12 @@ pub(super) fn read(
             _ => return Err(unknown(key, &MEMBERS).into()),
         }
     }
-    let Some(schema) = schema else {
+    let Some((schema, schema_text)) = schema else {
         return Err(Flaw::at(start, "the file has neither `schema` nor `schemaFile`").into());
     };
     Ok(Suite {
         schema,
+        schema_text,
         relationships,
         groups: vec![group],
     })
@@ -58,7 +65,9 @@ pub fn relationships(text: &str, is_yaml: bool) -> Result<Vec<Placed<Relationshi
         };
         let members = root.members("relationships")?.iter();
         let mut found = members.filter(|(key, _)| key.text == "relationships");
-        return found.next().map_or(Ok(Vec::new()), |(_, node)| all_relationships(node));
+        return found
+            .next()
+            .map_or(Ok(Vec::new()), |(_, node)| all_relationships(node));
     }
     let place = |number, line: &str| Place {
         line: number,
@@ -127,7 +136,10 @@ fn parsed(
 }
 
 fn refused(text: &str, place: Place, error: &InvalidText) -> Flaw {
-    Flaw::at(place, format!("`{}`: {error}", super::yaml::shortened(text.trim())))
+    Flaw::at(
+        place,
+        format!("`{}`: {error}", super::yaml::shortened(text.trim())),
+    )
 }
 
 fn assertions(node: &Node, expectations: &mut Vec<Expectation>) -> Result<(), Flaw> {
@@ -191,7 +203,11 @@ fn expected_subject(text: &str) -> Result<ExpectedSubject, InvalidText> {
         None => (inner, ""),
     };
     let (subject, conditional) = marked(subject)?;
-    let except: Vec<&str> = except.split(',').map(str::trim).filter(|text| !text.is_empty()).collect();
+    let except: Vec<&str> = except
+        .split(',')
+        .map(str::trim)
+        .filter(|text| !text.is_empty())
+        .collect();
     if !except.is_empty() && !subject.id.is_wildcard() {
         return Err(InvalidText("only a wildcard can have exceptions".to_owned()));
     }

@@ -3,11 +3,10 @@
 //! JSON is YAML, so this reads both. Aliases, tags that are not of the core schema, and a second document are refused;
 //! depth and size are bounded.
 
-use std::collections::BTreeMap;
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use inferadb_engine::context::Value;
-use saphyr_parser::{Event, Marker, Parser, ScalarStyle, Span};
+use saphyr_parser::{Event, Marker, Parser, ScalarStyle};
 
 use super::flaw::{Flaw, Place};
 
@@ -47,8 +46,9 @@ pub(super) struct Scalar {
     pub(super) text: String,
     /// Whether it is written without quotes, and so may be other than a text.
     plain: bool,
-    /// Of a block (`|`): by how many columns its lines are indented.
-    block_indent: Option<u32>,
+    /// Whether it is a block (`|`): its lines are those of the file, and it begins where the first of them that is not
+    /// blank does.
+    block: bool,
 }
 
 impl Node {
@@ -56,7 +56,7 @@ impl Node {
     pub(super) fn parse(text: &str) -> Result<Option<Self>, Flaw> {
         // A byte order mark is no part of the text.
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-        Reader::new(text).document()
+        Reader::default().document(text)
     }
 
     /// The text of a scalar that is not null.
@@ -135,17 +135,18 @@ impl Scalar {
     /// Where in the file a place within the text is, both counted from 1; `start` is where the scalar begins. `None`
     /// where the text is not written line for line.
     pub(super) fn place_of(&self, start: Place, line: u32, column: u32) -> Option<Place> {
-        match self.block_indent {
-            Some(indent) => Some(Place {
-                line: start.line + line,
-                column: column + indent,
-            }),
-            None if line == 1 && self.plain => Some(Place {
-                line: start.line,
+        if self.block {
+            let blank = self.text.bytes().take_while(|byte| *byte == b'\n').count();
+            let blank = u32::try_from(blank).unwrap_or(u32::MAX);
+            return Some(Place {
+                line: start.line.saturating_sub(blank) + line - 1,
                 column: start.column + column - 1,
-            }),
-            None => None,
+            });
         }
+        (self.plain && line == 1).then_some(Place {
+            line: start.line,
+            column: start.column + column - 1,
+        })
     }
 
     fn is_null(&self) -> bool {
@@ -191,30 +192,17 @@ enum Open {
     },
 }
 
-struct Reader<'a> {
-    source: &'a str,
-    /// Where each line starts, in bytes.
-    lines: Vec<usize>,
+#[derive(Default)]
+struct Reader {
     open: Vec<Open>,
     root: Option<Node>,
     nodes: usize,
 }
 
-impl<'a> Reader<'a> {
-    fn new(source: &'a str) -> Self {
-        let newlines = source.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
-        Self {
-            source,
-            lines: std::iter::once(0).chain(newlines.map(|(at, _)| at + 1)).collect(),
-            open: Vec::new(),
-            root: None,
-            nodes: 0,
-        }
-    }
-
-    fn document(mut self) -> Result<Option<Node>, Flaw> {
+impl Reader {
+    fn document(mut self, source: &str) -> Result<Option<Node>, Flaw> {
         let mut documents = 0;
-        for event in Parser::new_from_str(self.source) {
+        for event in Parser::new_from_str(source) {
             let (event, span) =
                 event.map_err(|error| Flaw::at(place_of(error.marker()), error.info().to_owned()))?;
             let place = place_of(&span.start);
@@ -233,7 +221,7 @@ impl<'a> Reader<'a> {
                     let scalar = Scalar {
                         text: text.into_owned(),
                         plain: style == ScalarStyle::Plain,
-                        block_indent: (style == ScalarStyle::Literal).then(|| self.indent_below(&span)),
+                        block: style == ScalarStyle::Literal,
                     };
                     self.scalar(place, scalar)?;
                 }
@@ -260,7 +248,10 @@ impl<'a> Reader<'a> {
 
     fn open(&mut self, place: Place, open: Open) -> Result<(), Flaw> {
         if self.open.len() >= MAX_DEPTH {
-            return Err(Flaw::at(place, format!("nested more than {MAX_DEPTH} levels deep")));
+            return Err(Flaw::at(
+                place,
+                format!("nested more than {MAX_DEPTH} levels deep"),
+            ));
         }
         if matches!(self.open.last(), Some(Open::Map { key: None, .. })) {
             return Err(Flaw::at(place, "a list or map cannot be a key here"));
@@ -272,7 +263,9 @@ impl<'a> Reader<'a> {
     /// Adds a scalar: the key of the map that is open, or a value.
     fn scalar(&mut self, place: Place, scalar: Scalar) -> Result<(), Flaw> {
         if let Some(Open::Map {
-            key: key @ None, seen, ..
+            key: key @ None,
+            seen,
+            ..
         }) = self.open.last_mut()
         {
             let text = scalar.text;
@@ -288,7 +281,10 @@ impl<'a> Reader<'a> {
     fn add(&mut self, place: Place, content: Content) -> Result<(), Flaw> {
         self.nodes += 1;
         if self.nodes > MAX_NODES {
-            return Err(Flaw::at(place, format!("the file has more than {MAX_NODES} values")));
+            return Err(Flaw::at(
+                place,
+                format!("the file has more than {MAX_NODES} values"),
+            ));
         }
         let node = Node { place, content };
         match self.open.last_mut() {
@@ -297,19 +293,6 @@ impl<'a> Reader<'a> {
             Some(Open::Map { members, key, .. }) => members.extend(key.take().map(|key| (key, node))),
         }
         Ok(())
-    }
-
-    /// By how many columns the block that is announced at `span` is indented: as its first line that is not blank.
-    fn indent_below(&self, span: &Span) -> u32 {
-        let lines = self.lines.get(span.start.line()..).unwrap_or_default();
-        for start in lines {
-            let line = self.source.get(*start..).unwrap_or_default();
-            let spaces = line.bytes().take_while(|byte| *byte == b' ').count();
-            if !matches!(line.as_bytes().get(spaces), None | Some(b'\n' | b'\r')) {
-                return u32::try_from(spaces).unwrap_or(0);
-            }
-        }
-        0
     }
 }
 

@@ -18,5 +18,6 @@ mod observed;
 mod problems;
 mod relationships;
 mod schema;
+mod schema_tools;
 mod scopes;
 mod tokens;

@@ -65,5 +65,7 @@ fn caveat_of<'a>(shape: &Shape, schema: &'a Schema) -> Option<&'a Caveat> {
 /// Whether every context that the `old` caveat takes is one that the `new` takes: it has the same parameters, and
 /// perhaps more.
 fn accepts_what(old: &Caveat, new: &Caveat) -> bool {
-    old.parameters.iter().all(|parameter| new.parameters.contains(parameter))
+    old.parameters
+        .iter()
+        .all(|parameter| new.parameters.contains(parameter))
 }

@@ -40,7 +40,13 @@ impl Check {
         subject: &SubjectRef,
     ) -> Result<Self, UnknownName> {
         let resource_type = type_named(schema, "resource", &resource.object_type)?;
-        let member = member_named(schema, "permission", resource_type, &resource.object_type, permission)?;
+        let member = member_named(
+            schema,
+            "permission",
+            resource_type,
+            &resource.object_type,
+            permission,
+        )?;
         let subject_type = type_named(schema, "subject", &subject.object_type)?;
         let relation = match &subject.relation {
             Some(name) => Some(member_named(

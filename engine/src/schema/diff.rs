@@ -171,14 +171,22 @@ impl<'a> Side<'a> {
 
     fn slots(&self, member: &Member) -> impl Iterator<Item = &'a Slot> {
         let schema = self.schema;
-        member.slots.clone().into_iter().filter_map(move |id| schema.slots().get(id.index()))
+        member
+            .slots
+            .clone()
+            .into_iter()
+            .filter_map(move |id| schema.slots().get(id.index()))
     }
 
     /// What relationships of a member may name: `user`, `user:* with c`, `group#member with expiration`.
     fn subjects(&self, member: &Member) -> BTreeSet<String> {
         let schema = self.schema;
         self.slots(member)
-            .flat_map(|slot| slot.allowed.iter().map(move |allowed| subjects_of(schema, slot, *allowed)))
+            .flat_map(|slot| {
+                slot.allowed
+                    .iter()
+                    .map(move |allowed| subjects_of(schema, slot, *allowed))
+            })
             .collect()
     }
 
@@ -291,7 +299,11 @@ impl Comparison<'_> {
 
     fn types(&mut self) {
         let names = |side: &Side<'_>| -> BTreeSet<String> {
-            side.schema.types().iter().map(|held| held.name.to_string()).collect()
+            side.schema
+                .types()
+                .iter()
+                .map(|held| held.name.to_string())
+                .collect()
         };
         let (old, new) = (names(&self.old), names(&self.new));
         for name in old.difference(&new) {
@@ -303,7 +315,13 @@ impl Comparison<'_> {
     }
 
     fn members(&mut self) {
-        let names: BTreeSet<String> = self.old.members.keys().chain(self.new.members.keys()).cloned().collect();
+        let names: BTreeSet<String> = self
+            .old
+            .members
+            .keys()
+            .chain(self.new.members.keys())
+            .cloned()
+            .collect();
         for name in names {
             let before = self.changes.len();
             match (self.old.member(&name), self.new.member(&name)) {
@@ -315,7 +333,8 @@ impl Comparison<'_> {
                     };
                     self.push(kind, &name, None, None);
                     let gone = self.old.subjects(old);
-                    self.orphaned.extend(gone.iter().map(|subject| format!("{name}@{subject}")));
+                    self.orphaned
+                        .extend(gone.iter().map(|subject| format!("{name}@{subject}")));
                 }
                 (None, Some(new)) => {
                     let kind = match new.kind {

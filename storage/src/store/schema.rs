@@ -253,11 +253,7 @@ async fn judge(
     if shapes.is_empty() {
         return Ok(());
     }
-    let mut found: Vec<RelationshipKey> = misfits
-        .iter()
-        .take(MAX_EXAMPLES)
-        .map(Relationship::key)
-        .collect();
+    let mut found: Vec<RelationshipKey> = misfits.iter().take(MAX_EXAMPLES).map(Relationship::key).collect();
     if found.is_empty() {
         found = examples(transaction, vault, &shapes).await?;
     }

@@ -11,8 +11,8 @@ use inferadb_engine::noun::{
     CaveatRef, Name, ObjectId, ObjectRef, Relationship, RelationshipKey, SubjectRef, Timestamp,
 };
 use inferadb_storage::{
-    AccountRecord, Backend, FitCheck, PutSchema, RelationshipFilter, Revision, SchemaPut, Shape, StorageConfig,
-    Store, VaultId, Write,
+    AccountRecord, Backend, FitCheck, PutSchema, RelationshipFilter, Revision, SchemaPut, Shape,
+    StorageConfig, Store, VaultId, Write,
 };
 
 pub fn at(micros: i64) -> Timestamp {

@@ -76,7 +76,9 @@ fn each_change_is_named_with_what_it_affects() {
         (
             "viewer + parent->view",
             "viewer - parent.all(view)",
-            &["document#view: expression changed: `viewer + parent->view` is now `viewer - parent.all(view)`"],
+            &[
+                "document#view: expression changed: `viewer + parent->view` is now `viewer - parent.all(view)`",
+            ],
             &["document#all", "document#view"],
             nothing,
         ),

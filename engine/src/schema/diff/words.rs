@@ -16,7 +16,10 @@ pub(super) fn member_name(schema: &Schema, id: MemberId) -> String {
 }
 
 fn short_name(schema: &Schema, id: MemberId) -> &str {
-    schema.members().get(id.index()).map_or("", |member| member.name.as_str())
+    schema
+        .members()
+        .get(id.index())
+        .map_or("", |member| member.name.as_str())
 }
 
 pub(super) fn subjects_of(schema: &Schema, slot: &Slot, allowed: Allowed) -> String {
@@ -81,7 +84,9 @@ fn write_expression(schema: &Schema, expr: &Expr, outermost: bool, text: &mut St
         } => {
             text.push_str(short_name(schema, *relation));
             // An arrow without a target in any type has no name to show for it.
-            let target = targets.first().map_or("", |(_, target)| short_name(schema, *target));
+            let target = targets
+                .first()
+                .map_or("", |(_, target)| short_name(schema, *target));
             text.push_str(&match mode {
                 ArrowMode::Any => format!("->{target}"),
                 ArrowMode::All => format!(".all({target})"),
