@@ -38,16 +38,15 @@ const LIST_USERS: [&str; 4] = ["object", "user_filter", "context", "assertions"]
 
 /// Reads the members of a store file.
 pub(super) fn read(members: &[(Key, Node)], files: &dyn Files, compile: Compile) -> Result<Suite, Unfit> {
-    let mut schema = None;
+    let mut model = None;
     let mut relationships = Vec::new();
     let mut groups = Vec::new();
     for (key, node) in members {
         match key.text.as_str() {
-            name @ ("model" | "model_file") if schema.is_some() => {
+            name @ ("model" | "model_file") if model.is_some() => {
                 return Err(Flaw::at(key.place, format!("`{name}`: there is a model already")).into());
             }
-            "model" => schema = Some(inline_schema(node, node.text("model")?, compile)?),
-            "model_file" => schema = Some(schema_of_file(node, "model_file", files, compile)?),
+            "model" | "model_file" => model = Some((key, node)),
             "tests" => {
                 for test in node.items("tests")? {
                     groups.push(group(test, files)?);
@@ -61,11 +60,15 @@ pub(super) fn read(members: &[(Key, Node)], files: &dyn Files, compile: Compile)
             }
         }
     }
-    let Some((schema, schema_text)) = schema else {
+    let Some((key, node)) = model else {
         let place = members
             .first()
             .map_or(Place { line: 1, column: 1 }, |(key, _)| key.place);
         return Err(Flaw::at(place, "the store has neither `model` nor `model_file`").into());
+    };
+    let (schema, schema_text) = match key.text.as_str() {
+        "model" => inline_schema(node, node.text("model")?, compile)?,
+        _ => schema_of_file(node, "model_file", files, compile)?,
     };
     Ok(Suite {
         schema,
