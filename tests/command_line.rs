@@ -271,6 +271,21 @@ fn schema_tests_pass_fail_or_cannot_be_run() {
 }
 
 #[test]
+fn the_documented_test_file_passes() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/schema-tools.md");
+    let text = std::fs::read_to_string(path).unwrap();
+    let (_, rest) = text.split_once("```yaml\n").unwrap();
+    let (example, _) = rest.split_once("```").unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let path = written(directory.path(), "example.yaml", example);
+    let (code, out, err) = run(&["schema", "test", &path], &[]);
+    assert_eq!(
+        (code, out, err.as_str()),
+        (0, format!("{path}: 6 passed, 0 failed\n"), "")
+    );
+}
+
+#[test]
 fn a_schema_diff_is_told_like_diff_tells() {
     let directory = tempfile::tempdir().unwrap();
     let old = "definition user {}\ndefinition d {\n  relation r: user | user:*\n  permission p = r\n}\n";
