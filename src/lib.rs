@@ -2,7 +2,10 @@
 
 pub mod cli;
 pub mod config;
+pub mod context;
 pub mod dev;
 pub mod http;
+pub mod notation;
+pub mod schema_test;
 pub mod server;
 pub mod telemetry;

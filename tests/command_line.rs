@@ -140,6 +140,224 @@ fn schemas_are_validated_with_places() {
 }
 
 #[test]
+fn validation_reads_many_and_answers_json() {
+    let directory = tempfile::tempdir().unwrap();
+    let good = written(directory.path(), "good.zed", "definition user {}\n");
+    let bad = written(
+        directory.path(),
+        "bad.zed",
+        "definition d {\n  relation r: nobody\n}\n",
+    );
+    let (code, out, err) = run(&["schema", "validate", "--format", "json", &good, &bad], &[]);
+    assert_eq!(
+        (code, err.as_str()),
+        (1, "error: 1 of 2 schemas does not compile\n")
+    );
+    let told: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(
+        told[0],
+        serde_json::json!({"file": good, "valid": true, "errors": [], "warnings": []})
+    );
+    assert_eq!(
+        (&told[1]["valid"], &told[1]["errors"][0]["line"]),
+        (&false.into(), &2.into())
+    );
+}
+
+const SUITE: &str = "schema: |
+  definition user {}
+  definition document {
+    relation viewer: user
+    relation banned: user
+    permission view = viewer - banned
+  }
+relationships: |
+  document:1#viewer@user:alice
+  document:1#banned@user:alice
+assertions:
+  assertTrue:
+    - document:1#view@user:alice
+  assertFalse:
+    - document:1#view@user:bob
+";
+
+#[test]
+fn schema_tests_pass_fail_or_cannot_be_run() {
+    let directory = tempfile::tempdir().unwrap();
+    let failing = written(directory.path(), "failing.yaml", SUITE);
+    let passing = written(
+        directory.path(),
+        "passing.yaml",
+        &SUITE.replace("  document:1#banned@user:alice\n", ""),
+    );
+    let (code, out, err) = run(&["schema", "test", &passing], &[]);
+    assert_eq!(
+        (code, out, err.as_str()),
+        (0, format!("{passing}: 2 passed, 0 failed\n"), "")
+    );
+    let (code, out, err) = run(&["schema", "test", &passing, &failing], &[]);
+    assert_eq!(
+        (code, err.as_str()),
+        (1, "error: 1 of 4 assertions does not hold\n")
+    );
+    assert!(
+        out.contains(&format!(
+            "{failing}:13:7: failed: document:1#view@user:alice\n  expected allow\n  found    deny\n"
+        )),
+        "{out}"
+    );
+    assert!(!out.contains("banned"), "{out}");
+    let (_, out, _) = run(&["schema", "test", "--verbose", &failing], &[]);
+    assert!(out.contains("document:1#banned@user:alice: allow"), "{out}");
+
+    let (code, out, _) = run(&["schema", "test", "--format", "json", &passing, &failing], &[]);
+    let told: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(
+        (code, &told["passed"], &told["failed"]),
+        (1, &3.into(), &1.into())
+    );
+    assert_eq!(told["files"][1]["assertions"][0]["actual"], "deny");
+
+    // A file of its own for the schema, read from beside the test.
+    written(
+        directory.path(),
+        "own.zed",
+        "definition user {}\ndefinition d {\n  relation r: user\n}\n",
+    );
+    let own =
+        "schemaFile: own.zed\nrelationships: 'd:1#r@user:a'\nassertions: {assertTrue: ['d:1#r@user:a']}\n";
+    let beside = written(directory.path(), "beside.yaml", own);
+    assert_eq!(run(&["schema", "test", &beside], &[]).0, 0);
+    for (name, text, words) in [
+        (
+            "outside",
+            own.replace("own.zed", "../own.zed"),
+            "outside.yaml:1:13: `schemaFile`",
+        ),
+        (
+            "absent",
+            own.replace("own.zed", "absent.zed"),
+            "absent.yaml:1:13: `schemaFile`",
+        ),
+        (
+            "unfit",
+            own.replace("@user:a'\n", "@robot:a'\n"),
+            "unfit.yaml:2:16: the relationship does not fit",
+        ),
+        (
+            "broken",
+            SUITE.replace("viewer - banned", "viewer - bannd"),
+            "broken.yaml:6:32: ",
+        ),
+        (
+            "typo",
+            SUITE.replace("assertions", "asertions"),
+            "typo.yaml:11:1: unknown member `asertions`",
+        ),
+    ] {
+        let path = written(directory.path(), &format!("{name}.yaml"), &text);
+        let (code, out, err) = run(&["schema", "test", &passing, &path], &[]);
+        assert_eq!(
+            (code, out),
+            (2, format!("{passing}: 2 passed, 0 failed\n")),
+            "{name}: {err}"
+        );
+        assert!(err.contains(words), "{name}: {err}");
+        assert!(err.ends_with("error: 1 of 2 test files cannot be run\n"), "{err}");
+    }
+    let (code, _, err) = run(&["schema", "test", "absent.yaml"], &[]);
+    assert_eq!(code, 2);
+    assert!(err.starts_with("absent.yaml: cannot be read: "), "{err}");
+}
+
+#[test]
+fn the_documented_test_file_passes() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/schema-tools.md");
+    let text = std::fs::read_to_string(path).unwrap();
+    let (_, rest) = text.split_once("```yaml\n").unwrap();
+    let (example, _) = rest.split_once("```").unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let path = written(directory.path(), "example.yaml", example);
+    let (code, out, err) = run(&["schema", "test", &path], &[]);
+    assert_eq!(
+        (code, out, err.as_str()),
+        (0, format!("{path}: 6 passed, 0 failed\n"), "")
+    );
+}
+
+#[test]
+fn a_schema_diff_is_told_like_diff_tells() {
+    let directory = tempfile::tempdir().unwrap();
+    let old = "definition user {}\ndefinition d {\n  relation r: user | user:*\n  permission p = r\n}\n";
+    let old_file = written(directory.path(), "old.zed", old);
+    let new_file = written(directory.path(), "new.zed", &old.replace(" | user:*", ""));
+    let same_file = written(
+        directory.path(),
+        "same.zed",
+        &old.replace("user | user:*", "user:* | user"),
+    );
+    let stored = written(
+        directory.path(),
+        "stored.txt",
+        "// all there is\nd:1#r@user:a\nd:1#r@user:*\n",
+    );
+    let (code, out, err) = run(&["schema", "diff", &old_file, &same_file], &[]);
+    assert_eq!((code, out.as_str(), err.as_str()), (0, "no differences\n", ""));
+    let (code, out, err) = run(
+        &["schema", "diff", &old_file, &new_file, "--relationships", &stored],
+        &[],
+    );
+    assert_eq!((code, err.as_str()), (1, ""));
+    for line in [
+        "  d#r: subjects no longer allowed: `user:*`\n",
+        "permissions that may answer differently:\n  d#p\n",
+        "relationships that would no longer fit:\n  d#r@user:*\n",
+        "1 of 2 given relationships do not fit:\n  line 3: d:1#r@user:*: relation `d#r` does not allow",
+    ] {
+        assert!(out.contains(line), "{line}: {out}");
+    }
+    let (code, out, _) = run(
+        &[
+            "schema",
+            "diff",
+            "--format",
+            "json",
+            &new_file,
+            &old_file,
+            "--relationships",
+            &stored,
+        ],
+        &[],
+    );
+    let told: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(code, 1);
+    assert_eq!(
+        told["changes"],
+        serde_json::json!([{"change": "subjects_widened", "at": "d#r", "old": null, "new": "user:*"}])
+    );
+    assert_eq!(told["relationships"]["misfits"], 0);
+    let broken = written(directory.path(), "broken.zed", "definition {\n");
+    for arguments in [
+        &["schema", "diff", &old_file, "absent.zed"][..],
+        &["schema", "diff", &old_file, &broken],
+        &["schema", "diff", "-", "-"],
+        &[
+            "schema",
+            "diff",
+            &old_file,
+            &new_file,
+            "--relationships",
+            &old_file,
+        ],
+        &["schema", "diff", &old_file],
+    ] {
+        let (code, out, err) = run(arguments, &[]);
+        assert_eq!((code, out.as_str()), (2, ""), "{arguments:?}");
+        assert!(err.contains("error: "), "{err}");
+    }
+}
+
+#[test]
 fn mistakes_are_2_and_questions_are_0() {
     for mistake in [
         &[][..],

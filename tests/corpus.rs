@@ -1,187 +1,42 @@
 //! Every file in `tests/corpus`: its schema is stored in a vault, its relationships are written, and each of its
 //! assertions holds, whatever is cached or in memory, in whatever order they are asked.
 //!
-//! The files have the form of SpiceDB's validation files: `schema`, `relationships` (one a line), and `assertions` with
-//! the lists `assertTrue`, `assertFalse` and `assertCaveated`, whose items can end in ` with {…}`, the request's context. A new
-//! case needs no Rust. `INFERADB_CORPUS_DIR=folder` runs the files of another folder.
+//! The files have the form of SpiceDB's validation files (docs/schema-tools.md): each is run as a schema test, too. A
+//! new case needs no Rust. `INFERADB_CORPUS_DIR=folder` runs the files of another folder.
 #![expect(clippy::unwrap_used, reason = "a test may fail")]
 
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use inferadb::schema_test::{self, Bounds, Expectable, Expected, NoFiles, Suite};
 use inferadb_actors::{
     Backend, CacheSettings, CheckRequest, Consistency, Platform, Reach, SchemaWrite, Settings, VaultError,
     WriteRequest, now,
 };
-use inferadb_engine::context::{Context, Value};
-use inferadb_engine::evaluate::Decision;
-use inferadb_engine::noun::{CaveatRef, Name, ObjectRef, Relationship, SubjectRef, Timestamp};
+use inferadb_engine::evaluate::{Decision, Limits};
+use inferadb_engine::noun::Relationship;
 use inferadb_engine::schema::Format;
-use serde::Deserialize;
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 
-/// One file. What it holds beside this is for other tools.
-#[derive(Debug, Deserialize)]
-struct Case {
-    schema: String,
-    #[serde(default)]
-    relationships: Option<String>,
-    #[serde(default)]
-    assertions: Option<Assertions>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Assertions {
-    #[serde(default)]
-    assert_true: Option<Vec<String>>,
-    #[serde(default)]
-    assert_false: Option<Vec<String>>,
-    #[serde(default)]
-    assert_caveated: Option<Vec<String>>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Expected {
-    True,
-    False,
-    Caveated,
-}
-
+/// One assertion of a file.
 struct Assertion {
     text: String,
     check: CheckRequest,
-    expected: Expected,
+    expected: Expectable,
 }
 
-impl Case {
-    fn assertions(&self) -> Result<Vec<Assertion>, String> {
-        let Some(lists) = &self.assertions else {
-            return Ok(Vec::new());
-        };
-        let lists = [
-            (&lists.assert_true, Expected::True),
-            (&lists.assert_false, Expected::False),
-            (&lists.assert_caveated, Expected::Caveated),
-        ];
-        let mut assertions = Vec::new();
-        for (list, expected) in lists {
-            for text in list.iter().flatten() {
-                assertions.push(Assertion {
-                    text: text.clone(),
-                    check: parse_check(text).map_err(|error| format!("{text}: {error}"))?,
-                    expected,
-                });
-            }
-        }
-        Ok(assertions)
-    }
-
-    fn relationships(&self) -> Result<Vec<Relationship>, String> {
-        let lines = self.relationships.iter().flat_map(|text| text.lines());
-        let lines = lines.map(str::trim);
-        lines
-            .filter(|line| !line.is_empty() && !line.starts_with("//"))
-            .map(|line| parse_relationship(line).map_err(|error| format!("{line}: {error}")))
-            .collect()
-    }
-}
-
-/// `type:id#relation@type:id`, `…@type:id#relation` or `…@type:*`, then perhaps `[caveat]` or `[caveat:{…}]`, then
-/// perhaps `[expiration:2030-01-01T00:00:00Z]`.
-fn parse_relationship(line: &str) -> Result<Relationship, String> {
-    let (resource, relation, rest) = parse_resource(line)?;
-    let (subject, mut terms) = rest.split_at(rest.find('[').unwrap_or(rest.len()));
-    let mut caveat = None;
-    let mut expires_at = None;
-    while let Some(inner) = terms.strip_prefix('[') {
-        if let Some(text) = inner.strip_prefix("expiration:") {
-            let (moment, rest) = text.split_once(']').ok_or("`]` is missing")?;
-            let moment = OffsetDateTime::parse(moment, &Rfc3339).map_err(|error| error.to_string())?;
-            let micros = i64::try_from(moment.unix_timestamp_nanos() / 1_000);
-            expires_at = Some(Timestamp(micros.map_err(|error| error.to_string())?));
-            terms = rest;
-            continue;
-        }
-        let end = inner.find([':', ']']).ok_or("`]` is missing")?;
-        let (name, rest) = inner.split_at(end);
-        let (context, rest) = match rest.strip_prefix(':') {
-            Some(json) => parse_context(json)?,
-            None => (Context::new(), rest),
-        };
-        caveat = Some(CaveatRef {
-            name: Name::parse(name).map_err(|error| error.to_string())?,
-            context,
-        });
-        terms = rest.trim_start().strip_prefix(']').ok_or("`]` is missing")?;
-    }
-    if !terms.is_empty() {
-        return Err(format!("`{terms}` is too much"));
-    }
-    Ok(Relationship {
-        resource,
-        relation,
-        subject: SubjectRef::parse(subject).map_err(|error| error.to_string())?,
-        caveat,
-        expires_at,
-    })
-}
-
-/// `type:id#permission@subject`, then perhaps ` with {…}`.
-fn parse_check(text: &str) -> Result<CheckRequest, String> {
-    let (text, context) = match text.split_once(" with ") {
-        Some((text, json)) => (text, parse_context(json)?.0),
-        None => (text, Context::new()),
-    };
-    let (resource, permission, subject) = parse_resource(text.trim())?;
-    Ok(CheckRequest {
-        subject: SubjectRef::parse(subject).map_err(|error| error.to_string())?,
-        resource,
-        permission,
-        context: context.into(),
-        trace: false,
-    })
-}
-
-fn parse_resource(text: &str) -> Result<(ObjectRef, Name, &str), String> {
-    let (resource, rest) = text.split_once('#').ok_or("`#` is missing")?;
-    let (member, rest) = rest.split_once('@').ok_or("`@` is missing")?;
-    let resource = ObjectRef::parse(resource).map_err(|error| error.to_string())?;
-    let member = Name::parse(member).map_err(|error| error.to_string())?;
-    Ok((resource, member, rest))
-}
-
-/// A JSON object at the start of `text`, and what follows it.
-fn parse_context(text: &str) -> Result<(Context, &str), String> {
-    let mut values = serde_json::Deserializer::from_str(text).into_iter::<serde_json::Value>();
-    let value = values.next().ok_or("there is no context")?;
-    let rest = text.get(values.byte_offset()..).unwrap_or_default();
-    match value.map(value_of) {
-        Ok(Value::Map(context)) => Ok((context, rest)),
-        Ok(_) => Err("the context is not an object".into()),
-        Err(error) => Err(error.to_string()),
-    }
-}
-
-fn value_of(json: serde_json::Value) -> Value {
-    match json {
-        serde_json::Value::Null => Value::Null,
-        serde_json::Value::Bool(held) => Value::Bool(held),
-        serde_json::Value::Number(number) => match (number.as_i64(), number.as_u64()) {
-            (Some(number), _) => Value::Int(number),
-            (None, Some(number)) => Value::Uint(number),
-            (None, None) => Value::Double(number.as_f64().unwrap()),
-        },
-        serde_json::Value::String(text) => Value::String(text),
-        serde_json::Value::Array(items) => Value::List(items.into_iter().map(value_of).collect()),
-        serde_json::Value::Object(members) => Value::Map(
-            members
-                .into_iter()
-                .map(|(name, held)| (name, value_of(held)))
-                .collect(),
-        ),
-    }
+/// The assertions of a suite.
+fn assertions(suite: &Suite) -> Vec<Assertion> {
+    let expectations = suite.groups.iter().flat_map(|group| &group.expectations);
+    let decisions = expectations.filter_map(|expectation| match &expectation.kind {
+        Expected::Decision(check, expected) => Some(Assertion {
+            text: expectation.text.clone(),
+            check: check.clone(),
+            expected: *expected,
+        }),
+        _ => None,
+    });
+    decisions.collect()
 }
 
 /// Whether decisions are cached, and how much a vault may hold in memory.
@@ -200,15 +55,30 @@ fn settings(is_cached: bool, memory_budget_bytes: usize) -> Settings {
 /// Runs one file on one platform; answers how many assertions there were, and the failures.
 async fn run(platform: &Platform, path: &Path) -> Result<(usize, Vec<String>), String> {
     let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
-    let case: Case = serde_yaml::from_str(&text).map_err(|error| error.to_string())?;
-    let assertions = case.assertions()?;
-    let relationships = case.relationships()?;
+    let suite = schema_test::parse(&text, None, &NoFiles).map_err(|unfit| format!("{unfit:?}"))?;
+    let assertions = assertions(&suite);
+    let relationships: Vec<Relationship> = suite
+        .relationships
+        .iter()
+        .map(|placed| placed.value.clone())
+        .collect();
+    // The same file says the same where nothing is stored.
+    let bounds = Bounds {
+        limits: Limits::default(),
+        max_relationships: 1_000_000,
+        max_checks: 1_000_000,
+    };
+    let report = schema_test::run(&suite, &bounds, now(), &Cell::new(0), false).await;
+    let report = report.map_err(|unfit| format!("{unfit:?}"))?;
+    if report.failed() > 0 {
+        return Err(report.to_text("as a schema test"));
+    }
     let failed = |what: &str, error: VaultError| format!("{what}: {error}: {error:?}");
     let account = platform.create_account("corpus").await.unwrap().id;
     let id = platform.create_vault(account, "case").await.unwrap().id;
     let (vault, pass) = platform.enter(id, account).await.unwrap();
     let schema = SchemaWrite {
-        text: case.schema,
+        text: suite.schema_text,
         format: Format::Native,
         force: false,
     };
@@ -231,9 +101,9 @@ async fn run(platform: &Platform, path: &Path) -> Result<(usize, Vec<String>), S
     let mut judge = |assertion: &Assertion, found: Result<&Decision, &VaultError>, how: &str| {
         let holds = matches!(
             (found, assertion.expected),
-            (Ok(Decision::Allow), Expected::True)
-                | (Ok(Decision::Deny), Expected::False)
-                | (Ok(Decision::Conditional { .. }), Expected::Caveated)
+            (Ok(Decision::Allow), Expectable::Allow)
+                | (Ok(Decision::Deny), Expectable::Deny)
+                | (Ok(Decision::Conditional { .. }), Expectable::Conditional)
         );
         if !holds {
             let Assertion { text, expected, .. } = assertion;

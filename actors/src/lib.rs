@@ -11,6 +11,7 @@ mod registry;
 mod retention;
 mod settings;
 mod sweeper;
+mod trial;
 mod vault;
 mod view;
 
@@ -23,6 +24,7 @@ pub use self::error::VaultError;
 pub use self::platform::{Page, Platform, Reach, StartError, StatsReport, VaultChange};
 pub use self::registry::Reason;
 pub use self::settings::{CacheSettings, Limits, Settings};
+pub use self::trial::{Trial, TrialAnswer, TrialMisfit, TrialSchema};
 pub use self::vault::{
     Answer, Batch, CheckRequest, Committed, Consistency, DeleteRequest, Explanation, ReadPage, SchemaWrite,
     StoredSchema, Vault, VaultStats, WriteRequest, now,

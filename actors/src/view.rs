@@ -101,6 +101,10 @@ impl VaultSchema {
         if !self.compiled.slots().get(slot.index())?.allowed.contains(&terms) {
             return None;
         }
+        if let Some((id, context)) = &caveat {
+            let held = self.compiled.caveats().get(id.index())?;
+            held.program.accepts(context).ok()?;
+        }
         let has_terms = caveat.is_some() || expires_at.is_some();
         Some(Entry {
             subject,

@@ -30,6 +30,31 @@ pub enum CliError {
         /// How many there are.
         all: usize,
     },
+    /// Assertions of schema tests do not hold; which, was said already.
+    #[error("{failed} of {all} assertions {}", if *failed == 1 { "does not hold" } else { "do not hold" })]
+    Assertions {
+        /// How many do not hold.
+        failed: usize,
+        /// How many there are.
+        all: usize,
+    },
+    /// Test files cannot be run; why, was said already.
+    #[error("{failed} of {all} test files cannot be run")]
+    TestFiles {
+        /// How many cannot.
+        failed: usize,
+        /// How many there are.
+        all: usize,
+    },
+    /// Two things that were compared differ, which is an answer and no failure.
+    #[error("there are differences")]
+    Differences,
+    /// A text is not what it should be.
+    #[error("{0}")]
+    Unfit(String),
+    /// What was to be compared or tried could not be: told from a comparison or trial that went badly.
+    #[error(transparent)]
+    Trouble(Box<Self>),
     /// Standard output takes nothing.
     #[error("cannot write the answer: {0}")]
     Output(#[source] io::Error),
@@ -39,6 +64,19 @@ pub enum CliError {
 }
 
 impl CliError {
+    /// The process's exit code.
+    pub const fn exit_code(&self) -> u8 {
+        match self {
+            Self::Trouble(_) => 2,
+            _ => 1,
+        }
+    }
+
+    /// The same error, of something that could not even be tried.
+    pub fn trouble(self) -> Self {
+        Self::Trouble(Box::new(self))
+    }
+
     /// The server's own error.
     pub fn failed(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self::Failed(error.into())

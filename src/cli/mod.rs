@@ -4,20 +4,22 @@ mod check;
 mod completions;
 mod console;
 mod convert;
+mod diff;
 mod launch;
 mod schema;
 mod source;
+mod test;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use inferadb_engine::schema::Format;
 
 pub use self::console::CliError;
 
-use self::source::FormatName;
+use self::source::Language;
 use crate::config::{Config, Loaded, process_environment};
 
 /// A multi-tenant authorization server.
@@ -65,7 +67,10 @@ enum SchemaCommand {
         files: Vec<PathBuf>,
         /// Their language [default: OpenFGA for .fga, .json and .mod, native otherwise]
         #[arg(long)]
-        format: Option<FormatName>,
+        language: Option<Language>,
+        /// How the answer is written.
+        #[arg(long, value_enum, default_value_t)]
+        format: OutputFormat,
     },
     /// Print the native equivalent of an OpenFGA model.
     Convert {
@@ -74,8 +79,45 @@ enum SchemaCommand {
         files: Vec<PathBuf>,
         /// Its language [default: OpenFGA]
         #[arg(long)]
-        format: Option<FormatName>,
+        language: Option<Language>,
     },
+    /// Run schema tests: SpiceDB validation files and OpenFGA stores (.fga.yaml). Exit code 0 if everything holds, 1 if
+    /// not, 2 if a file cannot be run. With --verbose, each wrong decision is explained.
+    Test {
+        /// The test files; `-` is standard input.
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+        /// How the outcome is written.
+        #[arg(long, value_enum, default_value_t)]
+        format: OutputFormat,
+    },
+    /// Say what a change of schema does: what is added, removed and changed, which permissions may answer differently, and
+    /// which relationships would no longer fit. Exit code 0 if there are no differences, 1 if there are, 2 on trouble.
+    Diff(DiffArgs),
+}
+
+/// How an answer is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+enum OutputFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// For programs.
+    Json,
+}
+
+#[derive(Debug, Args)]
+struct DiffArgs {
+    /// The schema as it was; `-` is standard input.
+    old: PathBuf,
+    /// The schema as it will be; `-` is standard input.
+    new: PathBuf,
+    /// Relationships to try on the new schema: one a line, or a validation file (.yaml).
+    #[arg(long, value_name = "FILE")]
+    relationships: Option<PathBuf>,
+    /// How the answer is written.
+    #[arg(long, value_enum, default_value_t)]
+    format: OutputFormat,
 }
 
 #[derive(Debug, Args)]
@@ -104,8 +146,9 @@ pub struct DevArgs {
 
 /// Reads the process's arguments, does what they ask for and says how it went.
 ///
-/// Exit code 0 only where it did what was asked; 1 where it failed, with one line on standard error; 2 where the
-/// arguments make no sense.
+/// Exit code 0 only where it did what was asked; 1 where it failed, with one line on standard error, and where `schema
+/// diff` finds differences; 2 where the arguments make no sense, and where `schema test` or `schema diff` cannot read what
+/// they are given.
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
@@ -116,28 +159,34 @@ pub fn main() -> ExitCode {
             return u8::try_from(answer.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from);
         }
     };
-    match run(cli.command) {
+    match run(cli.command, cli.verbose) {
         Ok(()) => ExitCode::SUCCESS,
+        // What differs was told: that is no error.
+        Err(error @ CliError::Differences) => ExitCode::from(error.exit_code()),
         Err(error) => {
             console::report(&error, cli.verbose);
-            ExitCode::FAILURE
+            ExitCode::from(error.exit_code())
         }
     }
 }
 
-fn run(command: Command) -> Result<(), CliError> {
+fn run(command: Command, verbose: bool) -> Result<(), CliError> {
     match command {
         Command::Serve(arguments) => launch::serve(load(&arguments)?),
         Command::Dev(arguments) => launch::dev(arguments),
         Command::Config(ConfigCommand::Check(arguments)) => {
             check::run(arguments.config.as_deref(), &load(&arguments)?)
         }
-        Command::Schema(SchemaCommand::Validate { files, format }) => {
-            schema::validate(&files, format.map(Format::from))
+        Command::Schema(SchemaCommand::Validate {
+            files,
+            language,
+            format,
+        }) => schema::validate(&files, language.map(Format::from), format),
+        Command::Schema(SchemaCommand::Convert { files, language }) => {
+            convert::convert(&files, language.map(Format::from))
         }
-        Command::Schema(SchemaCommand::Convert { files, format }) => {
-            convert::convert(&files, format.map(Format::from))
-        }
+        Command::Schema(SchemaCommand::Test { files, format }) => test::run(&files, format, verbose),
+        Command::Schema(SchemaCommand::Diff(arguments)) => diff::run(&arguments),
         Command::Completions { shell } => completions::run(shell, Cli::command()),
     }
 }

@@ -13,18 +13,18 @@ use super::console::CliError;
 
 /// The languages as the command line names them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum FormatName {
+pub(super) enum Language {
     /// The native language.
     Native,
     /// An OpenFGA model: DSL or JSON.
     Openfga,
 }
 
-impl From<FormatName> for Format {
-    fn from(name: FormatName) -> Self {
+impl From<Language> for Format {
+    fn from(name: Language) -> Self {
         match name {
-            FormatName::Native => Self::Native,
-            FormatName::Openfga => Self::OpenFga,
+            Language::Native => Self::Native,
+            Language::Openfga => Self::OpenFga,
         }
     }
 }
@@ -43,15 +43,20 @@ pub(super) struct Source {
 impl Source {
     /// Errors or warnings as compilers list them, `file:line:column: message`, one a line.
     pub(super) fn listed(&self, kind: &str, diagnostics: &[Diagnostic]) -> String {
-        let line = |found: &Diagnostic| {
-            let file = found.file.as_deref().unwrap_or(&self.name);
-            format!(
-                "{file}:{}:{}: {kind}{}\n",
-                found.line, found.column, found.message
-            )
-        };
-        diagnostics.iter().map(line).collect()
+        listed(&self.name, kind, diagnostics)
     }
+}
+
+/// Errors or warnings of the file `name` as compilers list them, one a line.
+pub(super) fn listed(name: &str, kind: &str, diagnostics: &[Diagnostic]) -> String {
+    let line = |found: &Diagnostic| {
+        let file = found.file.as_deref().unwrap_or(name);
+        format!(
+            "{file}:{}:{}: {kind}{}\n",
+            found.line, found.column, found.message
+        )
+    };
+    diagnostics.iter().map(line).collect()
 }
 
 /// `fga.mod`: the files of a model in modules.

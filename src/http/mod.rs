@@ -10,6 +10,7 @@ mod problem;
 mod relationships;
 mod request;
 mod schema;
+mod schema_test;
 mod span;
 mod trace;
 mod vaults;
@@ -24,7 +25,7 @@ use inferadb_actors::{AccountId, Platform, VaultId};
 use serde::Serialize;
 
 pub use self::metrics::HttpMetrics;
-pub use self::problem::Problem;
+pub use self::problem::{Problem, diagnostic};
 pub use self::request::surround;
 pub use self::span::RequestSpan;
 use crate::telemetry::CheckLog;
@@ -100,6 +101,7 @@ pub fn routes(config: &mut web::ServiceConfig) {
                 .route(web::put().to(schema::put)),
         )
         .service(web::resource("/v1/schema/validate").route(web::post().to(schema::validate)))
+        .service(web::resource("/v1/schema/test").route(web::post().to(schema_test::test)))
         .service(web::resource("/v1/relationships/write").route(web::post().to(relationships::write)))
         .service(web::resource("/v1/relationships/delete").route(web::post().to(relationships::delete)))
         .service(web::resource("/v1/relationships/read").route(web::post().to(relationships::read)))

@@ -220,43 +220,14 @@ pub fn parse_context(field: &str, raw: Option<&RawValue>, max_bytes: usize) -> R
         );
         return Err(Problem::invalid("context_too_large", field, detail));
     }
-    match serde_json::from_str(raw.get()) {
-        Ok(serde_json::Value::Object(members)) => Ok(members
-            .into_iter()
-            .map(|(name, value)| (name, context_value(value)))
-            .collect()),
-        Ok(serde_json::Value::Null) => Ok(Context::new()),
-        Ok(_) => Err(Problem::invalid(
-            "invalid_value",
-            field,
-            format!("`{field}` must be a JSON object"),
-        )),
-        Err(error) => Err(Problem::invalid(
-            "invalid_value",
-            field,
-            format!("`{field}` is not JSON: {error}"),
-        )),
-    }
-}
-
-fn context_value(value: serde_json::Value) -> Value {
-    match value {
-        serde_json::Value::Null => Value::Null,
-        serde_json::Value::Bool(value) => Value::Bool(value),
-        serde_json::Value::String(value) => Value::String(value),
-        serde_json::Value::Array(items) => Value::List(items.into_iter().map(context_value).collect()),
-        serde_json::Value::Object(members) => Value::Map(
-            members
-                .into_iter()
-                .map(|(name, value)| (name, context_value(value)))
-                .collect(),
-        ),
-        serde_json::Value::Number(number) => match (number.as_i64(), number.as_u64()) {
-            (Some(value), _) => Value::Int(value),
-            (None, Some(value)) => Value::Uint(value),
-            (None, None) => Value::Double(number.as_f64().unwrap_or(f64::NAN)),
-        },
-    }
+    crate::context::parse(raw.get()).map_err(|error| {
+        let text = error.to_string();
+        // The position is one within the context alone.
+        let message = text
+            .rsplit_once(" at line ")
+            .map_or(text.as_str(), |(message, _)| message);
+        Problem::invalid("invalid_value", field, format!("`{field}`: {message}"))
+    })
 }
 
 fn context_json(value: &Value) -> serde_json::Value {

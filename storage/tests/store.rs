@@ -6,12 +6,12 @@ mod support;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use inferadb_engine::noun::Name;
+use inferadb_engine::noun::{Name, Relationship};
 use inferadb_storage::engine::EmbeddedEngine;
 use inferadb_storage::kv::{Engine, Isolation, RangeOptions, prefix_range};
 use inferadb_storage::{
-    AccountId, Archived, Backend, ChangeKind, ChangeOp, Precondition, PutSchema, Revision, Shape,
-    StorageConfig, Store, StoreError, SubjectClass, VaultId, VaultPatch, Write,
+    AccountId, Archived, Backend, ChangeKind, ChangeOp, Precondition, PutSchema, Revision, SchemaFit,
+    SchemaRecord, Shape, StorageConfig, Store, StoreError, SubjectClass, VaultId, VaultPatch, Write,
 };
 use support::*;
 
@@ -759,6 +759,89 @@ async fn a_shape_that_comes_up_during_the_check_of_a_schema_is_checked_too() {
             "{stored_before} {outcome:?}"
         );
         assert_eq!(calls.into_inner(), 2);
+    }
+}
+
+/// Doubts every shape, and takes relationships of all subjects but `user:bad`.
+struct Doubtful<'a> {
+    store: &'a Store,
+    vault: VaultId,
+    /// What somebody stores after the relationships were first read.
+    late: std::sync::Mutex<Option<&'static str>>,
+}
+
+impl SchemaFit for Doubtful<'_> {
+    fn shapes(&self, _stored: &[Shape]) -> Result<(), Vec<Shape>> {
+        Ok(())
+    }
+
+    fn doubtful(&self, stored: &[Shape], _held: Option<&SchemaRecord>) -> Result<Vec<Shape>, StoreError> {
+        Ok(stored.to_vec())
+    }
+
+    fn relationship(&self, stored: &Relationship) -> bool {
+        if let Some(late) = self.late.lock().unwrap().take() {
+            std::thread::scope(|scope| {
+                let write = || {
+                    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+                    let write = create(&[late]);
+                    runtime
+                        .unwrap()
+                        .block_on(self.store.write(self.vault, &write))
+                        .unwrap()
+                };
+                scope.spawn(write).join().unwrap()
+            });
+        }
+        stored.subject.id.as_str() != "bad"
+    }
+}
+
+#[tokio::test]
+async fn relationships_of_doubtful_shapes_are_read_and_none_slips_past() {
+    for (first, late, misfits) in [
+        (&["doc:a#viewer@user:u"][..], None, None),
+        (
+            &["doc:a#viewer@user:u", "doc:b#viewer@user:bad"],
+            None,
+            Some("doc:b#viewer@user:bad"),
+        ),
+        // Stored between the reading and the commit, under a shape that was there already.
+        (
+            &["doc:a#viewer@user:u"],
+            Some("doc:c#viewer@user:bad"),
+            Some("doc:c#viewer@user:bad"),
+        ),
+        (&["doc:a#viewer@user:u"], Some("doc:c#viewer@user:v"), None),
+    ] {
+        let store = memory().await;
+        let (_, vault) = vault_of(&store).await;
+        store.write(vault, &create(first)).await.unwrap();
+        let fit = Doubtful {
+            store: &store,
+            vault,
+            late: late.into(),
+        };
+        let schema = PutSchema {
+            text: "definition user {}",
+            format: 1,
+            force: false,
+            now: at(9),
+        };
+        let outcome = store.put_schema(vault, &schema, &fit).await;
+        match (misfits, outcome) {
+            (None, Ok(_)) => {}
+            (Some(misfit), Err(StoreError::Misfits { shapes, examples })) => {
+                assert_eq!(examples, [key(misfit)]);
+                assert_eq!(shapes.len(), 1);
+            }
+            (_, outcome) => panic!("{first:?} {late:?}: {outcome:?}"),
+        }
+        let forced = PutSchema {
+            force: true,
+            ..schema
+        };
+        store.put_schema(vault, &forced, &fit).await.unwrap();
     }
 }
 

@@ -19,5 +19,6 @@ mod openfga;
 mod problems;
 mod relationships;
 mod schema;
+mod schema_tools;
 mod scopes;
 mod tokens;

@@ -123,7 +123,7 @@ impl Vault {
         Err(VaultError::Overloaded("the vault keeps changing"))
     }
 
-    fn take_checks(&self, count: usize) -> Result<(), VaultError> {
+    pub(super) fn take_checks(&self, count: usize) -> Result<(), VaultError> {
         self.checks
             .take(self.limits.load().checks_per_second, count)
             .map_err(|retry_after| VaultError::RateLimited {

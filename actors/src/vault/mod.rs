@@ -2,12 +2,14 @@
 
 mod actor;
 mod check;
+mod fit;
 mod frame;
 mod gate;
 mod load;
 mod messages;
 mod operation;
 mod read;
+mod trial;
 
 use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};

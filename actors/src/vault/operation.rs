@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use inferadb_engine::noun::{Relationship, RelationshipKey};
 use inferadb_engine::schema::{Compiled, Diagnostic, Format};
-use inferadb_storage::{Precondition, PutSchema, RelationshipFilter, Revision, Shape, StoreError, Write};
+use inferadb_storage::{Precondition, PutSchema, RelationshipFilter, Revision, StoreError, Write};
 
+use super::fit::Fit;
 use super::{Consistency, Vault, now};
 use crate::error::VaultError;
 use crate::view::VaultSchema;
@@ -205,13 +206,9 @@ impl Operation {
                 })
             }
             Self::Schema(request, compiled) => {
-                let fit = move |shapes: &[Shape]| {
-                    let misfits: Vec<Shape> = shapes
-                        .iter()
-                        .filter(|shape| !compiled.fits_shape(shape))
-                        .cloned()
-                        .collect();
-                    if misfits.is_empty() { Ok(()) } else { Err(misfits) }
+                let fit = Fit {
+                    new: compiled,
+                    current: Arc::clone(&vault.view.load().schema),
                 };
                 let schema = PutSchema {
                     text: &request.text,

@@ -122,6 +122,27 @@ impl Program {
         }
     }
 
+    /// Whether `stored` may be kept with a relationship: each of its names is a parameter, and each value fits the
+    /// parameter's type.
+    ///
+    /// # Errors
+    ///
+    /// [`CaveatError::Parameter`] for the first that is not, [`CaveatError::Limit`] for a context that is too large.
+    pub fn accepts(&self, stored: &Context) -> Result<(), CaveatError> {
+        let mut budget = Budget::new();
+        for (name, value) in stored {
+            let declared = self.parameters.iter().find(|(parameter, _)| parameter == name);
+            let Some((_, declared)) = declared else {
+                return Err(CaveatError::Parameter {
+                    parameter: name.clone(),
+                    message: "the caveat has no such parameter".to_owned(),
+                });
+            };
+            convert::convert(name, declared, value, &mut budget)?;
+        }
+        Ok(())
+    }
+
     fn names(&self, positions: evaluate::Missing) -> Vec<String> {
         let names = positions
             .into_iter()

@@ -15,6 +15,7 @@ mod known;
 mod level;
 mod missing;
 mod read;
+mod resolve;
 mod settle;
 
 use rustc_hash::FxHashMap;
@@ -24,6 +25,7 @@ pub use self::explain::{CaveatOutcome, Cut, Trace, TraceKind, TraceNode, TraceOu
 use self::graph::{GateId, Graph};
 use self::missing::Undecided;
 use self::read::Reader;
+pub use self::resolve::UnknownName;
 use crate::caveat::CaveatError;
 use crate::context::Context;
 use crate::noun::{ObjectId, Timestamp};

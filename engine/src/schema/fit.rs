@@ -22,8 +22,7 @@ impl Schema {
     ///
     /// # Errors
     ///
-    /// The first thing about it that the schema does not allow. The types of the values in its caveat's context are
-    /// not looked at.
+    /// The first thing about it that the schema does not allow.
     pub fn fits(&self, relationship: &Relationship) -> Result<SlotId, Misfit> {
         let relation = self.writable(relationship)?;
         let (subject_type, subject) = self.subject_class(&relationship.subject)?;
@@ -146,6 +145,10 @@ impl Schema {
                     allowed: listed(allowed, "none"),
                 });
             }
+            caveat
+                .program
+                .accepts(&written.context)
+                .map_err(Misfit::UnfitValue)?;
         }
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! The reasons why a relationship does not fit a schema.
 
+use crate::caveat::CaveatError;
 use crate::noun::Name;
 
 /// Why a relationship does not fit a schema.
@@ -78,6 +79,9 @@ pub enum Misfit {
         /// The parameters that it does have.
         allowed: String,
     },
+    /// A value that is stored with the caveat does not fit its parameter's type.
+    #[error("{0}")]
+    UnfitValue(CaveatError),
     /// The relation does not allow an expiry with such subjects, or wants one where there is none.
     #[error("relation `{relation}` does not allow `{subject}` {found}; it allows {allowed}")]
     ExpirationNotAllowed {
@@ -102,9 +106,10 @@ impl Misfit {
             | Self::WildcardUserset(_)
             | Self::UnknownSubjectRelation { .. }
             | Self::SubjectNotAllowed { .. } => "subject",
-            Self::UnknownCaveat(_) | Self::CaveatNotAllowed { .. } | Self::UnknownParameter { .. } => {
-                "caveat"
-            }
+            Self::UnknownCaveat(_)
+            | Self::CaveatNotAllowed { .. }
+            | Self::UnknownParameter { .. }
+            | Self::UnfitValue(_) => "caveat",
             Self::ExpirationNotAllowed { .. } => "expires_at",
         }
     }

@@ -2,6 +2,7 @@
 
 mod compiled;
 mod diagnostic;
+mod diff;
 mod fit;
 mod format;
 mod misfit;
@@ -15,6 +16,7 @@ pub use compiled::{
     SlotId, SlotSubject, Type, TypeId,
 };
 pub use diagnostic::{Diagnostic, DiagnosticCode, MAX_DIAGNOSTICS};
+pub use diff::{Change, ChangeKind, SchemaDiff};
 pub use format::Format;
 pub use misfit::Misfit;
 pub use native::{Compiled, MAX_SOURCE_BYTES, compile};

@@ -26,7 +26,7 @@ pub use defaults::Defaults;
 pub use delete::Deleted;
 pub use error::StoreError;
 pub use filter::{RelationshipFilter, SubjectRelation};
-pub use schema::{FitCheck, MAX_SCHEMA_BYTES, PutSchema, SchemaPut};
+pub use schema::{FitCheck, MAX_SCHEMA_BYTES, PutSchema, SchemaFit, SchemaPut};
 pub use shape::{Shape, SubjectClass};
 pub use snapshot::{Head, RowRead, SchemaRecord, Snapshot, StoredEntry};
 pub use vaults::{Archived, VaultPatch, VaultRecord};

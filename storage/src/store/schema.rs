@@ -1,10 +1,10 @@
 //! The schema of a vault: stored atomically with the proof that what is stored fits it.
 
 use futures_util::future::try_join;
-use inferadb_engine::noun::{Name, RelationshipKey, Timestamp};
+use inferadb_engine::noun::{Name, Relationship, RelationshipKey, Timestamp};
 
 use super::change::{ChangeKind, PIECE_BYTES, append};
-use super::filter::{MAX_SCANNED, RelationshipFilter, Scan};
+use super::filter::{MAX_SCANNED, RelationshipFilter, Scan, whole};
 use super::retry::{Marker, Retry};
 use super::shape::{Shape, claim_shapes};
 use super::vaults::require_vault;
@@ -18,8 +18,39 @@ pub const MAX_SCHEMA_BYTES: usize = 1_000_000;
 /// How many misfitting relationships are named.
 const MAX_EXAMPLES: usize = 5;
 
-/// Is given the shapes that are stored; answers those that do not fit.
-pub type FitCheck<'a> = dyn Fn(&[Shape]) -> Result<(), Vec<Shape>> + Send + Sync + 'a;
+/// How many scans, of [`MAX_SCANNED`] relationships each, are made to see whether those of doubtful shapes fit. What is
+/// left unread is held not to fit.
+const MAX_SCANS: usize = 10;
+
+/// Judges whether what is stored fits a new schema. A closure from the stored shapes to those that do not fit is one.
+pub trait SchemaFit: Send + Sync {
+    /// Is given the shapes that are stored; answers those that do not fit.
+    fn shapes(&self, stored: &[Shape]) -> Result<(), Vec<Shape>>;
+
+    /// Of the stored shapes, those that fit or not by the contexts of their relationships; `held` is the schema that
+    /// is replaced.
+    ///
+    /// # Errors
+    ///
+    /// Where the held schema cannot be read.
+    fn doubtful(&self, _stored: &[Shape], _held: Option<&SchemaRecord>) -> Result<Vec<Shape>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    /// Whether a stored relationship of a doubtful shape fits.
+    fn relationship(&self, _stored: &Relationship) -> bool {
+        true
+    }
+}
+
+impl<F> SchemaFit for F
+where
+    F: Fn(&[Shape]) -> Result<(), Vec<Shape>> + Send + Sync,
+{
+    fn shapes(&self, stored: &[Shape]) -> Result<(), Vec<Shape>> {
+        self(stored)
+    }
+}
 
 /// A schema to be stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,9 +74,12 @@ pub struct SchemaPut {
     pub changed: bool,
 }
 
+/// What judges, behind a pointer.
+pub type FitCheck<'a> = dyn SchemaFit + 'a;
+
 impl Store {
-    /// Stores the schema of `vault`. `fit` is given every shape that is stored and answers those that do not fit; no
-    /// relationship of a new shape can slip in between the check and the commit. It may be called several times.
+    /// Stores the schema of `vault`, if what is stored fits it by the judgement of `fit`; no relationship that was not
+    /// judged can slip in between the check and the commit. It may be called several times.
     ///
     /// # Errors
     ///
@@ -89,12 +123,16 @@ impl Store {
         require_vault(&*transaction, vault, Isolation::Serializable).await?;
         let shapes = claim_shapes(&mut *transaction, vault).await?;
         if !schema.force
-            && let Err(shapes) = fit(&shapes)
+            && let Err(shapes) = fit.shapes(&shapes)
         {
             let examples = examples(&*transaction, vault, &shapes).await?;
             return Err(StoreError::Misfits { shapes, examples });
         }
         let held = read_schema(&*transaction, vault, Isolation::Serializable).await?;
+        if !schema.force {
+            let doubtful = fit.doubtful(&shapes, held.as_ref())?;
+            judge(&*transaction, vault, &doubtful, fit).await?;
+        }
         if let Some(held) = held
             && held.text == schema.text
             && held.format == schema.format
@@ -173,6 +211,67 @@ pub(super) async fn read_schema(
     }
 }
 
+/// Reads the relationships of `doubtful` shapes, such that a commit conflicts if any is changed meanwhile.
+///
+/// # Errors
+///
+/// [`StoreError::Misfits`] with the shapes of which some do not fit, or too many are stored to tell.
+async fn judge(
+    transaction: &dyn Transaction,
+    vault: VaultId,
+    doubtful: &[Shape],
+    fit: &FitCheck<'_>,
+) -> Result<(), StoreError> {
+    let (mut shapes, mut misfits) = (Vec::new(), Vec::new());
+    let mut scans = 0;
+    for shape in doubtful {
+        let filter = shape_filter(shape);
+        let before = misfits.len();
+        let mut after = Some(Vec::new());
+        while let Some(position) = after.take_if(|_| scans < MAX_SCANS) {
+            scans += 1;
+            let scan = Scan {
+                vault,
+                filter: &filter,
+                after: (!position.is_empty()).then_some(&position),
+                limit: MAX_SCANNED,
+                isolation: Isolation::Serializable,
+                live_at: None,
+            };
+            let scanned = scan.run(transaction).await?;
+            let of_shape = scanned
+                .found
+                .into_iter()
+                .filter(|(key, terms)| shape.describes(key, terms));
+            misfits.extend(of_shape.map(whole).filter(|stored| !fit.relationship(stored)));
+            after = scanned.next;
+        }
+        if after.is_some() || misfits.len() > before {
+            shapes.push(shape.clone());
+        }
+    }
+    if shapes.is_empty() {
+        return Ok(());
+    }
+    let mut found: Vec<RelationshipKey> = misfits.iter().take(MAX_EXAMPLES).map(Relationship::key).collect();
+    if found.is_empty() {
+        found = examples(transaction, vault, &shapes).await?;
+    }
+    Err(StoreError::Misfits {
+        shapes,
+        examples: found,
+    })
+}
+
+/// What holds the relationships of a shape, and others.
+fn shape_filter(shape: &Shape) -> RelationshipFilter {
+    RelationshipFilter {
+        resource_type: Some(Name::clone(&shape.resource_type)),
+        relation: Some(Name::clone(&shape.relation)),
+        ..RelationshipFilter::default()
+    }
+}
+
 /// Some stored relationships of the given shapes, as far as a bounded scan finds them.
 async fn examples(
     transaction: &dyn Transaction,
@@ -181,11 +280,7 @@ async fn examples(
 ) -> Result<Vec<RelationshipKey>, StoreError> {
     let mut examples = Vec::new();
     for shape in shapes.iter().take(MAX_EXAMPLES) {
-        let filter = RelationshipFilter {
-            resource_type: Some(Name::clone(&shape.resource_type)),
-            relation: Some(Name::clone(&shape.relation)),
-            ..RelationshipFilter::default()
-        };
+        let filter = shape_filter(shape);
         let isolation = Isolation::Snapshot;
         let scan = Scan {
             vault,

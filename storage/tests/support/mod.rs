@@ -11,8 +11,8 @@ use inferadb_engine::noun::{
     CaveatRef, Name, ObjectId, ObjectRef, Relationship, RelationshipKey, SubjectRef, Timestamp,
 };
 use inferadb_storage::{
-    AccountRecord, Backend, FitCheck, PutSchema, RelationshipFilter, Revision, SchemaPut, StorageConfig,
-    Store, VaultId, Write,
+    AccountRecord, Backend, FitCheck, PutSchema, RelationshipFilter, Revision, SchemaPut, Shape,
+    StorageConfig, Store, VaultId, Write,
 };
 
 pub fn at(micros: i64) -> Timestamp {
@@ -134,7 +134,7 @@ pub async fn vault_of(store: &Store) -> (AccountRecord, VaultId) {
 }
 
 pub async fn put_schema(store: &Store, vault: VaultId, text: &str) -> SchemaPut {
-    let fits: &FitCheck<'_> = &|_| Ok(());
+    let fits: &FitCheck<'_> = &|_: &[Shape]| Ok(());
     store
         .put_schema(
             vault,
