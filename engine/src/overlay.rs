@@ -143,10 +143,7 @@ impl Patch {
     /// What it says of the entry of `subject`; [`FoundEntry::Unknown`] where it leaves what is stored.
     pub fn entry(&self, subject: &ObjectId) -> FoundEntry<'_> {
         if let Ok(at) = self.place(subject) {
-            return self
-                .added
-                .get(at)
-                .map_or(FoundEntry::Unknown, FoundEntry::Entry);
+            return self.added.get(at).map_or(FoundEntry::Unknown, FoundEntry::Entry);
         }
         match self.removed.binary_search(subject) {
             Ok(_) => FoundEntry::Absent,

@@ -268,6 +268,9 @@ fn a_check_over_an_overlay_is_one_over_a_changed_store() {
     }
     let worlds = setting("OVERLAY_RANDOM_WORLDS").unwrap_or(WORLDS);
     let changed: u64 = (1..=worlds).map(try_world).sum();
-    assert!(changed > worlds, "the overlays are too plain: {changed} decisions changed");
+    assert!(
+        changed > worlds,
+        "the overlays are too plain: {changed} decisions changed"
+    );
     eprintln!("{changed} decisions changed");
 }

@@ -99,7 +99,11 @@ fn found(found: Found<'_>) -> Option<Vec<&str>> {
 #[test]
 fn a_touched_row_is_merged_once_and_others_pass_through() {
     let (schema, overlay) = overlay(
-        &["doc:d#viewer@user:b", "doc:d#viewer@user:z", "doc:e#viewer@user:b"],
+        &[
+            "doc:d#viewer@user:b",
+            "doc:d#viewer@user:z",
+            "doc:e#viewer@user:b",
+        ],
         &["doc:d#viewer@user:a", "doc:d#viewer@user:never"],
     );
     let base = stored(&schema, "doc:d#viewer@user:x", &["a", "b", "c"]);
@@ -135,7 +139,11 @@ fn an_entry_needs_no_merging() {
     assert!(laid.merged.values().all(|merged| merged.get().is_none()));
     assert!(laid.is_contextual(&base.0, &id("b")) && !laid.is_contextual(&base.0, &id("c")));
     // What is known of a row that is not at hand: the changes, and no more.
-    let elsewhere = One(row_of(&schema, "doc:e#viewer@user:x"), Row::default(), Default::default());
+    let elsewhere = One(
+        row_of(&schema, "doc:e#viewer@user:x"),
+        Row::default(),
+        Default::default(),
+    );
     let laid = overlay.over(&elsewhere);
     let known = |subject: &str| laid.entry(&base.0, &id(subject));
     assert!(matches!(known("a"), FoundEntry::Absent));
@@ -146,7 +154,11 @@ fn an_entry_needs_no_merging() {
 #[test]
 fn what_storage_supplies_is_changed_on_its_way() {
     let (schema, overlay) = overlay(&["doc:d#viewer@user:b"], &["doc:d#viewer@user:a"]);
-    let nothing = One(row_of(&schema, "doc:e#viewer@user:x"), Row::default(), Default::default());
+    let nothing = One(
+        row_of(&schema, "doc:e#viewer@user:x"),
+        Row::default(),
+        Default::default(),
+    );
     let laid = overlay.over(&nothing);
     let base = stored(&schema, "doc:d#viewer@user:x", &["a", "c"]);
     let probe = |subject: &str| {
@@ -157,10 +169,14 @@ fn what_storage_supplies_is_changed_on_its_way() {
         };
         entry.is_some()
     };
-    assert_eq!([probe("a"), probe("b"), probe("c"), probe("d")], [false, true, true, false]);
+    assert_eq!(
+        [probe("a"), probe("b"), probe("c"), probe("d")],
+        [false, true, true, false]
+    );
     let scan = Demand::Scan(base.0.clone());
     let supply = || Supply::Row(Arc::new(base.1.clone()));
-    let (Supply::Row(first), Supply::Row(second)) = (laid.lay(&scan, supply()), laid.lay(&scan, supply())) else {
+    let (Supply::Row(first), Supply::Row(second)) = (laid.lay(&scan, supply()), laid.lay(&scan, supply()))
+    else {
         unreachable!("a row stays a row")
     };
     assert_eq!(ids(first.entries()), ["b", "c"]);
@@ -205,7 +221,11 @@ fn reverse_rows_say_the_same_from_the_other_end() {
             "doc:e#viewer@group:a#member",
             "doc:d#viewer@user:*",
         ],
-        &["doc:c#viewer@user:a", "doc:b#viewer@user:a", "doc:z#nothing@user:a"],
+        &[
+            "doc:c#viewer@user:a",
+            "doc:b#viewer@user:a",
+            "doc:z#nothing@user:a",
+        ],
     );
     let slot = |text: &str| row_of(&schema, text).slot;
     let reverse = |text: &str, subject: &str| {
@@ -253,7 +273,11 @@ fn what_does_not_fit_is_refused_and_leaves_no_trace() {
         relationship("dog:d#viewer@user:a"),
         caveated,
     ] {
-        assert_eq!(overlay.add(&schema, &bad).err(), schema.fits(&bad).err(), "{bad:?}");
+        assert_eq!(
+            overlay.add(&schema, &bad).err(),
+            schema.fits(&bad).err(),
+            "{bad:?}"
+        );
         assert!(overlay.is_empty() && overlay.reversed().count() == 0);
     }
     overlay.remove(&schema, &relationship("dog:d#viewer@user:a").key());

@@ -4,24 +4,26 @@
 //! may not grow any more it says so at the very place. Nothing recurses along the data. Which rows are at hand changes
 //! nothing about the tree.
 
+mod tree;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
+pub use self::tree::{ExpandCut, ExpandKind, ExpandNode, ExpandTree, NodeId};
 use crate::noun::{ObjectId, Timestamp};
-use crate::row::{Entry, Found, Row, RowKey, Rows, Terms};
-use crate::schema::{ArrowMode, Expr, MemberId, Schema, SlotId, SlotSubject, TypeId};
+use crate::row::{Entry, Found, Row, RowKey, Rows};
+use crate::schema::{Expr, MemberId, Schema, SlotId, SlotSubject, TypeId};
 
 /// How many rows are demanded at once.
 const MAX_DEMANDS: usize = 64;
+/// How many tasks ahead are looked at for rows to demand.
+const LOOK_AHEAD: usize = 1_024;
 
 /// How deep the tree may be, counted in nodes. It bounds the stack that walking it takes, where a schema chains permissions
 /// endlessly; along the data [`ExpandLimits::max_depth`] comes first.
 const MAX_TREE_DEPTH: u32 = 512;
-
-/// A node's position in its tree.
-pub type NodeId = u32;
 
 /// How far one expansion may go. What lies beyond is not shown, and the tree says where.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,88 +36,6 @@ pub struct ExpandLimits {
     pub max_work: u64,
     /// After how many rows and entries one step yields.
     pub quantum: u64,
-}
-
-/// Who has a member of an object.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ExpandTree {
-    nodes: Vec<ExpandNode>,
-    /// Whether anything was left out: the nodes that are [cut](ExpandNode::cut) for another reason than that they are shown
-    /// elsewhere say where.
-    pub truncated: bool,
-}
-
-/// One part of the tree.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ExpandNode {
-    /// What it is.
-    pub kind: ExpandKind,
-    /// What it is made of, in the order of the schema, and of subjects' ids.
-    pub children: Vec<NodeId>,
-    /// Why some or all of its children are not shown, if so.
-    pub cut: Option<ExpandCut>,
-    parent: NodeId,
-    depth: u32,
-}
-
-/// What a part of the tree is.
-#[derive(Debug, Clone, PartialEq)]
-pub enum ExpandKind {
-    /// A relation or permission of an object. Its child is how it is decided.
-    Member {
-        /// The relation or permission.
-        member: MemberId,
-        /// The object's id; its type is the member's.
-        object: ObjectId,
-    },
-    /// Whoever is in one of the children.
-    Union,
-    /// Whoever is in all of them.
-    Intersection,
-    /// Whoever is in the first and not in the second.
-    Exclusion,
-    /// Nobody.
-    Nil,
-    /// The object itself.
-    Itself {
-        /// Its type.
-        object_type: TypeId,
-        /// Its id.
-        object: ObjectId,
-    },
-    /// The relationships of a relation; the children are their subjects.
-    This,
-    /// An arrow; the children are the subjects that it follows.
-    Arrow {
-        /// The relation that is followed.
-        relation: MemberId,
-        /// Whether one of them is enough, or all must agree.
-        mode: ArrowMode,
-    },
-    /// The subject of a relationship that has not expired. A userset's or an arrow's child is what lies behind it.
-    Subject {
-        /// The relation and the class of subjects.
-        slot: SlotId,
-        /// The subject's id.
-        subject: ObjectId,
-        /// The relationship's terms.
-        terms: Option<Arc<Terms>>,
-        /// Whether it is not stored but counts for this request alone.
-        contextual: bool,
-    },
-}
-
-/// Why something is not shown below a node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ExpandCut {
-    /// It lies within itself: whoever is in it is in it.
-    Recursion,
-    /// It is shown in full elsewhere in the tree.
-    Elsewhere,
-    /// It lies deeper than [`ExpandLimits::max_depth`] steps.
-    Depth,
-    /// The tree may not grow any more. Some children may be there.
-    Size,
 }
 
 /// What became of one step.
@@ -160,36 +80,26 @@ struct Place {
     steps: u32,
 }
 
+/// What is left of a list is one task, so that there are no more tasks than nodes, however wide the schema is.
 #[derive(Debug)]
 enum Work<'a> {
     /// The place's member itself.
     Member,
     /// A part of its expression.
     Expr(&'a Expr),
-    /// The subjects of one of its slots, each followed to a member if there is one to follow to.
-    Row(SlotId, Option<MemberId>),
+    /// Parts of its expression, one after the other.
+    Exprs(&'a [Expr]),
+    /// The subjects of slots of the place's object, one slot after the other.
+    Rows(&'a [SlotId], Behind<'a>),
 }
 
-impl ExpandTree {
-    /// The node of the resource and permission that were asked about.
-    pub fn root(&self) -> Option<&ExpandNode> {
-        self.nodes.first()
-    }
-
-    /// A node.
-    pub fn node(&self, id: NodeId) -> Option<&ExpandNode> {
-        self.nodes.get(id as usize)
-    }
-
-    /// How many nodes it has.
-    pub fn len(&self) -> usize {
-        self.nodes.len()
-    }
-
-    /// Whether it has none.
-    pub fn is_empty(&self) -> bool {
-        self.nodes.is_empty()
-    }
+/// Where the subjects of a row lead.
+#[derive(Debug, Clone, Copy)]
+enum Behind<'a> {
+    /// Usersets to their members.
+    Usersets,
+    /// All but wildcards to the targets of an arrow.
+    Targets(&'a [(TypeId, MemberId)]),
 }
 
 impl<'a> Expansion<'a> {
@@ -233,8 +143,7 @@ impl<'a> Expansion<'a> {
     pub fn step(&mut self, rows: &impl Rows) -> ExpandStep {
         let started = self.work;
         while let Some(task) = self.tasks.pop_front() {
-            if let Some(task) = self.run(rows, task) {
-                self.tasks.push_front(task);
+            if self.run(rows, task) {
                 return ExpandStep::Need(self.demands(rows));
             }
             if self.work - started >= self.limits.quantum {
@@ -256,48 +165,78 @@ impl<'a> Expansion<'a> {
     fn demands(&self, rows: &impl Rows) -> Vec<RowKey> {
         let mut named = FxHashSet::default();
         let mut demands = Vec::new();
-        for task in &self.tasks {
-            let Work::Row(slot, _) = task.work else { continue };
-            let key = task.place.row(slot);
-            let unknown = !self.supplied.contains_key(&key) && matches!(rows.row(&key), Found::Unknown);
-            if unknown && named.insert(key.clone()) {
-                demands.push(key);
+        for task in self.tasks.iter().take(LOOK_AHEAD) {
+            let Work::Rows(slots, _) = task.work else { continue };
+            for slot in slots {
                 if demands.len() == MAX_DEMANDS {
-                    break;
+                    return demands;
+                }
+                let key = task.place.row(*slot);
+                let unknown = !self.supplied.contains_key(&key) && matches!(rows.row(&key), Found::Unknown);
+                if unknown && named.insert(key.clone()) {
+                    demands.push(key);
                 }
             }
         }
         demands
     }
 
-    /// Does a task; gives it back if it needs a row that is not at hand.
-    fn run(&mut self, rows: &impl Rows, task: Task<'a>) -> Option<Task<'a>> {
-        self.work += 1;
-        if self.room() == 0 || self.work > self.limits.max_work {
-            self.cut(task.parent, ExpandCut::Size);
-            return None;
+    /// Does a task, or the first part of it; whether it needs a row that is not at hand.
+    fn run(&mut self, rows: &impl Rows, task: Task<'a>) -> bool {
+        let Task { parent, place, work } = task;
+        if matches!(work, Work::Exprs([]) | Work::Rows([], _)) {
+            return false;
         }
-        match task.work {
-            Work::Member => self.member(task.parent, task.place),
-            Work::Expr(expr) => self.expr(task.parent, task.place, expr),
-            Work::Row(slot, target) => {
-                let key = task.place.row(slot);
+        self.work += 1;
+        if self.is_full() {
+            self.cut(parent, ExpandCut::Size);
+            return false;
+        }
+        match work {
+            Work::Member => self.member(parent, place),
+            Work::Expr(expr) => self.expr(parent, place, expr),
+            Work::Exprs(exprs) => {
+                if let Some((first, rest)) = exprs.split_first() {
+                    let work = Work::Exprs(rest);
+                    self.tasks.push_front(Task {
+                        parent,
+                        place: place.clone(),
+                        work,
+                    });
+                    self.expr(parent, place, first);
+                }
+            }
+            Work::Rows(slots, behind) => {
+                let Some((slot, rest)) = slots.split_first() else {
+                    return false;
+                };
+                let key = place.row(*slot);
                 match rows.row(&key) {
-                    Found::Row(row) => self.subjects(rows, &task, &key, row.entries(), target),
+                    Found::Row(row) => self.subjects(rows, parent, &place, &key, row.entries(), behind),
                     Found::Empty => {}
                     Found::Unknown => match self.supplied.remove(&key) {
                         Some((row, whole)) => {
-                            self.subjects(rows, &task, &key, row.entries(), target);
+                            self.subjects(rows, parent, &place, &key, row.entries(), behind);
                             if !whole {
-                                self.cut(task.parent, ExpandCut::Size);
+                                self.cut(parent, ExpandCut::Size);
                             }
                         }
-                        None => return Some(task),
+                        None => {
+                            self.tasks.push_front(Task { parent, place, work });
+                            return true;
+                        }
                     },
                 }
+                let work = Work::Rows(rest, behind);
+                self.tasks.push_front(Task { parent, place, work });
             }
         }
-        None
+        false
+    }
+
+    /// Whether the tree may not grow any more.
+    fn is_full(&self) -> bool {
+        self.room() == 0 || self.work > self.limits.max_work
     }
 
     fn member(&mut self, parent: NodeId, place: Place) {
@@ -328,22 +267,23 @@ impl<'a> Expansion<'a> {
     }
 
     fn expr(&mut self, parent: NodeId, place: Place, expr: &'a Expr) {
-        let operands = |kind, operands: &mut dyn Iterator<Item = &'a Expr>, expansion: &mut Self| {
-            let node = expansion.add(parent, kind);
-            for operand in operands {
-                expansion.later(node, place.clone(), Work::Expr(operand));
-            }
-        };
         match expr {
             Expr::Member(member) => {
                 let member = *member;
                 self.member(parent, Place { member, ..place });
             }
-            Expr::Union(list) => operands(ExpandKind::Union, &mut list.iter(), self),
-            Expr::Intersection(list) => operands(ExpandKind::Intersection, &mut list.iter(), self),
+            Expr::Union(operands) => {
+                let node = self.add(parent, ExpandKind::Union);
+                self.later(node, place, Work::Exprs(operands));
+            }
+            Expr::Intersection(operands) => {
+                let node = self.add(parent, ExpandKind::Intersection);
+                self.later(node, place, Work::Exprs(operands));
+            }
             Expr::Exclusion(left, right) => {
-                let mut both = [&**left, &**right].into_iter();
-                operands(ExpandKind::Exclusion, &mut both, self);
+                let node = self.add(parent, ExpandKind::Exclusion);
+                self.later(node, place.clone(), Work::Expr(left));
+                self.later(node, place, Work::Expr(right));
             }
             Expr::Nil => {
                 self.add(parent, ExpandKind::Nil);
@@ -358,10 +298,7 @@ impl<'a> Expansion<'a> {
             Expr::This => {
                 let node = self.add(parent, ExpandKind::This);
                 let relation = place.member;
-                self.rows(node, &place, relation, |_, subject| match subject {
-                    SlotSubject::Userset(target) => Some(target),
-                    SlotSubject::Object | SlotSubject::Wildcard => None,
-                });
+                self.later_rows(node, place, relation, Behind::Usersets);
             }
             Expr::Arrow {
                 relation,
@@ -373,57 +310,45 @@ impl<'a> Expansion<'a> {
                     mode: *mode,
                 };
                 let node = self.add(parent, kind);
-                self.rows(node, &place, *relation, |subject_type, _| {
-                    let target = targets.iter().find(|(of, _)| *of == subject_type);
-                    target.map(|(_, member)| *member)
-                });
+                self.later_rows(node, place, *relation, Behind::Targets(targets));
             }
         }
     }
 
-    /// Has the subjects of a relation of the place's object become children of `node`; an arrow passes wildcards over.
-    fn rows(
-        &mut self,
-        node: NodeId,
-        place: &Place,
-        relation: MemberId,
-        target: impl Fn(TypeId, SlotSubject) -> Option<MemberId>,
-    ) {
-        let schema = self.schema;
-        let slots = schema.members().get(relation.index());
-        let follows = !matches!(self.kind(node), Some(ExpandKind::This));
-        for id in slots.into_iter().flat_map(|member| &member.slots) {
-            let Some(slot) = schema.slots().get(id.index()) else {
-                continue;
-            };
-            if follows && slot.subject == SlotSubject::Wildcard {
-                continue;
-            }
-            let target = target(slot.subject_type, slot.subject);
-            self.later(node, place.clone(), Work::Row(*id, target));
+    /// Has the subjects of a relation of the place's object become children of `node`.
+    fn later_rows(&mut self, node: NodeId, place: Place, relation: MemberId, behind: Behind<'a>) {
+        if let Some(member) = self.schema.members().get(relation.index()) {
+            self.later(node, place, Work::Rows(&member.slots, behind));
         }
     }
 
     fn subjects(
         &mut self,
         rows: &impl Rows,
-        task: &Task<'a>,
+        parent: NodeId,
+        place: &Place,
         key: &RowKey,
         entries: &[Entry],
-        target: Option<MemberId>,
+        behind: Behind<'a>,
     ) {
-        let now = self.now;
-        let expired = |entry: &Entry| {
-            let expires_at = entry.terms.as_ref().and_then(|terms| terms.expires_at);
-            expires_at.is_some_and(|expires_at| expires_at <= now)
+        let Some(slot) = self.schema.slots().get(key.slot.index()) else {
+            return;
+        };
+        let target = match (behind, slot.subject) {
+            (Behind::Usersets, SlotSubject::Userset(target)) => Some(target),
+            (Behind::Usersets, _) => None,
+            // An arrow passes wildcards over.
+            (Behind::Targets(_), SlotSubject::Wildcard) => return,
+            (Behind::Targets(targets), _) => target_of(targets, slot.subject_type),
         };
         for entry in entries {
             self.work += 1;
-            if expired(entry) {
+            let expires_at = entry.terms.as_ref().and_then(|terms| terms.expires_at);
+            if expires_at.is_some_and(|expires_at| expires_at <= self.now) {
                 continue;
             }
-            if self.room() == 0 || self.work > self.limits.max_work {
-                self.cut(task.parent, ExpandCut::Size);
+            if self.is_full() {
+                self.cut(parent, ExpandCut::Size);
                 return;
             }
             let kind = ExpandKind::Subject {
@@ -432,12 +357,12 @@ impl<'a> Expansion<'a> {
                 terms: entry.terms.clone(),
                 contextual: rows.is_contextual(key, &entry.subject),
             };
-            let node = self.add(task.parent, kind);
+            let node = self.add(parent, kind);
             if let Some(member) = target {
                 let place = Place {
                     member,
                     object: entry.subject.clone(),
-                    steps: task.place.steps.saturating_add(1),
+                    steps: place.steps.saturating_add(1),
                 };
                 self.later(node, place, Work::Member);
             }
@@ -475,10 +400,6 @@ impl<'a> Expansion<'a> {
         }
     }
 
-    fn kind(&self, node: NodeId) -> Option<&ExpandKind> {
-        self.nodes.get(node as usize).map(|node| &node.kind)
-    }
-
     fn depth(&self, node: NodeId) -> u32 {
         self.nodes.get(node as usize).map_or(0, |node| node.depth)
     }
@@ -489,7 +410,8 @@ impl<'a> Expansion<'a> {
             let Some(held) = self.nodes.get(node as usize) else {
                 return false;
             };
-            if matches!(&held.kind, ExpandKind::Member { member, object } if (*member, object) == (met.0, &met.1)) {
+            if matches!(&held.kind, ExpandKind::Member { member, object } if (*member, object) == (met.0, &met.1))
+            {
                 return true;
             }
             if node == 0 {
@@ -507,4 +429,10 @@ impl Place {
             object: self.object.clone(),
         }
     }
+}
+
+/// The member that an arrow leads to on objects of a type.
+fn target_of(targets: &[(TypeId, MemberId)], object_type: TypeId) -> Option<MemberId> {
+    let at = targets.binary_search_by_key(&object_type, |(held, _)| *held);
+    targets.get(at.ok()?).map(|(_, member)| *member)
 }
