@@ -222,6 +222,8 @@ impl<'a> Expansion<'a> {
                             }
                         }
                         None => {
+                            // It was not done: which rows are at hand must not show in the tree.
+                            self.work -= 1;
                             self.tasks.push_front(Task { parent, place, work });
                             return true;
                         }
