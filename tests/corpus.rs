@@ -139,6 +139,7 @@ fn parse_check(text: &str) -> Result<CheckRequest, String> {
         resource,
         permission,
         context: context.into(),
+        contextual: Default::default(),
         trace: false,
     })
 }

@@ -24,6 +24,7 @@ pub use self::platform::{Page, Platform, Reach, StartError, StatsReport, VaultCh
 pub use self::registry::Reason;
 pub use self::settings::{CacheSettings, Limits, Settings};
 pub use self::vault::{
-    Answer, Batch, CheckRequest, Committed, Consistency, DeleteRequest, Explanation, ReadPage, SchemaWrite,
-    Vault, VaultStats, WriteRequest, now,
+    Answer, Batch, BeforeAfter, CheckRequest, Committed, Consistency, DeleteRequest, ExpandRequest, Expanded,
+    Explanation, MAX_CONTEXTUAL_RELATIONSHIPS, MAX_EXPAND_NODES, ReadPage, SchemaWrite, SimulateRequest,
+    Simulation, Vault, VaultStats, WriteRequest, now,
 };

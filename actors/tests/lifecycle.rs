@@ -38,6 +38,7 @@ fn check_of(subject: &str, document: &str) -> CheckRequest {
         resource: ObjectRef::parse(document).unwrap(),
         permission: Name::parse("read").unwrap(),
         context: Default::default(),
+        contextual: Arc::default(),
         trace: false,
     }
 }

@@ -141,7 +141,7 @@ fn line(schema: &Schema, node: &ExpandNode) -> String {
         ExpandKind::Nil => "nil".into(),
         ExpandKind::Itself { object_type, object } => format!("self {}:{object}", type_name(*object_type)),
         ExpandKind::This => "this".into(),
-        ExpandKind::Arrow { relation, mode } => format!("{mode:?} {}", member_name(*relation)),
+        ExpandKind::Arrow { relation, mode, .. } => format!("{mode:?} {}", member_name(*relation)),
         ExpandKind::Subject {
             slot,
             subject,

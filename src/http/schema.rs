@@ -118,7 +118,12 @@ fn schema_text(
         text.map_err(|_| Problem::invalid("invalid_value", "schema", "the schema is not UTF-8"))?
             .to_owned()
     };
-    let most = app.settings.max_schema_bytes;
+    refuse_long(&text, app.settings.max_schema_bytes)?;
+    Ok(text)
+}
+
+/// Refuses a schema of more than `most` bytes.
+pub fn refuse_long(text: &str, most: usize) -> Result<(), Problem> {
     if text.len() > most {
         let detail = format!(
             "a schema is at most {most} bytes long, this one has {}",
@@ -130,5 +135,5 @@ fn schema_text(
             detail,
         ));
     }
-    Ok(text)
+    Ok(())
 }

@@ -10,6 +10,8 @@
 mod accounts;
 mod checks;
 mod consistency;
+mod contextual;
+mod expand;
 mod guide;
 mod harness;
 mod isolation;
@@ -19,4 +21,5 @@ mod problems;
 mod relationships;
 mod schema;
 mod scopes;
+mod simulate;
 mod tokens;

@@ -2,12 +2,15 @@
 
 mod actor;
 mod check;
+mod contextual;
+mod expand;
 mod frame;
 mod gate;
 mod load;
 mod messages;
 mod operation;
 mod read;
+mod simulate;
 
 use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -19,10 +22,13 @@ use inferadb_storage::{Revision, Store, VaultId, VaultRecord};
 
 pub use self::actor::now;
 pub use self::check::{Answer, Batch, CheckRequest, Explanation};
+pub use self::contextual::MAX_CONTEXTUAL_RELATIONSHIPS;
+pub use self::expand::{ExpandRequest, Expanded, MAX_EXPAND_NODES};
 pub use self::gate::{Closed, Pass};
 pub use self::messages::Until;
 pub use self::operation::{Committed, DeleteRequest, Operation, SchemaWrite, WriteRequest};
 pub use self::read::ReadPage;
+pub use self::simulate::{BeforeAfter, SimulateRequest, Simulation};
 
 use self::actor::VaultActor;
 use self::gate::Gate;

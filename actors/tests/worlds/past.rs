@@ -210,6 +210,7 @@ impl Question {
             resource: object(self.node.0, self.node.2),
             permission: Name::parse(&self.node.1).unwrap(),
             context: context.into(),
+            contextual: Default::default(),
             trace: false,
         }
     }

@@ -69,6 +69,8 @@ pub enum TraceKind {
         relation: MemberId,
         /// How what it finds is combined.
         mode: ArrowMode,
+        /// What it leads to on one of the types that has it; it has the same name on all of them.
+        target: Option<MemberId>,
     },
     /// The relationships of a relation.
     This {
@@ -244,9 +246,14 @@ impl<R: Rows> Teller<'_, '_, R> {
             Expr::Union(_) => TraceKind::Union,
             Expr::Intersection(_) => TraceKind::Intersection,
             Expr::Exclusion(..) => TraceKind::Exclusion,
-            Expr::Arrow { relation, mode, .. } => TraceKind::Arrow {
+            Expr::Arrow {
+                relation,
+                mode,
+                targets,
+            } => TraceKind::Arrow {
                 relation: *relation,
                 mode: *mode,
+                target: targets.first().map(|(_, target)| *target),
             },
         };
         let mut children = Vec::new();

@@ -310,6 +310,7 @@ impl<'a> Expansion<'a> {
                 let kind = ExpandKind::Arrow {
                     relation: *relation,
                     mode: *mode,
+                    target: targets.first().map(|(_, target)| *target),
                 };
                 let node = self.add(parent, kind);
                 self.later_rows(node, place, *relation, Behind::Targets(targets));

@@ -64,6 +64,8 @@ pub enum ExpandKind {
         relation: MemberId,
         /// Whether one of them is enough, or all must agree.
         mode: ArrowMode,
+        /// What it leads to on one of the types that has it; it has the same name on all of them.
+        target: Option<MemberId>,
     },
     /// The subject of a relationship that has not expired. A userset's or an arrow's child is what lies behind it.
     Subject {
