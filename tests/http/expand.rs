@@ -25,47 +25,36 @@ fn the_tree_shows_who_and_how() {
     ]);
     let revision = tenant.change(json!({"touch": [expiring, expired]}));
     let body = json!({"resource": "document:d", "permission": "view"});
-    let expected = json!({
-        "revision": revision,
-        "truncated": false,
-        "tree": {
-            "resource": "document:d", "permission": "view", "operation": "exclusion",
-            "children": [
-                {"operation": "union", "children": [
-                    {"resource": "document:d", "relation": "owner", "operation": "relationships",
-                        "subjects": [{"subject": "user:olga"}]},
-                    {"resource": "document:d", "relation": "viewer", "operation": "relationships", "subjects": [
-                        {"subject": "user:eve", "expires_at": "2099-01-01T00:00:00Z"},
-                        {"subject": "user:*"},
-                        {"subject": "group:eng#member", "through": {
-                            "resource": "group:eng", "relation": "member", "operation": "relationships", "subjects": [
-                                {"subject": "user:bob"},
-                                {"subject": "group:eng#member", "through": {
-                                    "resource": "group:eng", "relation": "member", "cut": "recursion"}},
-                            ]}},
-                    ]},
-                    {"operation": "arrow", "follows": "parent", "to": "view", "mode": "any", "subjects": [
-                        {"subject": "folder:f", "through": {
-                            "resource": "folder:f", "permission": "view", "operation": "union", "children": [
-                                {"resource": "folder:f", "relation": "viewer", "operation": "relationships", "subjects": [
-                                    {"subject": "group:eng#member", "through": {
-                                        "resource": "group:eng", "relation": "member", "cut": "shown_elsewhere"}},
-                                ]},
-                                {"operation": "arrow", "follows": "parent", "to": "view", "mode": "any", "subjects": [
-                                    {"subject": "folder:f", "through": {
-                                        "resource": "folder:f", "permission": "view", "cut": "recursion"}},
-                                ]},
-                            ]}},
-                    ]},
-                ]},
-                {"resource": "document:d", "relation": "banned", "operation": "relationships",
-                    "subjects": [{"subject": "user:mallory"}]},
-            ],
-        },
-    });
+    let expected = r#"{
+  "resource": "document:d", "permission": "view", "operation": "exclusion", "children": [
+    {"operation": "union", "children": [
+      {"resource": "document:d", "relation": "owner", "operation": "relationships", "subjects": [
+        {"subject": "user:olga"}]},
+      {"resource": "document:d", "relation": "viewer", "operation": "relationships", "subjects": [
+        {"subject": "user:eve", "expires_at": "2099-01-01T00:00:00Z"},
+        {"subject": "user:*"},
+        {"subject": "group:eng#member", "through": {
+          "resource": "group:eng", "relation": "member", "operation": "relationships", "subjects": [
+            {"subject": "user:bob"},
+            {"subject": "group:eng#member", "through": {
+              "resource": "group:eng", "relation": "member", "cut": "recursion"}}]}}]},
+      {"operation": "arrow", "follows": "parent", "to": "view", "mode": "any", "subjects": [
+        {"subject": "folder:f", "through": {
+          "resource": "folder:f", "permission": "view", "operation": "union", "children": [
+            {"resource": "folder:f", "relation": "viewer", "operation": "relationships", "subjects": [
+              {"subject": "group:eng#member", "through": {
+                "resource": "group:eng", "relation": "member", "cut": "shown_elsewhere"}}]},
+            {"operation": "arrow", "follows": "parent", "to": "view", "mode": "any", "subjects": [
+              {"subject": "folder:f", "through": {
+                "resource": "folder:f", "permission": "view", "cut": "recursion"}}]}]}}]}]},
+    {"resource": "document:d", "relation": "banned", "operation": "relationships", "subjects": [
+      {"subject": "user:mallory"}]}]}"#;
+    let expected: Value = serde_json::from_str(expected).unwrap();
     for _ in 0..2 {
         let answer = tenant.post("/v1/expand", body.clone()).expect(200);
-        assert_eq!(answer, expected, "{answer:#}");
+        assert_eq!(answer["tree"], expected, "{answer:#}");
+        assert_eq!(answer["revision"], revision.as_str());
+        assert_eq!(answer["truncated"], false);
     }
     let mut shallow = body;
     shallow["max_depth"] = json!(0);
@@ -149,13 +138,13 @@ definition document {
 #[test]
 fn a_tree_that_is_too_large_says_where_it_stops() {
     // With little memory the rows come from storage, and the tree is the same.
-    let little = Server::with(json!({"vaults": {"memory_budget_bytes": 65_536}}));
+    let little = Server::with(json!({"vaults": {"memory_budget_bytes": 1_048_576}}));
     let plenty = Server::shared();
     let mut found: Vec<Value> = Vec::new();
     for server in [&*plenty, &little] {
         let tenant = Tenant::with_documents(server, "expand much");
         let mut many: Vec<String> = (0..12_000)
-            .map(|at| format!("group:wide#member@user:u{at:05}"))
+            .map(|at| format!("group:wide#member@user:u{at:05}{}", "x".repeat(150)))
             .collect();
         many.extend((0..300).map(|at| format!("group:middle#member@user:u{at:05}")));
         many.extend([
@@ -180,7 +169,8 @@ fn a_tree_that_is_too_large_says_where_it_stops() {
         assert_eq!(wide["cut"], "truncated");
         let shown = wide["subjects"].as_array().unwrap();
         assert!(shown.len() > 9_000 && shown.len() < 10_000, "{}", shown.len());
-        assert_eq!(shown[8_999]["subject"], "user:u08999");
+        let last = shown[8_999]["subject"].as_str().unwrap();
+        assert!(last.starts_with("user:u08999x"), "{last}");
         found.push(answer["tree"].clone());
     }
     assert!(found[0] == found[1], "the tree depends on what is in memory");
