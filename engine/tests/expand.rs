@@ -1,6 +1,11 @@
 //! Expansion: what the tree shows, where it is cut, and that it means what checks say.
 #![allow(missing_docs, reason = "tests")]
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test may fail")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test may fail"
+)]
 
 mod evaluate_support;
 #[path = "evaluate_random/world.rs"]

@@ -231,7 +231,7 @@ fn try_world(seed: u64) -> u64 {
             let row = |key: &RowKey| rows_base.get(&world::key_of(key)).cloned().unwrap_or_default();
             let supply = |demand: &Demand| {
                 let supply = match demand {
-                    Demand::Probe(key, subject) if (salt ^ u64::from(key.slot.0)) % 2 == 0 => {
+                    Demand::Probe(key, subject) if (salt ^ u64::from(key.slot.0)).is_multiple_of(2) => {
                         Supply::Entry(row(key).find(subject).cloned())
                     }
                     Demand::Probe(key, _) | Demand::Scan(key) => Supply::Row(row(key)),

@@ -171,7 +171,7 @@ impl Trial {
         (after, mut request): (State, SimulateRequest),
     ) {
         let same_schema = request.schema.is_none();
-        let has_own = |at: usize| same_schema && at % 4 == 0;
+        let has_own = |at: usize| same_schema && at.is_multiple_of(4);
         let checks = questions.iter().enumerate().map(|(at, question)| CheckRequest {
             contextual: if has_own(at) { own.into() } else { Arc::default() },
             ..question.check()
