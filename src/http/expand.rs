@@ -16,6 +16,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::caller::{Visit, in_vault};
+use super::nesting::{Left, MAX_NESTING, Parts};
 use super::problem::Problem;
 use super::trace::{arrow_mode, member_names, subject_text};
 use super::wire::{ConsistencyBody, RelationshipBody, at, format_context, format_time, parse_contextual};
@@ -70,11 +71,18 @@ async fn answer(app: &App, visit: Visit, bytes: &[u8]) -> Result<HttpResponse, P
     let consistency = body.consistency.parse(visit.vault.id)?;
     let expanded = visit.vault.expand(&question, consistency, now()).await?;
     let shape = Shape { expanded: &expanded };
-    ok(&json!({
-        "tree": shape.node(0),
+    let mut parts = Parts::new(0, |id, left| shape.node(id, 0, left));
+    let tree = parts.next();
+    let more: Vec<Value> = parts.collect();
+    let mut answer = json!({
+        "tree": tree,
         "truncated": expanded.tree.truncated,
         "revision": &*visit.vault.token(expanded.revision),
-    }))
+    });
+    if let (false, Some(members)) = (more.is_empty(), answer.as_object_mut()) {
+        members.insert("more".into(), more.into());
+    }
+    ok(&answer)
 }
 
 /// The tree's nodes as JSON.
@@ -87,38 +95,61 @@ impl Shape<'_> {
         self.expanded.schema()
     }
 
-    fn node(&self, id: NodeId) -> Value {
+    /// The node with what is below it, which from some depth on is left to another part.
+    fn node(&self, id: NodeId, depth: usize, left: &mut Left<NodeId>) -> Value {
         let Some(node) = self.expanded.tree.node(id) else {
             return Value::Null;
         };
         let mut members = Map::new();
-        self.fill(&mut members, node);
+        if depth == MAX_NESTING && !node.children.is_empty() {
+            self.name(&mut members, node);
+            members.insert("continued".into(), left.leave(id).into());
+        } else {
+            self.fill(&mut members, node, depth, left);
+        }
         Value::Object(members)
     }
 
-    fn fill(&self, members: &mut Map<String, Value>, node: &ExpandNode) {
+    /// What names a relation or permission.
+    fn name(&self, members: &mut Map<String, Value>, node: &ExpandNode) {
+        let ExpandKind::Member { member, object } = &node.kind else {
+            return;
+        };
+        let (object_type, name) = member_names(self.schema(), *member);
+        let held = self.schema().members().get(member.index());
+        let is_relation = held.is_some_and(|held| held.kind == MemberKind::Relation);
+        let word = if is_relation { "relation" } else { "permission" };
+        members.insert("resource".into(), format!("{object_type}:{object}").into());
+        members.insert(word.into(), name.into());
+    }
+
+    fn fill(
+        &self,
+        members: &mut Map<String, Value>,
+        node: &ExpandNode,
+        depth: usize,
+        left: &mut Left<NodeId>,
+    ) {
+        self.name(members, node);
+        cut(members, node);
         let mut put = |name: &str, value: Value| {
             members.insert(name.to_owned(), value);
         };
+        let mut list = "children";
         match &node.kind {
-            ExpandKind::Member { member, object } => {
-                let (object_type, name) = member_names(self.schema(), *member);
-                let held = self.schema().members().get(member.index());
-                let is_relation = held.is_some_and(|held| held.kind == MemberKind::Relation);
-                put("resource", format!("{object_type}:{object}").into());
-                put(if is_relation { "relation" } else { "permission" }, name.into());
-                cut(members, node);
+            ExpandKind::Member { .. } => {
                 // How it is decided is told in the same object, unless that is another member's own.
                 let child = node.children.first().and_then(|id| self.expanded.tree.node(*id));
                 match child.map(|child| &child.kind) {
                     Some(ExpandKind::Member { .. }) => {
-                        members.insert("operation".into(), "same_as".into());
-                        self.list(members, "children", node);
+                        put("operation", "same_as".into());
                     }
-                    Some(_) => child.into_iter().for_each(|child| self.fill(members, child)),
-                    None => {}
+                    Some(_) => {
+                        let child = child.into_iter();
+                        return child.for_each(|child| self.fill(members, child, depth, left));
+                    }
+                    None => return,
                 }
-                return;
             }
             ExpandKind::Union => put("operation", "union".into()),
             ExpandKind::Intersection => put("operation", "intersection".into()),
@@ -136,7 +167,7 @@ impl Shape<'_> {
             }
             ExpandKind::This => {
                 put("operation", "relationships".into());
-                return self.subjects(members, node);
+                list = "subjects";
             }
             ExpandKind::Arrow {
                 relation,
@@ -149,7 +180,7 @@ impl Shape<'_> {
                     put("to", member_names(self.schema(), *target).1.into());
                 }
                 put("mode", arrow_mode(*mode).into());
-                return self.subjects(members, node);
+                list = "subjects";
             }
             ExpandKind::Subject {
                 slot,
@@ -159,23 +190,14 @@ impl Shape<'_> {
             } => {
                 self.subject(members, *slot, subject, terms.as_deref(), *contextual);
                 if let Some(behind) = node.children.first() {
-                    members.insert("through".into(), self.node(*behind));
+                    members.insert("through".into(), self.node(*behind, depth + 1, left));
                 }
-                return cut(members, node);
+                return;
             }
         }
-        cut(members, node);
-        self.list(members, "children", node);
-    }
-
-    fn subjects(&self, members: &mut Map<String, Value>, node: &ExpandNode) {
-        cut(members, node);
-        self.list(members, "subjects", node);
-    }
-
-    fn list(&self, members: &mut Map<String, Value>, name: &str, node: &ExpandNode) {
-        let children = node.children.iter().map(|child| self.node(*child));
-        members.insert(name.to_owned(), children.collect());
+        let children = node.children.iter();
+        let children = children.map(|child| self.node(*child, depth + 1, left));
+        members.insert(list.to_owned(), children.collect());
     }
 
     fn subject(

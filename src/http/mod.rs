@@ -7,6 +7,7 @@ mod check;
 mod expand;
 mod health;
 mod metrics;
+mod nesting;
 mod problem;
 mod question;
 mod relationships;

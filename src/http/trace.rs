@@ -7,12 +7,16 @@ use inferadb_engine::schema::{ArrowMode, MemberId, Schema, SlotId, SlotSubject};
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::nesting::{Left, MAX_NESTING, Parts};
 use super::wire::{format_context, format_time};
 
 /// An explanation in JSON.
 #[derive(Debug, Serialize)]
 pub struct TraceView {
     root: Value,
+    /// The parts of the tree that lie too deep for one nesting of JSON.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    more: Vec<Value>,
     truncated: bool,
     /// The tree once more, a line a node, for whoever has no tool to look at trees with.
     text: Vec<String>,
@@ -27,8 +31,10 @@ impl From<&Explanation> for TraceView {
         let root = &explanation.trace.root;
         let mut text = Vec::new();
         lines(schema, root, 0, &mut text);
+        let mut parts = Parts::new(root, |traced: &TraceNode, parts| node(schema, traced, 0, parts));
         Self {
-            root: node(schema, root),
+            root: parts.next().unwrap_or_default(),
+            more: parts.collect(),
             truncated: explanation.trace.truncated,
             text,
             cache: match explanation.cached {
@@ -42,18 +48,26 @@ impl From<&Explanation> for TraceView {
     }
 }
 
-/// The engine bounds the tree's depth.
-fn node(schema: &Schema, traced: &TraceNode) -> Value {
+/// The node with what is below it, which from some depth on is left to another part.
+fn node<'t>(schema: &Schema, traced: &'t TraceNode, depth: usize, left: &mut Left<&'t TraceNode>) -> Value {
     let mut value = kind(schema, &traced.kind);
     if let Some(members) = value.as_object_mut() {
         members.insert("outcome".into(), outcome(traced.outcome).into());
         if traced.truncated {
             members.insert("cut".into(), cut_word(Cut::Truncated).into());
         }
-        if !traced.children.is_empty() {
-            let children: Vec<Value> = traced.children.iter().map(|child| node(schema, child)).collect();
-            members.insert("children".into(), children.into());
+        if traced.children.is_empty() {
+            return value;
         }
+        if depth == MAX_NESTING {
+            members.insert("continued".into(), left.leave(traced).into());
+            return value;
+        }
+        let children = traced.children.iter();
+        let children: Vec<Value> = children
+            .map(|child| node(schema, child, depth + 1, left))
+            .collect();
+        members.insert("children".into(), children.into());
     }
     value
 }

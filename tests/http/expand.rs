@@ -217,3 +217,55 @@ fn what_makes_no_sense_is_refused() {
         assert_eq!(problem["field"], field, "{body}: {problem}");
     }
 }
+
+#[test]
+fn deep_trees_come_in_parts_that_every_parser_reads() {
+    let server = Server::shared();
+    let tenant = Tenant::with_documents(&*server, "expand deeply");
+    let mut chain: Vec<String> = (0..60)
+        .map(|at| format!("folder:{at}#parent@folder:{}", at + 1))
+        .collect();
+    chain.push("folder:60#viewer@user:last".into());
+    tenant.touch(&chain.iter().map(String::as_str).collect::<Vec<_>>());
+    // The harness's parser refuses what nests more than 128 levels.
+    let body = json!({"resource": "folder:0", "permission": "view", "max_depth": 100});
+    let answer = tenant.post("/v1/expand", body).expect(200);
+    assert_eq!(answer["truncated"], false);
+    assert_eq!(
+        whole(&answer["tree"], &answer["more"], "user:last"),
+        1,
+        "{answer}"
+    );
+    let mut body = crate::harness::question_body("user:last view folder:0");
+    body["trace"] = json!(true);
+    let answer = tenant.post("/v1/check", body).expect(200);
+    let trace = &answer["trace"];
+    assert_eq!(
+        (&answer["decision"], &trace["truncated"]),
+        (&json!("allow"), &json!(false))
+    );
+    let reason = "folder:60#viewer@user:last";
+    assert_eq!(whole(&trace["root"], &trace["more"], reason), 1, "{trace}");
+    assert!(trace["text"].to_string().contains(reason), "{trace}");
+}
+
+/// How often a string stands in a tree and the parts that continue it; each part must be named once.
+fn whole(root: &Value, more: &Value, wanted: &str) -> usize {
+    let (mut found, mut named) = (0, Vec::new());
+    let parts = more.as_array().unwrap();
+    let mut left: Vec<&Value> = parts.iter().chain([root]).collect();
+    while let Some(value) = left.pop() {
+        match value {
+            Value::String(text) => found += usize::from(text == wanted),
+            Value::Array(items) => left.extend(items),
+            Value::Object(members) => {
+                named.extend(members.get("continued").and_then(Value::as_u64));
+                left.extend(members.values());
+            }
+            _ => {}
+        }
+    }
+    named.sort_unstable();
+    assert!(!named.is_empty() && named == (0..parts.len() as u64).collect::<Vec<_>>());
+    found
+}
