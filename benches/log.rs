@@ -24,6 +24,7 @@ const CHECK: CheckLine<'static> = CheckLine {
     request_id: "0192f0c1-7a55-7c3e-9b1d-5f0c8a2e4d10",
     revision: Some("00000000001K6A9V"),
     cached: true,
+    contextual: 0,
 };
 
 fn lines(criterion: &mut Criterion) {

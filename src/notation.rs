@@ -2,6 +2,8 @@
 //!
 //! It is the notation of SpiceDB's validation files and tools.
 
+use std::sync::Arc;
+
 use inferadb_actors::CheckRequest;
 use inferadb_engine::context::Context;
 use inferadb_engine::noun::{CaveatRef, InvalidNoun, Name, ObjectRef, Relationship, SubjectRef, Timestamp};
@@ -47,6 +49,7 @@ pub fn parse_check(text: &str) -> Result<CheckRequest, InvalidText> {
         resource,
         permission,
         context: context.into(),
+        contextual: Arc::default(),
         trace: false,
     })
 }

@@ -132,6 +132,7 @@ impl CheckAssertion {
             resource,
             permission: relation,
             context: context_of(self.context.as_ref())?.into(),
+            contextual: Default::default(),
             trace: false,
         })
     }

@@ -63,6 +63,7 @@ fn one_log_for_events_checks_and_panics_with_a_collector_that_never_answers() {
         request_id: "r-2",
         revision: None,
         cached: false,
+        contextual: 0,
     });
     let panicked = std::thread::Builder::new()
         .name("worker".into())

@@ -133,8 +133,13 @@ impl VaultError {
     }
 }
 
-/// A shape in words: `3 of document#viewer@group#member with caveat office and expiration`.
+/// A shape in words: ``3 of `document#viewer@group#member with office and expiration` ``.
 fn describe(shape: &Shape) -> String {
+    format!("{} of `{}`", shape.count, kind_of(shape))
+}
+
+/// A shape in words, without its count.
+pub(crate) fn kind_of(shape: &Shape) -> String {
     let Shape {
         resource_type,
         relation,
@@ -142,9 +147,9 @@ fn describe(shape: &Shape) -> String {
         subject_class,
         caveat,
         expires,
-        count,
+        count: _,
     } = shape;
-    let mut text = format!("{count} of `{resource_type}#{relation}@{subject_type}");
+    let mut text = format!("{resource_type}#{relation}@{subject_type}");
     match subject_class {
         SubjectClass::Object => {}
         SubjectClass::Wildcard => text.push_str(":*"),
@@ -156,6 +161,5 @@ fn describe(shape: &Shape) -> String {
         (None, true) => text.push_str(" with expiration"),
         (None, false) => {}
     }
-    text.push('`');
     text
 }

@@ -26,6 +26,7 @@ pub use self::registry::Reason;
 pub use self::settings::{CacheSettings, Limits, Settings};
 pub use self::trial::{Trial, TrialAnswer, TrialMisfit, TrialSchema};
 pub use self::vault::{
-    Answer, Batch, CheckRequest, Committed, Consistency, DeleteRequest, Explanation, ReadPage, SchemaWrite,
-    StoredSchema, Vault, VaultStats, WriteRequest, now,
+    Answer, Batch, BeforeAfter, CheckRequest, Committed, Consistency, DeleteRequest, ExpandRequest, Expanded,
+    Explanation, MAX_CONTEXTUAL_RELATIONSHIPS, MAX_EXPAND_NODES, ReadPage, SchemaWrite, SimulateRequest,
+    Simulation, StoredSchema, Vault, VaultStats, WriteRequest, now,
 };

@@ -39,6 +39,7 @@ fn check_of(subject: &str, document: &str) -> CheckRequest {
         resource: ObjectRef::parse(document).unwrap(),
         permission: Name::parse("read").unwrap(),
         context: Default::default(),
+        contextual: Arc::default(),
         trace: false,
     }
 }

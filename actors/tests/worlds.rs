@@ -12,6 +12,8 @@
 
 #[path = "worlds/concurrent.rs"]
 mod concurrent;
+#[path = "worlds/imagined.rs"]
+mod imagined;
 #[path = "worlds/past.rs"]
 mod past;
 #[allow(dead_code, reason = "the engine's own test uses the rest")]
@@ -58,6 +60,8 @@ pub struct Tally {
     evictions: u64,
     partial: u64,
     trimmed: u64,
+    imagined: u64,
+    different: u64,
 }
 
 impl Tally {
@@ -335,6 +339,9 @@ impl Trial {
                 let who = random_subject(&mut self.dice, &state);
                 let request = random_request(&mut self.dice);
                 self.ask(&vault, &who, request).await;
+                if self.dice.chance(25) {
+                    self.imagine(&vault, &who, request).await;
+                }
                 if self.dice.chance(30) {
                     // What was cached a moment ago must not outlive what has expired since.
                     self.now += 7;
@@ -402,6 +409,8 @@ async fn every_answer_is_the_reference_at_its_revision() {
             ("evictions", tally.evictions),
             ("partial", tally.partial),
             ("trimmed", tally.trimmed),
+            ("imagined", tally.imagined),
+            ("different", tally.different),
         ] {
             *total.entry(name).or_default() += count;
         }

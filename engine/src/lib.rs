@@ -4,6 +4,8 @@
 pub mod caveat;
 pub mod context;
 pub mod evaluate;
+pub mod expand;
 pub mod noun;
+pub mod overlay;
 pub mod row;
 pub mod schema;

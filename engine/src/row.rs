@@ -110,10 +110,35 @@ pub enum Found<'a> {
     Unknown,
 }
 
+/// What a source of rows knows about one entry.
+#[derive(Debug, Clone, Copy)]
+pub enum FoundEntry<'a> {
+    /// The entry.
+    Entry(&'a Entry),
+    /// That there is none.
+    Absent,
+    /// Nothing: it must be demanded.
+    Unknown,
+}
+
 /// A source of rows, all of one revision of one vault.
 pub trait Rows {
     /// What is known of the row `key`.
     fn row(&self, key: &RowKey) -> Found<'_>;
+
+    /// What is known of the entry of `subject` in the row `key`. A source that can know it without the row says so here.
+    fn entry(&self, key: &RowKey, subject: &ObjectId) -> FoundEntry<'_> {
+        match self.row(key) {
+            Found::Row(row) => row.find(subject).map_or(FoundEntry::Absent, FoundEntry::Entry),
+            Found::Empty => FoundEntry::Absent,
+            Found::Unknown => FoundEntry::Unknown,
+        }
+    }
+
+    /// Whether the entry of `subject` in the row `key` is not stored but counts for the present request alone.
+    fn is_contextual(&self, _key: &RowKey, _subject: &ObjectId) -> bool {
+        false
+    }
 }
 
 /// What an evaluation cannot go on without.

@@ -47,7 +47,9 @@ pub(super) fn run(arguments: &DiffArgs) -> Result<(), CliError> {
 /// The one schema of a file, in the language that its name says.
 fn schema(path: &Path) -> Result<Schema, CliError> {
     let sources = gather(&[path.to_owned()], None, Format::Native).map_err(CliError::trouble)?;
-    let compiled = sources.first().map(|source| (source, source.format.compile(&source.text)));
+    let compiled = sources
+        .first()
+        .map(|source| (source, source.format.compile(&source.text)));
     match compiled {
         Some((_, Ok(compiled))) => Ok(compiled.schema),
         Some((source, Err(errors))) => {

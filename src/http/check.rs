@@ -1,25 +1,27 @@
 //! Permission checks, one or many, each with its line in the log.
 
 use std::borrow::Cow;
-use std::sync::Arc;
 use std::time::Instant;
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use inferadb_actors::auth::Scopes;
 use inferadb_actors::{Answer, CheckRequest, now};
-use inferadb_engine::context::Context;
 use inferadb_engine::evaluate::Decision;
 use inferadb_engine::noun::{Name, ObjectRef, SubjectRef};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use serde_json::value::RawValue;
-use serde_json::{Value, json};
 
 use super::caller::{Visit, in_vault};
 use super::problem::Problem;
+use super::question::{QuestionBody, Questions, decision_value, error_value, of_item, word};
 use super::trace::TraceView;
-use super::wire::{ConsistencyBody, at, parse_context};
+use super::wire::{ConsistencyBody, RelationshipBody, at, parse_context, parse_contextual};
 use super::{App, body};
 use crate::telemetry::CheckLine;
+
+/// The member that holds relationships which count for the request alone.
+const CONTEXTUAL: &str = "contextual_relationships";
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -32,6 +34,8 @@ struct CheckBody<'a> {
     permission: Cow<'a, str>,
     #[serde(borrow, default)]
     context: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    contextual_relationships: Vec<RelationshipBody<'a>>,
     #[serde(default)]
     consistency: ConsistencyBody,
     #[serde(default)]
@@ -42,24 +46,13 @@ struct CheckBody<'a> {
 #[serde(deny_unknown_fields)]
 struct BatchBody<'a> {
     #[serde(borrow)]
-    checks: Vec<BatchItem<'a>>,
+    checks: Vec<QuestionBody<'a>>,
     #[serde(borrow, default)]
     context: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    contextual_relationships: Vec<RelationshipBody<'a>>,
     #[serde(default)]
     consistency: ConsistencyBody,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct BatchItem<'a> {
-    #[serde(borrow)]
-    subject: Cow<'a, str>,
-    #[serde(borrow)]
-    resource: Cow<'a, str>,
-    #[serde(borrow)]
-    permission: Cow<'a, str>,
-    #[serde(borrow, default)]
-    context: Option<&'a RawValue>,
 }
 
 #[derive(Serialize)]
@@ -91,6 +84,11 @@ async fn answer_check(app: &App, visit: Visit, bytes: &[u8]) -> Result<HttpRespo
         resource: at("resource", ObjectRef::parse(&body.resource))?,
         permission: at("permission", Name::parse(&body.permission))?,
         context: parse_context("context", body.context, app.settings.max_context_bytes)?.into(),
+        contextual: parse_contextual(
+            CONTEXTUAL,
+            &body.contextual_relationships,
+            app.settings.max_stored_context_bytes,
+        )?,
         trace: body.trace,
     };
     let consistency = body.consistency.parse(visit.vault.id)?;
@@ -99,12 +97,15 @@ async fn answer_check(app: &App, visit: Visit, bytes: &[u8]) -> Result<HttpRespo
     log(
         app,
         &visit,
-        &body.subject,
-        &body.resource,
-        &body.permission,
+        &Asked {
+            subject: &body.subject,
+            resource: &body.resource,
+            permission: &body.permission,
+            contextual: body.contextual_relationships.len(),
+            started: visit.scope.started(),
+        },
         &answer,
         &revision,
-        visit.scope.started(),
     );
     let view = CheckView {
         decision: word(&answer.decision),
@@ -129,102 +130,41 @@ pub async fn batch(
 
 async fn answer_batch(app: &App, visit: Visit, bytes: &[u8]) -> Result<HttpResponse, Problem> {
     let body: BatchBody<'_> = body::json(bytes)?;
-    let most = app.settings.max_batch_checks;
-    if body.checks.len() > most {
-        let detail = format!(
-            "at most {most} checks in one batch, this one has {}",
-            body.checks.len()
-        );
-        return Err(Problem::invalid("too_many", "checks", detail));
-    }
-    let max_context_bytes = app.settings.max_context_bytes;
-    let shared = Arc::new(parse_context("context", body.context, max_context_bytes)?);
-    let parse = |index: usize, item: &BatchItem<'_>| {
-        let field = |member: &str| format!("checks[{index}].{member}");
-        let context = match item.context {
-            None => Arc::clone(&shared),
-            Some(_) => {
-                // An item's own values win over the batch's.
-                let mut context = Context::clone(&shared);
-                context.extend(parse_context(&field("context"), item.context, max_context_bytes)?);
-                Arc::new(context)
-            }
-        };
-        Ok(CheckRequest {
-            subject: at(&field("subject"), SubjectRef::parse(&item.subject))?,
-            resource: at(&field("resource"), ObjectRef::parse(&item.resource))?,
-            permission: at(&field("permission"), Name::parse(&item.permission))?,
-            context,
-            trace: false,
-        })
-    };
-    let mut sound = Vec::with_capacity(body.checks.len());
-    let mut problems: Vec<Option<Problem>> = Vec::with_capacity(body.checks.len());
-    for (index, item) in body.checks.iter().enumerate() {
-        match parse(index, item) {
-            Ok(question) => {
-                sound.push(question);
-                problems.push(None);
-            }
-            Err(problem) => problems.push(Some(problem)),
-        }
-    }
+    let questions = Questions::parse(&app.settings, &body.checks, body.context)?;
+    let shared = &body.contextual_relationships;
+    let contextual = parse_contextual(CONTEXTUAL, shared, app.settings.max_stored_context_bytes)?;
     let consistency = body.consistency.parse(visit.vault.id)?;
     let started = Instant::now();
-    let batch = visit.vault.check_batch(&sound, consistency, now()).await?;
+    let batch = visit
+        .vault
+        .check_batch_with(&questions.sound, &contextual, consistency, now())
+        .await?;
     let revision = visit.vault.token(batch.revision);
-    let mut answers = batch.results.into_iter();
-    let mut results = Vec::with_capacity(problems.len());
-    for (index, (problem, item)) in problems.into_iter().zip(&body.checks).enumerate() {
-        let outcome = match problem {
-            Some(problem) => Err(problem),
-            // There is one answer for each sound question.
-            None => match answers.next() {
-                Some(answer) => answer.map_err(|error| of_item(error.into(), index)),
-                None => break,
-            },
-        };
+    let outcomes = questions.outcomes(batch.results).into_iter().zip(&body.checks);
+    let mut results = Vec::with_capacity(body.checks.len());
+    for (index, (outcome, item)) in outcomes.enumerate() {
+        let outcome = outcome.and_then(|answer| answer.map_err(|error| of_item(error.into(), index)));
         results.push(match outcome {
             Ok(answer) => {
                 log(
                     app,
                     &visit,
-                    &item.subject,
-                    &item.resource,
-                    &item.permission,
+                    &Asked {
+                        subject: &item.subject,
+                        resource: &item.resource,
+                        permission: &item.permission,
+                        contextual: contextual.len() + item.contextual_relationships.len(),
+                        started,
+                    },
                     &answer,
                     &revision,
-                    started,
                 );
-                item_view(&answer)
+                decision_value(&answer.decision)
             }
-            Err(problem) => json!({ "error": problem.to_value() }),
+            Err(problem) => error_value(&problem),
         });
     }
     Ok(HttpResponse::Ok().json(json!({ "results": results, "revision": &*revision })))
-}
-
-/// A problem of one check, with the member at fault named as it stands in the batch.
-fn of_item(problem: Problem, index: usize) -> Problem {
-    Problem {
-        field: problem.field.map(|field| format!("checks[{index}].{field}")),
-        ..problem
-    }
-}
-
-fn item_view(answer: &Answer) -> Value {
-    match &answer.decision {
-        Decision::Conditional { missing } => json!({ "decision": "conditional", "missing_context": missing }),
-        decision => json!({ "decision": word(decision) }),
-    }
-}
-
-const fn word(decision: &Decision) -> &'static str {
-    match decision {
-        Decision::Allow => "allow",
-        Decision::Deny => "deny",
-        Decision::Conditional { .. } => "conditional",
-    }
 }
 
 fn missing(decision: &Decision) -> Option<&[String]> {
@@ -234,33 +174,31 @@ fn missing(decision: &Decision) -> Option<&[String]> {
     }
 }
 
-#[expect(
-    clippy::too_many_arguments,
-    reason = "the line's members, which have no other home together"
-)]
-fn log(
-    app: &App,
-    visit: &Visit,
-    subject: &str,
-    resource: &str,
-    permission: &str,
-    answer: &Answer,
-    revision: &str,
+/// A check as it was asked.
+struct Asked<'a> {
+    subject: &'a str,
+    resource: &'a str,
+    permission: &'a str,
+    /// How many relationships it brought with it.
+    contextual: usize,
     started: Instant,
-) {
+}
+
+fn log(app: &App, visit: &Visit, asked: &Asked<'_>, answer: &Answer, revision: &str) {
     if !app.checks.is_enabled() {
         return;
     }
     app.checks.write(&CheckLine {
         vault: visit.vault.id_text(),
         account: visit.vault.account_text(),
-        subject,
-        resource,
-        permission,
+        subject: asked.subject,
+        resource: asked.resource,
+        permission: asked.permission,
         decision: word(&answer.decision),
-        latency_ms: started.elapsed().as_secs_f64() * 1_000.0,
+        latency_ms: asked.started.elapsed().as_secs_f64() * 1_000.0,
         request_id: visit.scope.request_id(),
         revision: Some(revision),
         cached: answer.cached,
+        contextual: asked.contextual,
     });
 }

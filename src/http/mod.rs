@@ -4,13 +4,17 @@ mod accounts;
 mod body;
 mod caller;
 mod check;
+mod expand;
 mod health;
 mod metrics;
+mod nesting;
 mod problem;
+mod question;
 mod relationships;
 mod request;
 mod schema;
 mod schema_test;
+mod simulate;
 mod span;
 mod trace;
 mod vaults;
@@ -95,6 +99,8 @@ pub fn routes(config: &mut web::ServiceConfig) {
         )
         .service(web::resource("/v1/check").route(web::post().to(check::check)))
         .service(web::resource("/v1/check/batch").route(web::post().to(check::batch)))
+        .service(web::resource("/v1/expand").route(web::post().to(expand::expand)))
+        .service(web::resource("/v1/simulate").route(web::post().to(simulate::simulate)))
         .service(
             web::resource("/v1/schema")
                 .route(web::get().to(schema::get))

@@ -9,7 +9,8 @@ use serde_json::json;
 use super::caller::in_vault;
 use super::problem::Problem;
 use super::wire::{
-    ConsistencyBody, FilterBody, PreconditionBody, RelationshipBody, RelationshipView, parse_preconditions,
+    ConsistencyBody, FilterBody, PreconditionBody, RelationshipBody, RelationshipView, parse_keys,
+    parse_preconditions, parse_relationships,
 };
 use super::{App, body, ok};
 
@@ -163,25 +164,10 @@ pub fn parse(bytes: &[u8], most: usize, max_context_bytes: usize) -> Result<Writ
         let detail = "a write must name at least one relationship in `touch`, `create` or `delete`";
         return Err(Problem::invalid("empty_write", "touch", detail));
     }
-    let whole = |list: &str, bodies: &[RelationshipBody<'_>]| {
-        let parse = |(index, body): (usize, &RelationshipBody<'_>)| {
-            body.parse(&format!("{list}[{index}]"), max_context_bytes)
-        };
-        bodies
-            .iter()
-            .enumerate()
-            .map(parse)
-            .collect::<Result<Vec<_>, _>>()
-    };
-    let keys = body
-        .delete
-        .iter()
-        .enumerate()
-        .map(|(index, body)| body.parse_key(&format!("delete[{index}]")));
     Ok(WriteRequest {
-        touch: whole("touch", &body.touch)?,
-        create: whole("create", &body.create)?,
-        delete: keys.collect::<Result<Vec<_>, _>>()?,
+        touch: parse_relationships("touch", &body.touch, max_context_bytes)?,
+        create: parse_relationships("create", &body.create, max_context_bytes)?,
+        delete: parse_keys("delete", &body.delete)?,
         preconditions: parse_preconditions(&body.preconditions)?,
     })
 }

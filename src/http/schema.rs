@@ -146,7 +146,12 @@ fn schema_text(app: &App, request: &HttpRequest, format: Format, bytes: &[u8]) -
                 .to_owned()
         }
     };
-    let most = app.settings.max_schema_bytes;
+    refuse_long(&text, app.settings.max_schema_bytes)?;
+    Ok(text)
+}
+
+/// Refuses a schema of more than `most` bytes.
+pub fn refuse_long(text: &str, most: usize) -> Result<(), Problem> {
     if text.len() > most {
         let detail = format!(
             "a schema is at most {most} bytes long, this one has {}",
@@ -158,7 +163,7 @@ fn schema_text(app: &App, request: &HttpRequest, format: Format, bytes: &[u8]) -
             detail,
         ));
     }
-    Ok(text)
+    Ok(())
 }
 
 fn is_wrapped(bytes: &[u8]) -> bool {

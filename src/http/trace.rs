@@ -2,39 +2,72 @@
 
 use inferadb_actors::Explanation;
 use inferadb_engine::caveat::Outcome;
-use inferadb_engine::evaluate::{CaveatOutcome, Cut, TraceKind, TraceNode, TraceOutcome};
+use inferadb_engine::evaluate::{CaveatOutcome, Cut, TraceKind, TraceNode, TraceOutcome, TracedCaveat};
 use inferadb_engine::schema::{ArrowMode, MemberId, Schema, SlotId, SlotSubject};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::wire::format_time;
+use super::nesting::{Left, MAX_NESTING, Parts};
+use super::wire::{format_context, format_time};
 
 /// An explanation in JSON.
 #[derive(Debug, Serialize)]
 pub struct TraceView {
     root: Value,
+    /// The parts of the tree that lie too deep for one nesting of JSON.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    more: Vec<Value>,
     truncated: bool,
+    /// The tree once more, a line a node, for whoever has no tool to look at trees with.
+    text: Vec<String>,
+    cache: &'static str,
+    work: u64,
+    storage_reads: usize,
 }
 
 impl From<&Explanation> for TraceView {
     fn from(explanation: &Explanation) -> Self {
         let schema = explanation.schema();
+        let root = &explanation.trace.root;
+        let mut text = Vec::new();
+        lines(schema, root, 0, &mut text);
+        let mut parts = Parts::new(root, |traced: &TraceNode, parts| node(schema, traced, 0, parts));
         Self {
-            root: node(schema, &explanation.trace.root),
+            root: parts.next().unwrap_or_default(),
+            more: parts.collect(),
             truncated: explanation.trace.truncated,
+            text,
+            cache: match explanation.cached {
+                Some(true) => "hit",
+                Some(false) => "miss",
+                None => "not_used",
+            },
+            work: explanation.work,
+            storage_reads: explanation.storage_reads,
         }
     }
 }
 
-/// The engine bounds the tree's depth.
-fn node(schema: &Schema, traced: &TraceNode) -> Value {
+/// The node with what is below it, which from some depth on is left to another part.
+fn node<'t>(schema: &Schema, traced: &'t TraceNode, depth: usize, left: &mut Left<&'t TraceNode>) -> Value {
     let mut value = kind(schema, &traced.kind);
     if let Some(members) = value.as_object_mut() {
         members.insert("outcome".into(), outcome(traced.outcome).into());
-        if !traced.children.is_empty() {
-            let children: Vec<Value> = traced.children.iter().map(|child| node(schema, child)).collect();
-            members.insert("children".into(), children.into());
+        if traced.truncated {
+            members.insert("cut".into(), cut_word(Cut::Truncated).into());
         }
+        if traced.children.is_empty() {
+            return value;
+        }
+        if depth == MAX_NESTING {
+            members.insert("continued".into(), left.leave(traced).into());
+            return value;
+        }
+        let children = traced.children.iter();
+        let children: Vec<Value> = children
+            .map(|child| node(schema, child, depth + 1, left))
+            .collect();
+        members.insert("children".into(), children.into());
     }
     value
 }
@@ -46,25 +79,23 @@ fn kind(schema: &Schema, kind: &TraceKind) -> Value {
             let mut value =
                 json!({ "node": "check", "resource": format!("{object_type}:{object}"), "permission": name });
             if let (Some(cut), Some(members)) = (cut, value.as_object_mut()) {
-                let why = match cut {
-                    Cut::Recursion => "recursion",
-                    Cut::Reused => "shown_elsewhere",
-                    Cut::Truncated => "truncated",
-                };
-                members.insert("cut".into(), why.into());
+                members.insert("cut".into(), cut_word(*cut).into());
             }
             value
         }
         TraceKind::Union => json!({ "node": "union" }),
         TraceKind::Intersection => json!({ "node": "intersection" }),
         TraceKind::Exclusion => json!({ "node": "exclusion" }),
-        TraceKind::Arrow { relation, mode } => {
-            let mode = match mode {
-                ArrowMode::Any => "any",
-                ArrowMode::All => "all",
-            };
-            json!({ "node": "arrow", "relation": member_names(schema, *relation).1, "mode": mode })
-        }
+        TraceKind::Arrow {
+            relation,
+            mode,
+            target,
+        } => json!({
+            "node": "arrow",
+            "relation": member_names(schema, *relation).1,
+            "permission": target.map(|target| member_names(schema, target).1),
+            "mode": arrow_mode(*mode),
+        }),
         TraceKind::This { relation } => {
             json!({ "node": "relation", "relation": member_names(schema, *relation).1 })
         }
@@ -75,7 +106,9 @@ fn kind(schema: &Schema, kind: &TraceKind) -> Value {
             object,
             subject,
             expires_at,
+            expired,
             caveat,
+            contextual,
         } => {
             let mut value = json!({
                 "node": "relationship",
@@ -85,12 +118,14 @@ fn kind(schema: &Schema, kind: &TraceKind) -> Value {
                 if let Some(at) = expires_at {
                     members.insert("expires_at".into(), format_time(*at).into());
                 }
-                if let Some((id, said)) = caveat {
-                    let name = schema
-                        .caveats()
-                        .get(id.index())
-                        .map_or("", |caveat| caveat.name.as_str());
-                    members.insert("caveat".into(), caveat_value(name, said));
+                if *expired {
+                    members.insert("expired".into(), true.into());
+                }
+                if let Some(caveat) = caveat {
+                    members.insert("caveat".into(), caveat_value(schema, caveat));
+                }
+                if *contextual {
+                    members.insert("contextual".into(), true.into());
                 }
             }
             value
@@ -98,22 +133,141 @@ fn kind(schema: &Schema, kind: &TraceKind) -> Value {
     }
 }
 
-fn caveat_value(name: &str, said: &CaveatOutcome) -> Value {
-    match said {
-        CaveatOutcome::Decided(Outcome::True) => json!({ "name": name, "outcome": "true" }),
-        CaveatOutcome::Decided(Outcome::False) => json!({ "name": name, "outcome": "false" }),
-        CaveatOutcome::Decided(Outcome::Missing(names)) => {
-            json!({ "name": name, "outcome": "missing", "missing_context": names })
-        }
-        CaveatOutcome::Failed(why) => json!({ "name": name, "outcome": "failed", "error": why }),
+/// What a caveat said, and why: its expression and what was stored for it. What the request brought is the caller's to know.
+fn caveat_value(schema: &Schema, caveat: &TracedCaveat) -> Value {
+    let held = schema.caveats().get(caveat.caveat.index());
+    let (name, expression) = held.map_or(("", ""), |held| (held.name.as_str(), held.expression.as_str()));
+    let mut value = json!({
+        "name": name,
+        "expression": expression.trim(),
+        "context": format_context(&caveat.context),
+    });
+    if let Some(members) = value.as_object_mut() {
+        let mut put = |name: &str, value: Value| members.insert(name.into(), value);
+        match &caveat.outcome {
+            CaveatOutcome::Decided(Outcome::True) => put("outcome", "true".into()),
+            CaveatOutcome::Decided(Outcome::False) => put("outcome", "false".into()),
+            CaveatOutcome::Decided(Outcome::Missing(names)) => {
+                put("missing_context", json!(names));
+                put("outcome", "missing".into())
+            }
+            CaveatOutcome::Failed(why) => {
+                put("error", why.as_str().into());
+                put("outcome", "failed".into())
+            }
+        };
+    }
+    value
+}
+
+/// One line for each node, as deep as it lies. The engine bounds the tree's depth.
+fn lines(schema: &Schema, traced: &TraceNode, depth: usize, text: &mut Vec<String>) {
+    let mut line = format!("{:width$}{}: ", "", outcome(traced.outcome), width = 2 * depth);
+    write_kind(schema, &traced.kind, &mut line);
+    if traced.truncated {
+        line.push_str(" [not all of it is shown]");
+    }
+    text.push(line);
+    for child in &traced.children {
+        lines(schema, child, depth + 1, text);
     }
 }
 
-fn relationship(schema: &Schema, slot: SlotId, object: &str, subject: &str) -> String {
-    let Some(slot) = schema.slots().get(slot.index()) else {
+fn write_kind(schema: &Schema, kind: &TraceKind, line: &mut String) {
+    match kind {
+        TraceKind::Check { member, object, cut } => {
+            let (object_type, name) = member_names(schema, *member);
+            line.push_str(&format!("{name} of {object_type}:{object}"));
+            match cut {
+                Some(Cut::Recursion) => line.push_str(" [within itself]"),
+                Some(Cut::Reused) => line.push_str(" [shown elsewhere]"),
+                Some(Cut::Truncated) | None => {}
+            }
+        }
+        TraceKind::Union => line.push_str("one of"),
+        TraceKind::Intersection => line.push_str("all of"),
+        TraceKind::Exclusion => line.push_str("the first without the second"),
+        TraceKind::Arrow {
+            relation,
+            mode,
+            target,
+        } => {
+            let relation = member_names(schema, *relation).1;
+            let target = target.map_or("", |target| member_names(schema, target).1);
+            line.push_str(&match mode {
+                ArrowMode::Any => format!("{relation}->{target}"),
+                ArrowMode::All => format!("{relation}.all({target})"),
+            });
+        }
+        TraceKind::This { relation } => {
+            line.push_str(&format!("relationships of {}", member_names(schema, *relation).1));
+        }
+        TraceKind::Nil => line.push_str("nobody"),
+        TraceKind::Itself => line.push_str("the resource itself"),
+        TraceKind::Relationship {
+            slot,
+            object,
+            subject,
+            expires_at,
+            expired,
+            caveat,
+            contextual,
+        } => {
+            line.push_str(&relationship(schema, *slot, object.as_str(), subject.as_str()));
+            if *contextual {
+                line.push_str(", contextual");
+            }
+            if let Some(at) = expires_at {
+                let word = if *expired { "expired" } else { "expires" };
+                line.push_str(&format!(", {word} {}", format_time(*at)));
+            }
+            if let Some(caveat) = caveat {
+                let held = schema.caveats().get(caveat.caveat.index());
+                let name = held.map_or("", |held| held.name.as_str());
+                line.push_str(&match &caveat.outcome {
+                    CaveatOutcome::Decided(Outcome::True) => format!(", caveat {name} holds"),
+                    CaveatOutcome::Decided(Outcome::False) => format!(", caveat {name} does not hold"),
+                    CaveatOutcome::Decided(Outcome::Missing(names)) => {
+                        format!(", caveat {name} lacks {}", names.join(", "))
+                    }
+                    CaveatOutcome::Failed(why) => format!(", caveat {name} failed: {why}"),
+                });
+            }
+        }
+    }
+}
+
+const fn cut_word(cut: Cut) -> &'static str {
+    match cut {
+        Cut::Recursion => "recursion",
+        Cut::Reused => "shown_elsewhere",
+        Cut::Truncated => "truncated",
+    }
+}
+
+/// An arrow's mode in one word.
+pub const fn arrow_mode(mode: ArrowMode) -> &'static str {
+    match mode {
+        ArrowMode::Any => "any",
+        ArrowMode::All => "all",
+    }
+}
+
+/// `type:id#relation@subject`
+fn relationship(schema: &Schema, id: SlotId, object: &str, subject: &str) -> String {
+    let Some(slot) = schema.slots().get(id.index()) else {
         return String::new();
     };
     let (object_type, relation) = member_names(schema, slot.relation);
+    let subject = subject_text(schema, id, subject);
+    format!("{object_type}:{object}#{relation}@{subject}")
+}
+
+/// The subject `id` of a slot: `type:id`, `type:*` or `type:id#relation`.
+pub fn subject_text(schema: &Schema, slot: SlotId, id: &str) -> String {
+    let Some(slot) = schema.slots().get(slot.index()) else {
+        return String::new();
+    };
     let subject_type = schema
         .types()
         .get(slot.subject_type.index())
@@ -122,11 +276,11 @@ fn relationship(schema: &Schema, slot: SlotId, object: &str, subject: &str) -> S
         SlotSubject::Userset(member) => format!("#{}", member_names(schema, member).1),
         SlotSubject::Object | SlotSubject::Wildcard => String::new(),
     };
-    format!("{object_type}:{object}#{relation}@{subject_type}:{subject}{userset}")
+    format!("{subject_type}:{id}{userset}")
 }
 
 /// The names of a member's type and of the member.
-fn member_names(schema: &Schema, member: MemberId) -> (&str, &str) {
+pub fn member_names(schema: &Schema, member: MemberId) -> (&str, &str) {
     let Some(member) = schema.members().get(member.index()) else {
         return ("", "");
     };

@@ -1,8 +1,12 @@
 //! The wire's shapes and how they become the engine's nouns. Bad input ends here, with the member that is at fault.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
-use inferadb_actors::{Consistency, Precondition, RelationshipFilter, Revision, SubjectRelation, VaultId};
+use inferadb_actors::{
+    Consistency, MAX_CONTEXTUAL_RELATIONSHIPS, Precondition, RelationshipFilter, Revision, SubjectRelation,
+    VaultId,
+};
 use inferadb_engine::context::{Context, Value};
 use inferadb_engine::noun::{
     CaveatRef, InvalidNoun, Name, ObjectId, ObjectRef, Relationship, RelationshipKey, SubjectRef, Timestamp,
@@ -189,6 +193,38 @@ impl FilterBody {
     }
 }
 
+/// The relationships of a request's member `field`.
+pub fn parse_relationships(
+    field: &str,
+    bodies: &[RelationshipBody<'_>],
+    max_context_bytes: usize,
+) -> Result<Vec<Relationship>, Problem> {
+    let parse = |(index, body): (usize, &RelationshipBody<'_>)| {
+        body.parse(&format!("{field}[{index}]"), max_context_bytes)
+    };
+    bodies.iter().enumerate().map(parse).collect()
+}
+
+/// The keys of the relationships of a request's member `field`; their caveats and expiries are not looked at.
+pub fn parse_keys(field: &str, bodies: &[RelationshipBody<'_>]) -> Result<Vec<RelationshipKey>, Problem> {
+    let parse = |(index, body): (usize, &RelationshipBody<'_>)| body.parse_key(&format!("{field}[{index}]"));
+    bodies.iter().enumerate().map(parse).collect()
+}
+
+/// The relationships that count for a request, or a check of a batch, alone.
+pub fn parse_contextual(
+    field: &str,
+    bodies: &[RelationshipBody<'_>],
+    max_context_bytes: usize,
+) -> Result<Arc<[Relationship]>, Problem> {
+    let (count, most) = (bodies.len(), MAX_CONTEXTUAL_RELATIONSHIPS);
+    if count > most {
+        let detail = format!("at most {most} contextual relationships in `{field}`, this one has {count}");
+        return Err(Problem::invalid("too_many", field, detail));
+    }
+    Ok(parse_relationships(field, bodies, max_context_bytes)?.into())
+}
+
 /// The preconditions of a request.
 pub fn parse_preconditions(bodies: &[PreconditionBody]) -> Result<Vec<Precondition>, Problem> {
     let parse = |(index, body): (usize, &PreconditionBody)| {
@@ -230,6 +266,7 @@ pub fn parse_context(field: &str, raw: Option<&RawValue>, max_bytes: usize) -> R
     })
 }
 
+/// A value of a caveat's context in JSON.
 fn context_json(value: &Value) -> serde_json::Value {
     match value {
         Value::Null => serde_json::Value::Null,
@@ -245,6 +282,14 @@ fn context_json(value: &Value) -> serde_json::Value {
             .collect::<serde_json::Map<_, _>>()
             .into(),
     }
+}
+
+/// A caveat context in JSON.
+pub fn format_context(context: &Context) -> serde_json::Value {
+    let members = context
+        .iter()
+        .map(|(name, value)| (name.clone(), context_json(value)));
+    serde_json::Value::Object(members.collect())
 }
 
 /// An RFC 3339 time.
@@ -284,12 +329,7 @@ pub struct RelationshipView {
 impl From<&Relationship> for RelationshipView {
     fn from(relationship: &Relationship) -> Self {
         let caveat = relationship.caveat.as_ref().map(|caveat| {
-            let context: serde_json::Map<_, _> = caveat
-                .context
-                .iter()
-                .map(|(name, value)| (name.clone(), context_json(value)))
-                .collect();
-            serde_json::json!({ "name": caveat.name.as_str(), "context": context })
+            serde_json::json!({ "name": caveat.name.as_str(), "context": format_context(&caveat.context) })
         });
         Self {
             resource: relationship.resource.to_string(),

@@ -44,7 +44,7 @@ fn kind(schema: &Schema, kind: &TraceKind) -> String {
         TraceKind::Union => "one of".to_owned(),
         TraceKind::Intersection => "all of".to_owned(),
         TraceKind::Exclusion => "the first without the second".to_owned(),
-        TraceKind::Arrow { relation, mode } => {
+        TraceKind::Arrow { relation, mode, .. } => {
             let all = match mode {
                 ArrowMode::Any => "any",
                 ArrowMode::All => "all",
@@ -60,14 +60,18 @@ fn kind(schema: &Schema, kind: &TraceKind) -> String {
             subject,
             caveat,
             expires_at,
+            expired,
+            contextual: _,
         } => {
             let mut text = relationship(schema, *slot, object.as_str(), subject.as_str());
-            if let Some((id, said)) = caveat {
-                let caveat = schema.caveats().get(id.index());
+            if let Some(traced) = caveat {
+                let caveat = schema.caveats().get(traced.caveat.index());
                 let name = caveat.map_or("", |caveat| caveat.name.as_str());
-                text.push_str(&format!(" [{name}: {}]", told(said)));
+                text.push_str(&format!(" [{name}: {}]", told(&traced.outcome)));
             }
-            if expires_at.is_some() {
+            if *expired {
+                text.push_str(" [expired]");
+            } else if expires_at.is_some() {
                 text.push_str(" [expires]");
             }
             text

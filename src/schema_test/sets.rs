@@ -248,6 +248,7 @@ async fn ask(
         resource: question.resource.clone(),
         permission: question.permission.clone(),
         context: Arc::clone(question.context),
+        contextual: Arc::default(),
         trace: false,
     };
     Ok(match run.ask(trial, &request).await?.decision {

@@ -287,6 +287,7 @@ fn checks(fields: &Fields<'_>, expectations: &mut Vec<Expectation>) -> Result<()
                     resource: resource.clone(),
                     permission,
                     context: Arc::clone(&context),
+                    contextual: Arc::default(),
                     trace: false,
                 };
                 expectations.push(Expectation {

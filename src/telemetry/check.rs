@@ -36,6 +36,8 @@ pub struct CheckLine<'a> {
     pub revision: Option<&'a str>,
     /// Whether the decision was remembered.
     pub cached: bool,
+    /// How many relationships of the request's own it rests on, perhaps; none are not mentioned.
+    pub contextual: usize,
 }
 
 /// Where check lines go. Clones share their destination.
@@ -100,6 +102,9 @@ impl CheckLine<'_> {
             line.text("revision", revision);
         }
         line.flag("cached", self.cached);
+        if self.contextual > 0 {
+            line.number("contextual", self.contextual as u64);
+        }
         line.end();
     }
 }
@@ -133,6 +138,7 @@ mod tests {
         request_id: "r-1",
         revision: Some("abc"),
         cached: true,
+        contextual: 0,
     };
 
     fn line(check: &CheckLine<'_>, format: LogFormat) -> String {

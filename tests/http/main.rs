@@ -10,6 +10,8 @@
 mod accounts;
 mod checks;
 mod consistency;
+mod contextual;
+mod expand;
 mod guide;
 mod harness;
 mod isolation;
@@ -21,4 +23,5 @@ mod relationships;
 mod schema;
 mod schema_tools;
 mod scopes;
+mod simulate;
 mod tokens;

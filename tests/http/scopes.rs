@@ -45,6 +45,18 @@ fn each_call_takes_the_scopes_of_the_contract_and_no_others() {
             Some(json!({ "checks": [check] })),
             &["check", "read"],
         ),
+        (
+            "POST",
+            "/v1/simulate",
+            Some(json!({ "checks": [check] })),
+            &["read"],
+        ),
+        (
+            "POST",
+            "/v1/expand",
+            Some(json!({"resource": "document:d", "permission": "view"})),
+            &["read"],
+        ),
     ];
     for (method, path, body, allowed) in calls {
         let ask = |scopes: &str| {

@@ -154,6 +154,7 @@ fn questions(dice: &mut Dice, schema: &Schema) -> Vec<CheckRequest> {
                         resource: ObjectRef::parse(&format!("{of}:{id}")).unwrap(),
                         permission: member.name.clone(),
                         context: context.into(),
+                        contextual: Default::default(),
                         trace: false,
                     });
                 }

@@ -9,17 +9,19 @@ use inferadb_engine::context::Context;
 use inferadb_engine::evaluate::{
     Check, Decision, Evaluation, EvaluationError, Step, Subject, Trace, Verdict,
 };
-use inferadb_engine::noun::{Name, ObjectRef, SubjectRef, Timestamp};
-use inferadb_engine::row::{Demand, Row, Supply};
+use inferadb_engine::noun::{Name, ObjectRef, Relationship, SubjectRef, Timestamp};
+use inferadb_engine::overlay::{Laid, Overlay};
+use inferadb_engine::row::{Demand, Row, Rows, Supply};
 use inferadb_engine::schema::{MemberId, Schema, TypeId};
 use inferadb_storage::Revision;
 
+use super::contextual;
 use super::frame::{Frame, Interrupted, read_entry, read_row};
 use super::messages::Admit;
 use super::{Consistency, Until, Vault};
 use crate::decisions::Standing;
 use crate::error::VaultError;
-use crate::view::VaultSchema;
+use crate::view::{VaultSchema, View};
 
 /// How often an evaluation starts again because the vault moved on, before it reads one storage snapshot only.
 const VIEW_ATTEMPTS: usize = 3;
@@ -39,6 +41,9 @@ pub struct CheckRequest {
     pub permission: Name,
     /// Values for caveats.
     pub context: Arc<Context>,
+    /// Relationships that count for this check alone. What is decided with them is neither taken from the decision cache nor
+    /// put into it.
+    pub contextual: Arc<[Relationship]>,
     /// Whether to explain.
     pub trace: bool,
 }
@@ -61,7 +66,22 @@ pub struct Answer {
 pub struct Explanation {
     /// The tree.
     pub trace: Trace,
+    /// How many rows and entries were read to decide.
+    pub work: u64,
+    /// How many of the rows and entries were not in memory.
+    pub storage_reads: usize,
+    /// Whether the decision cache holds this decision, so that the same check without an explanation would not have been
+    /// evaluated; `None` where the cache may not be asked.
+    pub cached: Option<bool>,
     schema: Arc<VaultSchema>,
+}
+
+/// What an evaluation found.
+pub(super) struct Evaluated {
+    /// The decision and what it rests on.
+    pub(super) verdict: Verdict,
+    trace: Option<Trace>,
+    storage_reads: usize,
 }
 
 impl Explanation {
@@ -91,7 +111,7 @@ impl Vault {
         self.take_checks(1)?;
         let mut frame = Frame::of(self.view_for(consistency).await?);
         for attempt in 1.. {
-            match self.check_in(&frame, request, now).await {
+            match self.check_alone(&frame, request, now).await {
                 Ok(answer) => return Ok(answer),
                 Err(Interrupted::Failed(error)) => return Err(error),
                 Err(Interrupted::Moved(revision)) => frame = self.next_frame(attempt, revision).await?,
@@ -107,22 +127,40 @@ impl Vault {
         consistency: Consistency,
         now: Timestamp,
     ) -> Result<Batch, VaultError> {
+        self.check_batch_with(requests, &[], consistency, now).await
+    }
+
+    /// Answers many checks, all at one revision, with relationships that count for each of them. Where a check brings one of its own
+    /// with the same key, that counts.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the relationships that all have in common is an error of the whole.
+    pub async fn check_batch_with(
+        &self,
+        requests: &[CheckRequest],
+        contextual: &[Relationship],
+        consistency: Consistency,
+        now: Timestamp,
+    ) -> Result<Batch, VaultError> {
         self.take_checks(requests.len())?;
         let mut frame = Frame::of(self.view_for(consistency).await?);
         for attempt in 1.. {
-            match self.batch_in(&frame, requests, now).await {
+            match self.batch_in(&frame, requests, contextual, now).await {
                 Ok(results) => {
                     return Ok(Batch {
                         results,
                         revision: frame.view.revision,
                     });
                 }
-                Err(revision) => frame = self.next_frame(attempt, revision).await?,
+                Err(Interrupted::Failed(error)) => return Err(error),
+                Err(Interrupted::Moved(revision)) => frame = self.next_frame(attempt, revision).await?,
             }
         }
         Err(VaultError::Overloaded("the vault keeps changing"))
     }
 
+    /// Charges checks to the vault's rate.
     pub(super) fn take_checks(&self, count: usize) -> Result<(), VaultError> {
         self.checks
             .take(self.limits.load().checks_per_second, count)
@@ -137,25 +175,59 @@ impl Vault {
         &self,
         frame: &Frame,
         requests: &[CheckRequest],
+        contextual: &[Relationship],
         now: Timestamp,
-    ) -> Result<Vec<Result<Answer, VaultError>>, Revision> {
+    ) -> Result<Vec<Result<Answer, VaultError>>, Interrupted> {
+        let shared = contextual::overlay(&frame.view.schema.compiled, &Overlay::new(), contextual)?;
+        // What the checks have in common is merged once for all of them.
+        let laid = (!shared.is_empty()).then(|| shared.over(&*frame.view));
         let mut results = Vec::with_capacity(requests.len());
         for (at, request) in requests.iter().enumerate() {
             // A batch of cached answers never waits: others of the thread get their turn all the same.
             if at % 64 == 63 {
                 tokio::task::yield_now().await;
             }
-            results.push(match self.check_in(frame, request, now).await {
+            let outcome = match request.contextual.is_empty() {
+                true => self.check_in(frame, laid.as_ref(), request, now).await,
+                false => self.check_with(frame, &shared, request, now).await,
+            };
+            results.push(match outcome {
                 Ok(answer) => Ok(answer),
                 Err(Interrupted::Failed(error)) => Err(error),
-                Err(Interrupted::Moved(revision)) => return Err(revision),
+                Err(moved) => return Err(moved),
             });
         }
         Ok(results)
     }
 
+    async fn check_alone(
+        &self,
+        frame: &Frame,
+        request: &CheckRequest,
+        now: Timestamp,
+    ) -> Result<Answer, Interrupted> {
+        match request.contextual.is_empty() {
+            true => self.check_in(frame, None, request, now).await,
+            false => self.check_with(frame, &Overlay::new(), request, now).await,
+        }
+    }
+
+    /// A check with relationships of its own, over those that it has in common with others.
+    async fn check_with(
+        &self,
+        frame: &Frame,
+        shared: &Overlay,
+        request: &CheckRequest,
+        now: Timestamp,
+    ) -> Result<Answer, Interrupted> {
+        let schema = &frame.view.schema.compiled;
+        let overlay = contextual::overlay(schema, shared, &request.contextual)?;
+        let laid = overlay.over(&*frame.view);
+        self.check_in(frame, Some(&laid), request, now).await
+    }
+
     /// What to try on next, after the vault moved on for the `attempt`th time.
-    async fn next_frame(&self, attempt: usize, revision: Revision) -> Result<Frame, VaultError> {
+    pub(super) async fn next_frame(&self, attempt: usize, revision: Revision) -> Result<Frame, VaultError> {
         self.metrics.restarted();
         if attempt < VIEW_ATTEMPTS {
             self.catch_up(Until::Revision(revision)).await?;
@@ -167,6 +239,7 @@ impl Vault {
     async fn check_in(
         &self,
         frame: &Frame,
+        laid: Option<&Laid<'_, View>>,
         request: &CheckRequest,
         now: Timestamp,
     ) -> Result<Answer, Interrupted> {
@@ -178,7 +251,9 @@ impl Vault {
             schema: view.schema.generation,
             now,
         };
-        let cacheable = !request.trace && !frame.detached && self.decisions.is_enabled();
+        // A decision with relationships of this request's own says nothing of any other request.
+        let rememberable = laid.is_none() && !frame.detached && self.decisions.is_enabled();
+        let cacheable = rememberable && !request.trace;
         if cacheable {
             self.metrics.cache_requests.inc();
             if let Some(allowed) = self.decisions.get(&check, standing) {
@@ -196,8 +271,20 @@ impl Vault {
             self.metrics.cache_misses.inc();
             self.pulse.cache_misses.fetch_add(1, Ordering::Relaxed);
         }
-        let (verdict, trace) = self.evaluate(frame, &check, request, now).await?;
+        let cached = (rememberable && request.trace).then(|| self.decisions.get(&check, standing).is_some());
+        let Evaluated {
+            verdict,
+            trace,
+            storage_reads,
+        } = self.evaluate(frame, laid, &check, request, now).await?;
         self.count(&verdict.decision);
+        let trace = trace.map(|trace| Explanation {
+            trace,
+            work: verdict.work,
+            storage_reads,
+            cached,
+            schema: Arc::clone(&view.schema),
+        });
         if cacheable && !verdict.used_context {
             // A decision that used context holds for that context only.
             self.decisions.put(
@@ -223,31 +310,56 @@ impl Vault {
         }
     }
 
-    async fn evaluate(
+    /// Evaluates a check on a frame's rows, or on what lies over them.
+    pub(super) async fn evaluate(
         &self,
         frame: &Frame,
+        laid: Option<&Laid<'_, View>>,
         check: &Check,
         request: &CheckRequest,
         now: Timestamp,
-    ) -> Result<(Verdict, Option<Explanation>), Interrupted> {
+    ) -> Result<Evaluated, Interrupted> {
         let schema = &frame.view.schema.compiled;
         let limits = self.limits.load().for_engine();
-        let mut evaluation = Evaluation::new(schema, check.clone(), &request.context, now, limits);
+        let evaluation = Evaluation::new(schema, check.clone(), &request.context, now, limits);
+        let trace = request.trace;
+        match laid {
+            None => {
+                let as_stored = |_: &Demand, supply| supply;
+                self.run(frame, &*frame.view, as_stored, evaluation, trace).await
+            }
+            Some(laid) => {
+                let under = |demand: &Demand, supply| laid.lay(demand, supply);
+                self.run(frame, laid, under, evaluation, trace).await
+            }
+        }
+    }
+
+    /// Steps an evaluation to its end; `lay` turns what storage supplied into what counts.
+    async fn run(
+        &self,
+        frame: &Frame,
+        rows: &impl Rows,
+        lay: impl Fn(&Demand, Supply) -> Supply,
+        mut evaluation: Evaluation<'_>,
+        trace: bool,
+    ) -> Result<Evaluated, Interrupted> {
+        let mut storage_reads = 0;
         loop {
-            match evaluation.step(&*frame.view).map_err(VaultError::from)? {
+            match evaluation.step(rows).map_err(VaultError::from)? {
                 Step::Done(verdict) => {
-                    let trace = match request.trace {
-                        true => Some(Explanation {
-                            trace: evaluation.explain(&*frame.view, MAX_TRACE_NODES),
-                            schema: Arc::clone(&frame.view.schema),
-                        }),
-                        false => None,
-                    };
-                    return Ok((verdict, trace));
+                    let trace = trace.then(|| evaluation.explain(rows, MAX_TRACE_NODES));
+                    return Ok(Evaluated {
+                        verdict,
+                        trace,
+                        storage_reads,
+                    });
                 }
                 Step::Yield => tokio::task::yield_now().await,
                 Step::Need(demands) => {
+                    storage_reads += demands.len();
                     for (demand, supply) in self.fetch(frame, demands).await? {
+                        let supply = lay(&demand, supply);
                         evaluation.supply(demand, supply);
                     }
                 }
@@ -294,7 +406,7 @@ impl Vault {
     }
 
     /// Offers rows that were read to the actor. It is no loss where the mailbox is full: they are read again.
-    fn offer(&self, revision: Revision, supplied: &[(Demand, Supply)]) {
+    pub(super) fn offer(&self, revision: Revision, supplied: &[(Demand, Supply)]) {
         let rows = supplied.iter().map(|(demand, supply)| {
             let (Demand::Probe(key, _) | Demand::Scan(key)) = demand;
             match supply {
@@ -312,9 +424,8 @@ impl Vault {
 }
 
 /// Resolves a question's names against the schema.
-fn resolve(schema: &VaultSchema, request: &CheckRequest) -> Result<Check, VaultError> {
-    let resource_type = type_named(schema, "resource", &request.resource.object_type)?;
-    let member = member_named(schema, "permission", resource_type, &request.permission)?;
+pub(super) fn resolve(schema: &VaultSchema, request: &CheckRequest) -> Result<Check, VaultError> {
+    let member = resolve_member(schema, &request.resource, &request.permission)?;
     let subject_type = type_named(schema, "subject", &request.subject.object_type)?;
     let relation = match &request.subject.relation {
         Some(name) => Some(member_named(schema, "subject", subject_type, name)?),
@@ -330,6 +441,16 @@ fn resolve(schema: &VaultSchema, request: &CheckRequest) -> Result<Check, VaultE
         object: request.resource.id.clone(),
         subject,
     })
+}
+
+/// The relation or permission that a question is about.
+pub(super) fn resolve_member(
+    schema: &VaultSchema,
+    resource: &ObjectRef,
+    permission: &Name,
+) -> Result<MemberId, VaultError> {
+    let resource_type = type_named(schema, "resource", &resource.object_type)?;
+    member_named(schema, "permission", resource_type, permission)
 }
 
 fn type_named(schema: &VaultSchema, field: &str, name: &Name) -> Result<TypeId, VaultError> {

@@ -15,7 +15,7 @@ use crate::view::{VaultSchema, View};
 pub(super) struct Frame {
     /// The view.
     pub(super) view: Arc<View>,
-    storage: OnceCell<Snapshot>,
+    storage: OnceCell<Arc<Snapshot>>,
     /// Whether the view is of this frame alone (an empty one over a storage snapshot).
     pub(super) detached: bool,
 }
@@ -61,7 +61,17 @@ impl Frame {
         let view = View::new(snapshot.revision(), schema, u64::MAX);
         Ok(Self {
             view: Arc::new(view),
-            storage: OnceCell::new_with(Some(snapshot)),
+            storage: OnceCell::new_with(Some(Arc::new(snapshot))),
+            detached: true,
+        })
+    }
+
+    /// The same state under another schema: all rows come from storage.
+    pub(super) async fn under(&self, vault: &Vault, schema: Arc<VaultSchema>) -> Result<Self, Interrupted> {
+        self.snapshot(vault).await?;
+        Ok(Self {
+            view: Arc::new(View::new(self.view.revision, schema, u64::MAX)),
+            storage: self.storage.clone(),
             detached: true,
         })
     }
@@ -73,6 +83,7 @@ impl Frame {
                 .store
                 .snapshot(vault.id)
                 .await
+                .map(Arc::new)
                 .map_err(VaultError::from_store)
         };
         let snapshot = self.storage.get_or_try_init(open).await?;
@@ -91,8 +102,19 @@ pub(super) async fn read_row(
     key: &RowKey,
     most: usize,
 ) -> Result<Option<Arc<Row>>, VaultError> {
+    let (row, whole) = read_part(snapshot, schema, key, most).await?;
+    Ok(whole.then_some(row))
+}
+
+/// The first entries of a row, at most `most`, and whether they are all.
+pub(super) async fn read_part(
+    snapshot: &Snapshot,
+    schema: &VaultSchema,
+    key: &RowKey,
+    most: usize,
+) -> Result<(Arc<Row>, bool), VaultError> {
     let Some(names) = schema.slot_names(key.slot) else {
-        return Ok(Some(Arc::default()));
+        return Ok((Arc::default(), true));
     };
     let (resource_type, relation) = (names.resource_type, names.relation);
     let read = snapshot.row(
@@ -104,9 +126,6 @@ pub(super) async fn read_row(
         most,
     );
     let read = read.await.map_err(VaultError::from_store)?;
-    if !read.complete {
-        return Ok(None);
-    }
     let entry = |stored: StoredEntry| {
         schema.entry_in(
             key.slot,
@@ -115,9 +134,8 @@ pub(super) async fn read_row(
             stored.expires_at,
         )
     };
-    Ok(Some(Arc::new(Row::new(
-        read.entries.into_iter().filter_map(entry).collect(),
-    ))))
+    let entries = read.entries.into_iter().filter_map(entry).collect();
+    Ok((Arc::new(Row::new(entries)), read.complete))
 }
 
 /// One entry of a row.

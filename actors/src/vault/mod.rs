@@ -2,6 +2,8 @@
 
 mod actor;
 mod check;
+mod contextual;
+mod expand;
 mod fit;
 mod frame;
 mod gate;
@@ -9,6 +11,7 @@ mod load;
 mod messages;
 mod operation;
 mod read;
+mod simulate;
 mod trial;
 
 use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
@@ -21,10 +24,13 @@ use inferadb_storage::{AccountId, Revision, Store, VaultId, VaultRecord};
 
 pub use self::actor::now;
 pub use self::check::{Answer, Batch, CheckRequest, Explanation};
+pub use self::contextual::MAX_CONTEXTUAL_RELATIONSHIPS;
+pub use self::expand::{ExpandRequest, Expanded, MAX_EXPAND_NODES};
 pub use self::gate::{Closed, Pass};
 pub use self::messages::Until;
 pub use self::operation::{Committed, DeleteRequest, Operation, SchemaWrite, StoredSchema, WriteRequest};
 pub use self::read::ReadPage;
+pub use self::simulate::{BeforeAfter, SimulateRequest, Simulation};
 
 use self::actor::VaultActor;
 use self::gate::Gate;

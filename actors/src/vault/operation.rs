@@ -248,7 +248,7 @@ pub(super) const fn format_of(number: u8) -> Option<Format> {
     }
 }
 
-fn too_many(field: &str, what: &str, count: usize, most: usize) -> VaultError {
+pub(super) fn too_many(field: &str, what: &str, count: usize, most: usize) -> VaultError {
     let message = format!("at most {most} {what} in one request, this one has {count}");
     VaultError::Invalid {
         code: "too_many",
@@ -258,7 +258,7 @@ fn too_many(field: &str, what: &str, count: usize, most: usize) -> VaultError {
 }
 
 /// One relationship may be named once in a write: which of two would count is nobody's to guess.
-fn refuse_duplicates(request: &WriteRequest) -> Result<(), VaultError> {
+pub(super) fn refuse_duplicates(request: &WriteRequest) -> Result<(), VaultError> {
     let mut seen = HashSet::new();
     let touched = request
         .touch

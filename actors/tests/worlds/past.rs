@@ -131,29 +131,54 @@ impl State {
 
     /// The world of what fits the schema.
     fn world(&self, request: [Option<bool>; CAVEATS]) -> World {
-        let fits = |edge: &&Edge| {
-            let relation = self
-                .types
-                .get(edge.object_type)
-                .and_then(|held| held.relations.get(&edge.relation));
-            relation.is_some_and(|classes| classes.contains(&edge.who.class))
-        };
         World {
             types: self.types.clone(),
-            edges: self.stored.values().filter(fits).cloned().collect(),
+            edges: self
+                .stored
+                .values()
+                .filter(|edge| self.fits(edge))
+                .cloned()
+                .collect(),
             request,
         }
     }
 
+    fn fits(&self, edge: &Edge) -> bool {
+        let held = self.types.get(edge.object_type);
+        let relation = held.and_then(|held| held.relations.get(&edge.relation));
+        relation.is_some_and(|classes| classes.contains(&edge.who.class))
+    }
+
+    /// How many of these fit the schema.
+    pub fn fitting<'e>(&self, edges: impl Iterator<Item = &'e Edge>) -> usize {
+        edges.filter(|edge| self.fits(edge)).count()
+    }
+
+    /// What the reference says of every node, for the question's subject; nothing where the schema does not know that.
+    pub fn answers(&self, question: &Question) -> BTreeMap<Node, reference::Answer> {
+        if !self.knows_subject(question) {
+            return BTreeMap::new();
+        }
+        let world = self.world(question.request);
+        let mut answers = Reference::answers(&world, &question.who, question.now);
+        answers.retain(|node, _| self.has(node.0, &node.1));
+        answers
+    }
+
+    fn has(&self, at: usize, name: &String) -> bool {
+        self.types.get(at).is_some_and(|held| held.names().contains(name))
+    }
+
     /// Whether the schema knows what a question names.
     fn knows(&self, question: &Question) -> bool {
-        let has =
-            |at: usize, name: &String| self.types.get(at).is_some_and(|held| held.names().contains(name));
-        let subject = match &question.who.class {
-            Class::Userset(of, name) => has(*of, name),
+        self.knows_subject(question) && self.has(question.node.0, &question.node.1)
+    }
+
+    fn knows_subject(&self, question: &Question) -> bool {
+        match &question.who.class {
+            Class::Userset(of, name) => self.has(*of, name),
             class => class.of() < self.types.len(),
-        };
-        subject && has(question.node.0, &question.node.1)
+        }
     }
 
     pub fn describe(&self) -> String {
@@ -210,18 +235,23 @@ impl Question {
             resource: object(self.node.0, self.node.2),
             permission: Name::parse(&self.node.1).unwrap(),
             context: context.into(),
+            contextual: Default::default(),
             trace: false,
         }
     }
 }
 
 pub fn agrees(found: &Result<Answer, VaultError>, expected: &reference::Answer) -> bool {
+    decided(found.as_ref().map(|answer| &answer.decision), expected)
+}
+
+pub fn decided(found: Result<&Decision, &VaultError>, expected: &reference::Answer) -> bool {
     match (found, expected) {
-        (Ok(answer), reference::Answer::Allow) => answer.decision == Decision::Allow,
-        (Ok(answer), reference::Answer::Deny) => answer.decision == Decision::Deny,
-        (Ok(answer), reference::Answer::Conditional(names)) => {
+        (Ok(decision), reference::Answer::Allow) => *decision == Decision::Allow,
+        (Ok(decision), reference::Answer::Deny) => *decision == Decision::Deny,
+        (Ok(decision), reference::Answer::Conditional(names)) => {
             let missing = names.iter().cloned().collect();
-            answer.decision == Decision::Conditional { missing }
+            *decision == Decision::Conditional { missing }
         }
         (Err(error), reference::Answer::Undefined) => is_undefined(error),
         _ => false,

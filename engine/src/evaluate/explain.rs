@@ -12,6 +12,7 @@ use super::level::{Bounds, Level};
 use super::read::Held;
 use super::{Evaluation, EvaluationError};
 use crate::caveat::Outcome;
+use crate::context::Context;
 use crate::noun::{ObjectId, Timestamp};
 use crate::row::{RowKey, Rows, Terms};
 use crate::schema::{ArrowMode, CaveatId, Expr, MemberId, SlotId, SlotSubject};
@@ -40,6 +41,8 @@ pub struct TraceNode {
     pub outcome: TraceOutcome,
     /// What it rests on.
     pub children: Vec<TraceNode>,
+    /// Whether some of its children are left out because the tree has grown too large.
+    pub truncated: bool,
 }
 
 /// What a part of the way is.
@@ -66,6 +69,8 @@ pub enum TraceKind {
         relation: MemberId,
         /// How what it finds is combined.
         mode: ArrowMode,
+        /// What it leads to on one of the types that has it; it has the same name on all of them.
+        target: Option<MemberId>,
     },
     /// The relationships of a relation.
     This {
@@ -86,9 +91,24 @@ pub enum TraceKind {
         subject: ObjectId,
         /// When it expires.
         expires_at: Option<Timestamp>,
+        /// Whether it has expired, and so does not count.
+        expired: bool,
         /// Its caveat, and what that says in this request.
-        caveat: Option<(CaveatId, CaveatOutcome)>,
+        caveat: Option<TracedCaveat>,
+        /// Whether it is not stored but counts for this request alone.
+        contextual: bool,
     },
+}
+
+/// The caveat of a relationship, in an explanation.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TracedCaveat {
+    /// Which.
+    pub caveat: CaveatId,
+    /// The context stored with the relationship.
+    pub context: Context,
+    /// What it says.
+    pub outcome: CaveatOutcome,
 }
 
 /// What a caveat says of a relationship in this request.
@@ -198,6 +218,7 @@ impl<R: Rows> Teller<'_, '_, R> {
             },
             outcome,
             children,
+            truncated: cut == Some(Cut::Truncated),
         }
     }
 
@@ -225,16 +246,29 @@ impl<R: Rows> Teller<'_, '_, R> {
             Expr::Union(_) => TraceKind::Union,
             Expr::Intersection(_) => TraceKind::Intersection,
             Expr::Exclusion(..) => TraceKind::Exclusion,
-            Expr::Arrow { relation, mode, .. } => TraceKind::Arrow {
+            Expr::Arrow {
+                relation,
+                mode,
+                targets,
+            } => TraceKind::Arrow {
                 relation: *relation,
                 mode: *mode,
+                target: targets.first().map(|(_, target)| *target),
             },
         };
         let mut children = Vec::new();
-        if outcome != TraceOutcome::NotNeeded && !self.is_full() {
+        let mut truncated = false;
+        if outcome == TraceOutcome::NotNeeded || matches!(expr, Expr::Nil | Expr::Itself) {
+            // There is nothing to tell.
+        } else if self.is_full() {
+            truncated = true;
+        } else {
             self.depth += 1;
             children = match expr {
-                Expr::This => self.this(member, object, bounds),
+                Expr::This => {
+                    let leads = self.this(member, object);
+                    self.tell(leads, bounds, &mut truncated)
+                }
                 Expr::Nil | Expr::Itself | Expr::Member(_) => Vec::new(),
                 Expr::Union(operands) | Expr::Intersection(operands) => {
                     self.operands(operands.iter(), member, object, bounds)
@@ -251,7 +285,7 @@ impl<R: Rows> Teller<'_, '_, R> {
                             self.follow(&mut leads, slot, object, target_of(targets, subject_type));
                         }
                     }
-                    self.tell(leads, bounds)
+                    self.tell(leads, bounds, &mut truncated)
                 }
             };
             self.depth -= 1;
@@ -260,6 +294,7 @@ impl<R: Rows> Teller<'_, '_, R> {
             kind,
             outcome,
             children,
+            truncated,
         }
     }
 
@@ -285,7 +320,7 @@ impl<R: Rows> Teller<'_, '_, R> {
         nodes.into_iter().map(|(_, node)| node).collect()
     }
 
-    fn this(&mut self, relation: MemberId, object: &ObjectId, bounds: Bounds) -> Vec<TraceNode> {
+    fn this(&mut self, relation: MemberId, object: &ObjectId) -> Vec<Lead> {
         let mut leads = Vec::new();
         for (slot, subject, _) in self.known.slots(relation) {
             match subject {
@@ -293,7 +328,7 @@ impl<R: Rows> Teller<'_, '_, R> {
                 SlotSubject::Object | SlotSubject::Wildcard => self.probe(&mut leads, slot, object),
             }
         }
-        self.tell(leads, bounds)
+        leads
     }
 
     fn probe(&mut self, leads: &mut Vec<Lead>, slot: SlotId, object: &ObjectId) {
@@ -345,29 +380,38 @@ impl<R: Rows> Teller<'_, '_, R> {
     }
 
     fn relationship(&self, key: RowKey, subject: ObjectId, terms: Option<&Terms>) -> TraceKind {
-        let caveat = self.known.evaluation.reader.caveat_outcome(terms);
+        let reader = &self.known.evaluation.reader;
+        let stored = terms.and_then(|terms| terms.caveat.as_ref());
+        let caveat = reader.caveat_outcome(terms).zip(stored);
         TraceKind::Relationship {
+            contextual: self.known.rows.is_contextual(&key, &subject),
             slot: key.slot,
             object: key.object,
             subject,
             expires_at: terms.and_then(|terms| terms.expires_at),
-            caveat: caveat.map(|(caveat, outcome)| {
+            expired: reader.is_expired(terms),
+            caveat: caveat.map(|((caveat, outcome), (_, context))| {
                 let outcome = match outcome {
                     Ok(outcome) => CaveatOutcome::Decided(outcome),
                     Err(EvaluationError::Caveat { error, .. }) => CaveatOutcome::Failed(error.to_string()),
                     Err(error) => CaveatOutcome::Failed(error.to_string()),
                 };
-                (caveat, outcome)
+                TracedCaveat {
+                    caveat,
+                    context: context.clone(),
+                    outcome,
+                }
             }),
         }
     }
 
     /// Tells relationships, those that made the value first, as long as there is room.
-    fn tell(&mut self, mut leads: Vec<Lead>, bounds: Bounds) -> Vec<TraceNode> {
+    fn tell(&mut self, mut leads: Vec<Lead>, bounds: Bounds, truncated: &mut bool) -> Vec<TraceNode> {
         leads.sort_by_key(|lead| lead.bounds != bounds);
         let mut nodes = Vec::new();
         for lead in leads {
             if self.is_full() {
+                *truncated = true;
                 break;
             }
             self.left = self.left.saturating_sub(1);
@@ -378,6 +422,7 @@ impl<R: Rows> Teller<'_, '_, R> {
                 kind: lead.kind,
                 outcome: outcome_of(lead.bounds),
                 children: children.into_iter().collect(),
+                truncated: false,
             });
         }
         nodes

@@ -21,7 +21,7 @@ mod settle;
 use rustc_hash::FxHashMap;
 
 use self::expand::Exploration;
-pub use self::explain::{CaveatOutcome, Cut, Trace, TraceKind, TraceNode, TraceOutcome};
+pub use self::explain::{CaveatOutcome, Cut, Trace, TraceKind, TraceNode, TraceOutcome, TracedCaveat};
 use self::graph::{GateId, Graph};
 use self::missing::Undecided;
 use self::read::Reader;

@@ -9,7 +9,7 @@ use super::{EvaluationError, Limits, Subject};
 use crate::caveat::{CaveatError, Outcome};
 use crate::context::Context;
 use crate::noun::{ObjectId, Timestamp};
-use crate::row::{Demand, Entry, Found, Row, RowKey, Rows, Supply, Terms};
+use crate::row::{Demand, Entry, Found, FoundEntry, Row, RowKey, Rows, Supply, Terms};
 use crate::schema::{CaveatId, MemberId, Schema, Slot, SlotSubject};
 
 /// Rows and entries that were demanded and supplied.
@@ -145,10 +145,10 @@ impl<'a> Reader<'a> {
         subject: &ObjectId,
     ) -> Option<Option<Option<Arc<Terms>>>> {
         let in_row = |row: &Row| row.find(subject).map(|entry| entry.terms.clone());
-        match rows.row(key) {
-            Found::Row(row) => Some(in_row(row)),
-            Found::Empty => Some(None),
-            Found::Unknown => {
+        match rows.entry(key, subject) {
+            FoundEntry::Entry(entry) => Some(Some(entry.terms.clone())),
+            FoundEntry::Absent => Some(None),
+            FoundEntry::Unknown => {
                 if let Some(row) = self.supplied.rows.get(key) {
                     return Some(in_row(row));
                 }

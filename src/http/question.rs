@@ -1,0 +1,150 @@
+//! The checks of a request that asks many: each sound or with what is wrong with it, and their answers put back in order.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use inferadb_actors::CheckRequest;
+use inferadb_engine::context::Context;
+use inferadb_engine::evaluate::Decision;
+use inferadb_engine::noun::{Name, ObjectRef, SubjectRef};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+
+use super::HttpSettings;
+use super::problem::Problem;
+use super::wire::{RelationshipBody, at, parse_context, parse_contextual};
+
+/// One check in JSON.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct QuestionBody<'a> {
+    /// Who.
+    #[serde(borrow)]
+    pub subject: Cow<'a, str>,
+    /// On what.
+    #[serde(borrow)]
+    pub resource: Cow<'a, str>,
+    /// The relation or permission asked for.
+    #[serde(borrow)]
+    pub permission: Cow<'a, str>,
+    #[serde(borrow, default)]
+    context: Option<&'a RawValue>,
+    /// Relationships that count for this check alone.
+    #[serde(borrow, default)]
+    pub contextual_relationships: Vec<RelationshipBody<'a>>,
+}
+
+/// The checks of one request.
+pub struct Questions {
+    /// Those that make sense, in order.
+    pub sound: Vec<CheckRequest>,
+    /// For each check, what is wrong with it.
+    problems: Vec<Option<Problem>>,
+}
+
+impl Questions {
+    /// Parses the `checks` of a request that has a `context` for all of them. What is wrong with one is that one's.
+    pub fn parse(
+        settings: &HttpSettings,
+        bodies: &[QuestionBody<'_>],
+        context: Option<&RawValue>,
+    ) -> Result<Self, Problem> {
+        let most = settings.max_batch_checks;
+        if bodies.len() > most {
+            let count = bodies.len();
+            let detail = format!("at most {most} checks in one batch, this one has {count}");
+            return Err(Problem::invalid("too_many", "checks", detail));
+        }
+        let shared = Arc::new(parse_context("context", context, settings.max_context_bytes)?);
+        let mut questions = Self {
+            sound: Vec::with_capacity(bodies.len()),
+            problems: Vec::with_capacity(bodies.len()),
+        };
+        for (index, body) in bodies.iter().enumerate() {
+            let problem = match body.parse(index, settings, &shared) {
+                Ok(question) => {
+                    questions.sound.push(question);
+                    None
+                }
+                Err(problem) => Some(problem),
+            };
+            questions.problems.push(problem);
+        }
+        Ok(questions)
+    }
+
+    /// The outcome of each check, given those of the sound ones in order.
+    pub fn outcomes<T>(self, answers: Vec<T>) -> Vec<Result<T, Problem>> {
+        let mut answers = answers.into_iter();
+        let outcome = |problem: Option<Problem>| match problem {
+            Some(problem) => Some(Err(problem)),
+            // There is one answer for each sound check.
+            None => answers.next().map(Ok),
+        };
+        self.problems.into_iter().map_while(outcome).collect()
+    }
+}
+
+impl QuestionBody<'_> {
+    fn parse(
+        &self,
+        index: usize,
+        settings: &HttpSettings,
+        shared: &Arc<Context>,
+    ) -> Result<CheckRequest, Problem> {
+        let field = |member: &str| format!("checks[{index}].{member}");
+        let context = match self.context {
+            None => Arc::clone(shared),
+            Some(_) => {
+                // A check's own values win over the request's.
+                let mut context = Context::clone(shared);
+                let own = parse_context(&field("context"), self.context, settings.max_context_bytes)?;
+                context.extend(own);
+                Arc::new(context)
+            }
+        };
+        Ok(CheckRequest {
+            subject: at(&field("subject"), SubjectRef::parse(&self.subject))?,
+            resource: at(&field("resource"), ObjectRef::parse(&self.resource))?,
+            permission: at(&field("permission"), Name::parse(&self.permission))?,
+            context,
+            contextual: parse_contextual(
+                &field("contextual_relationships"),
+                &self.contextual_relationships,
+                settings.max_stored_context_bytes,
+            )?,
+            trace: false,
+        })
+    }
+}
+
+/// A problem of one check, with the member at fault named as it stands in the request.
+pub fn of_item(problem: Problem, index: usize) -> Problem {
+    Problem {
+        field: problem.field.map(|field| format!("checks[{index}].{field}")),
+        ..problem
+    }
+}
+
+/// A decision in JSON.
+pub fn decision_value(decision: &Decision) -> Value {
+    match decision {
+        Decision::Conditional { missing } => json!({ "decision": "conditional", "missing_context": missing }),
+        decision => json!({ "decision": word(decision) }),
+    }
+}
+
+/// A problem in the place of a decision.
+pub fn error_value(problem: &Problem) -> Value {
+    json!({ "error": problem.to_value() })
+}
+
+/// A decision in one word.
+pub const fn word(decision: &Decision) -> &'static str {
+    match decision {
+        Decision::Allow => "allow",
+        Decision::Deny => "deny",
+        Decision::Conditional { .. } => "conditional",
+    }
+}

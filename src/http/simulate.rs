@@ -1,0 +1,108 @@
+//! Simulations: which of some decisions would change if relationships were touched and deleted, or the schema replaced.
+
+use actix_web::{HttpRequest, HttpResponse, web};
+use inferadb_actors::auth::Scopes;
+use inferadb_actors::{BeforeAfter, SimulateRequest, VaultError, now};
+use inferadb_engine::evaluate::Decision;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+
+use super::caller::{Visit, in_vault};
+use super::problem::Problem;
+use super::question::{QuestionBody, Questions, decision_value, error_value, of_item};
+use super::schema::refuse_long;
+use super::wire::{ConsistencyBody, RelationshipBody, parse_keys, parse_relationships};
+use super::{App, body, ok};
+
+/// How many kinds of ignored relationships are named.
+const MAX_KINDS: usize = 100;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SimulateBody<'a> {
+    #[serde(borrow, default)]
+    touch: Vec<RelationshipBody<'a>>,
+    #[serde(borrow, default)]
+    delete: Vec<RelationshipBody<'a>>,
+    #[serde(default)]
+    schema: Option<String>,
+    #[serde(borrow)]
+    checks: Vec<QuestionBody<'a>>,
+    #[serde(borrow, default)]
+    context: Option<&'a RawValue>,
+    #[serde(default)]
+    consistency: ConsistencyBody,
+}
+
+/// `POST /v1/simulate`
+pub async fn simulate(
+    app: web::Data<App>,
+    request: HttpRequest,
+    bytes: web::Bytes,
+) -> Result<HttpResponse, Problem> {
+    in_vault(&app, &request, Scopes::READ, |visit| answer(&app, visit, &bytes)).await
+}
+
+async fn answer(app: &App, visit: Visit, bytes: &[u8]) -> Result<HttpResponse, Problem> {
+    let body: SimulateBody<'_> = body::json(bytes)?;
+    let settings = &app.settings;
+    let (changes, most) = (body.touch.len() + body.delete.len(), settings.max_write_changes);
+    if changes > most {
+        let detail = format!("at most {most} changes in one simulation, this one has {changes}");
+        return Err(Problem::invalid("too_many", "touch", detail));
+    }
+    if let Some(text) = &body.schema {
+        refuse_long(text, settings.max_schema_bytes)?;
+    }
+    let mut questions = Questions::parse(settings, &body.checks, body.context)?;
+    let request = SimulateRequest {
+        touch: parse_relationships("touch", &body.touch, settings.max_stored_context_bytes)?,
+        delete: parse_keys("delete", &body.delete)?,
+        schema: body.schema,
+        checks: std::mem::take(&mut questions.sound),
+    };
+    let consistency = body.consistency.parse(visit.vault.id)?;
+    let has_schema = request.schema.is_some();
+    let simulation = visit.vault.simulate(request, consistency, now()).await?;
+    let outcomes = questions.outcomes(simulation.results).into_iter();
+    let results: Vec<Value> = outcomes
+        .enumerate()
+        .map(|(index, outcome)| match outcome {
+            Ok(sides) => result(index, sides),
+            // The check makes no sense, whatever is stored.
+            Err(problem) => {
+                let error = error_value(&problem);
+                json!({ "before": error, "after": error, "changed": false })
+            }
+        })
+        .collect();
+    let mut answer = json!({
+        "results": results,
+        "revision": &*visit.vault.token(simulation.revision),
+    });
+    if let (true, Some(members)) = (has_schema, answer.as_object_mut()) {
+        members.insert("ignored".into(), ignored(&simulation.ignored));
+    }
+    ok(&answer)
+}
+
+fn result(index: usize, sides: BeforeAfter) -> Value {
+    let side = |outcome: Result<Decision, VaultError>| match outcome {
+        Ok(decision) => decision_value(&decision),
+        Err(error) => error_value(&of_item(error.into(), index)),
+    };
+    let (before, after) = (side(sides.before), side(sides.after));
+    let changed = before != after;
+    json!({ "before": before, "after": after, "changed": changed })
+}
+
+/// The stored relationships that the schema to try has no place for.
+fn ignored(kinds: &[(String, u64)]) -> Value {
+    let count = kinds.iter().map(|(_, count)| count).sum::<u64>();
+    let named = kinds.iter().take(MAX_KINDS);
+    let named: Vec<Value> = named
+        .map(|(kind, count)| json!({ "kind": kind, "relationships": count }))
+        .collect();
+    json!({ "relationships": count, "kinds": named, "truncated": kinds.len() > MAX_KINDS })
+}
