@@ -16,7 +16,7 @@ use inferadb_actors::{AccountId, Backend, CacheSettings, Limits, Platform, Setti
 use tracing_actix_web::TracingLogger;
 
 use crate::config::{self, Config};
-use crate::http::{App, HttpMetrics, HttpSettings, RequestSpan, routes, surround};
+use crate::http::{App, HttpMetrics, HttpSettings, RequestSpan, Stopping, routes, surround};
 use crate::telemetry::{self, Telemetry, spans_are_sent};
 
 /// Why the server did not start, or stopped.
@@ -81,6 +81,7 @@ pub struct Listening {
     metrics: Option<ServerHandle>,
     platform: Platform,
     authenticator: Option<Authenticator>,
+    stopping: Stopping,
     drain_timeout: Duration,
     // Last: what stops before still has something to say.
     _telemetry: Telemetry,
@@ -132,6 +133,7 @@ impl Prepared {
             settings: http_settings(&config),
             checks: telemetry.checks.clone(),
             metrics: HttpMetrics::new(registry)?,
+            stopping: Stopping::default(),
         };
         Ok(Self {
             config,
@@ -163,6 +165,7 @@ impl Prepared {
         } = self;
         let metrics = listen_for_metrics(&config, &telemetry)?;
         let authenticator = app.authenticator.clone();
+        let stopping = app.stopping.clone();
         let max_body_bytes = config.server.max_body_bytes;
         let server = &config.server;
         let http = HttpServer::new(move || {
@@ -184,6 +187,8 @@ impl Prepared {
                 .map_or(KeepAlive::Disabled, KeepAlive::Timeout),
         )
         .client_request_timeout(Duration::from_secs(10))
+        // What a stream has to tell is not to wait until the reader has acknowledged what was told before.
+        .tcp_nodelay(true)
         .disable_signals()
         .shutdown_timeout(server.shutdown_timeout_seconds);
         let bound = http
@@ -205,6 +210,7 @@ impl Prepared {
             metrics,
             platform,
             authenticator,
+            stopping,
             _telemetry: telemetry,
             drain_timeout: config.server.shutdown_timeout(),
         })
@@ -222,9 +228,12 @@ impl Listening {
     pub async fn serve(self) -> Result<(), ServerError> {
         let mut signals = Signals::new().map_err(ServerError::Serve)?;
         let handle = self.server.handle();
+        let stopping = self.stopping.clone();
         actix_web::rt::spawn(async move {
             signals.stop().await;
             tracing::info!("told to stop: finishing the requests under way");
+            // A stream without an end would keep its connection, and the stop, waiting.
+            stopping.begin();
             // Each returns once the server has stopped; the first to do so is enough.
             let graceful = handle.stop(true);
             actix_web::rt::spawn(graceful);
@@ -350,6 +359,7 @@ fn settings(config: &Config) -> Settings {
             max_work: limits.max_work,
             checks_per_second: limits.checks_per_second,
             writes_per_second: limits.writes_per_second,
+            max_watches: limits.max_watches,
         },
         changes_kept: config.retention.changes,
         archived_vault_retention: config.retention.archived_vaults(),
@@ -384,5 +394,7 @@ fn http_settings(config: &Config) -> HttpSettings {
         max_schema_bytes: limits.max_schema_bytes,
         max_context_bytes: limits.max_context_bytes,
         max_stored_context_bytes: limits.max_stored_context_bytes,
+        heartbeat: config.watch.heartbeat(),
+        slow_reader: config.watch.slow_reader(),
     }
 }

@@ -15,8 +15,8 @@ mod vault;
 mod view;
 
 pub use inferadb_storage::{
-    AccountId, AccountRecord, Backend, Precondition, RelationshipFilter, Revision, StoreError,
-    SubjectRelation, VaultId, VaultRecord,
+    AccountId, AccountRecord, Backend, Change, ChangeKind, ChangeOp, Precondition, RelationshipFilter,
+    Revision, StoreError, SubjectRelation, VaultId, VaultRecord,
 };
 
 pub use self::error::VaultError;
@@ -24,6 +24,6 @@ pub use self::platform::{Page, Platform, Reach, StartError, StatsReport, VaultCh
 pub use self::registry::Reason;
 pub use self::settings::{CacheSettings, Limits, Settings};
 pub use self::vault::{
-    Answer, Batch, CheckRequest, Committed, Consistency, DeleteRequest, Explanation, ReadPage, SchemaWrite,
-    Vault, VaultStats, WriteRequest, now,
+    Answer, Batch, CheckRequest, Committed, Consistency, DeleteRequest, Explanation, ReadPage,
+    RelationshipStream, SchemaWrite, Vault, VaultStats, Watch, WriteRequest, now,
 };

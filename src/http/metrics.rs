@@ -10,6 +10,7 @@ use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry};
 pub struct HttpMetrics {
     requests: IntCounterVec,
     seconds: HistogramVec,
+    streams_ended: IntCounterVec,
 }
 
 impl HttpMetrics {
@@ -30,9 +31,26 @@ impl HttpMetrics {
             .buckets(buckets),
             &["route"],
         )?;
+        let streams_ended = IntCounterVec::new(
+            Opts::new(
+                "inferadb_stream_ends_total",
+                "Streamed answers that ended, by what was streamed and why.",
+            ),
+            &["stream", "reason"],
+        )?;
         registry.register(Box::new(requests.clone()))?;
         registry.register(Box::new(seconds.clone()))?;
-        Ok(Self { requests, seconds })
+        registry.register(Box::new(streams_ended.clone()))?;
+        Ok(Self {
+            requests,
+            seconds,
+            streams_ended,
+        })
+    }
+
+    /// Notes that a streamed answer ended.
+    pub fn stream_ended(&self, stream: &str, reason: &str) {
+        self.streams_ended.with_label_values(&[stream, reason]).inc();
     }
 
     /// Notes an answered request.

@@ -5,14 +5,17 @@ mod body;
 mod caller;
 mod check;
 mod health;
+mod lines;
 mod metrics;
 mod problem;
 mod relationships;
 mod request;
 mod schema;
 mod span;
+mod stream;
 mod trace;
 mod vaults;
+mod watch;
 mod wire;
 
 use std::sync::Arc;
@@ -27,6 +30,7 @@ pub use self::metrics::HttpMetrics;
 pub use self::problem::Problem;
 pub use self::request::surround;
 pub use self::span::RequestSpan;
+pub use self::stream::Stopping;
 use crate::telemetry::CheckLog;
 
 /// What every handler can reach.
@@ -47,6 +51,8 @@ pub struct App {
     pub checks: CheckLog,
     /// The surface's metrics.
     pub metrics: HttpMetrics,
+    /// Whether the server is stopping, for answers without an end.
+    pub stopping: Stopping,
 }
 
 /// The bounds of the HTTP surface.
@@ -70,6 +76,10 @@ pub struct HttpSettings {
     pub max_context_bytes: usize,
     /// The largest context of a stored relationship, in bytes of JSON.
     pub max_stored_context_bytes: usize,
+    /// The time between two heartbeats of a watch.
+    pub heartbeat: Duration,
+    /// How long a reader of a stream may take nothing while data waits for it.
+    pub slow_reader: Duration,
 }
 
 /// Declares every route.
@@ -102,6 +112,7 @@ pub fn routes(config: &mut web::ServiceConfig) {
         .service(web::resource("/v1/relationships/write").route(web::post().to(relationships::write)))
         .service(web::resource("/v1/relationships/delete").route(web::post().to(relationships::delete)))
         .service(web::resource("/v1/relationships/read").route(web::post().to(relationships::read)))
+        .service(web::resource("/v1/watch").route(web::get().to(watch::watch)))
         .service(
             web::resource("/v1/accounts")
                 .route(web::get().to(accounts::list))

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use inferadb_engine::noun::{ObjectId, ObjectRef, RelationshipKey, SubjectRef};
 use inferadb_engine::row::{Entry, Row, RowKey};
-use inferadb_storage::{Revision, Snapshot, StoredEntry, SubjectClass};
+use inferadb_storage::{Revision, Snapshot, StoreError, StoredEntry, SubjectClass};
 use tokio::sync::OnceCell;
 
 use super::{Vault, load};
@@ -18,6 +18,17 @@ pub(super) struct Frame {
     storage: OnceCell<Snapshot>,
     /// Whether the view is of this frame alone (an empty one over a storage snapshot).
     pub(super) detached: bool,
+}
+
+impl Interrupted {
+    /// What it means that `frame` could not be read. Storage keeps a state only so long: what was read of it is no use
+    /// any more, but a later one will do.
+    pub(super) fn reading(frame: &Frame, error: VaultError) -> Self {
+        match error {
+            VaultError::Storage(StoreError::SnapshotTooOld) => Self::Moved(frame.view.revision),
+            error => Self::Failed(error),
+        }
+    }
 }
 
 /// Why an evaluation on a frame ended without a verdict.
