@@ -211,6 +211,11 @@ impl Vault {
         self.view.load_full()
     }
 
+    /// The state that reads are answered from now.
+    pub fn view_revision(&self) -> Revision {
+        self.view.load().revision
+    }
+
     /// When it was last used.
     pub fn last_used(&self) -> Timestamp {
         Timestamp(self.last_used.load(Ordering::Relaxed))
