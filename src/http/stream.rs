@@ -283,7 +283,7 @@ mod tests {
         (writer.unwrap(), body)
     }
 
-    #[actix_web::test]
+    #[tokio::test]
     async fn records_come_whole_and_in_order() {
         let (mut writer, body) = pair();
         let writing = async move {
@@ -301,7 +301,7 @@ mod tests {
         assert!(text == expected);
     }
 
-    #[actix_web::test]
+    #[tokio::test]
     async fn a_slow_reader_is_told_why_unless_that_would_be_within_a_record() {
         let (mut writer, body) = pair();
         let record = [b'a'; PIECE_BYTES];
@@ -324,7 +324,7 @@ mod tests {
         assert!(to_bytes(body).await.is_err());
     }
 
-    #[actix_web::test]
+    #[tokio::test]
     async fn a_reader_that_went_away_is_noticed_and_a_lost_writer_too() {
         let (mut writer, body) = pair();
         drop(body);
