@@ -117,12 +117,16 @@ async fn send_all(
 /// The state that all was read from; the first and the last of them where one could not be held so long.
 fn last_line(relationships: &RelationshipStream, vault: VaultId) -> serde_json::Value {
     let (first, last) = (relationships.first_revision(), relationships.revision());
-    let mut line = json!({ "revision": last.encode(vault) });
-    if first != last {
-        line["first_revision"] = first.encode(vault).into();
+    let optional = [
+        ("first_revision", (first != last).then(|| first.encode(vault))),
+        ("cursor", relationships.cursor()),
+    ];
+    let mut line = serde_json::Map::new();
+    line.insert("revision".to_owned(), last.encode(vault).into());
+    for (name, value) in optional {
+        if let Some(value) = value {
+            line.insert(name.to_owned(), value.into());
+        }
     }
-    if let Some(cursor) = relationships.cursor() {
-        line["cursor"] = cursor.into();
-    }
-    line
+    line.into()
 }

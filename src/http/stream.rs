@@ -38,10 +38,10 @@ pub struct Writer {
     queue: mpsc::Sender<Bytes>,
     /// A place in the queue for how the stream ends.
     last: mpsc::OwnedPermit<Bytes>,
-    /// Whole records that are not in the queue yet.
+    /// What is not in the queue yet.
     gathered: Vec<u8>,
-    /// Whether what is in the queue so far ends with a whole record.
-    is_whole: bool,
+    /// How much of that ends with a whole record; `None`: none of it, nor what is in the queue.
+    whole: Option<usize>,
     is_broken_off: Arc<AtomicBool>,
     patience: Duration,
 }
@@ -168,7 +168,7 @@ fn channel(patience: Duration) -> (Option<Writer>, Body) {
         queue,
         last,
         gathered: Vec::new(),
-        is_whole: true,
+        whole: Some(0),
         is_broken_off,
         patience,
     });
@@ -178,19 +178,28 @@ fn channel(patience: Duration) -> (Option<Writer>, Body) {
 impl Writer {
     /// Adds a record. It may wait for others to fill a piece: [`Writer::flush`] ends that.
     pub async fn write(&mut self, record: &[u8]) -> Result<(), Unread> {
-        if self.gathered.len() + record.len() > PIECE_BYTES {
+        self.part(record).await?;
+        self.end_record();
+        Ok(())
+    }
+
+    /// Adds a part of a record, which [`Writer::end_record`] ends: a large one need not be in memory as a whole.
+    pub async fn part(&mut self, bytes: &[u8]) -> Result<(), Unread> {
+        if !self.gathered.is_empty() && self.gathered.len() + bytes.len() > PIECE_BYTES {
             self.flush().await?;
         }
-        if record.len() <= PIECE_BYTES {
-            self.gathered.extend_from_slice(record);
-            return Ok(());
-        }
-        let mut pieces = record.chunks(PIECE_BYTES).peekable();
-        while let Some(piece) = pieces.next() {
-            self.send(Bytes::copy_from_slice(piece), pieces.peek().is_none())
-                .await?;
+        for piece in bytes.chunks(PIECE_BYTES) {
+            if self.gathered.len() + piece.len() > PIECE_BYTES {
+                self.flush().await?;
+            }
+            self.gathered.extend_from_slice(piece);
         }
         Ok(())
+    }
+
+    /// Ends the record whose parts were added.
+    pub fn end_record(&mut self) {
+        self.whole = Some(self.gathered.len());
     }
 
     /// Sends what was gathered.
@@ -198,30 +207,6 @@ impl Writer {
         if self.gathered.is_empty() {
             return Ok(());
         }
-        let piece = Bytes::copy_from_slice(&self.gathered);
-        self.send(piece, true).await?;
-        self.gathered.clear();
-        Ok(())
-    }
-
-    /// Ends when the reader went away.
-    pub fn gone(&self) -> impl Future<Output = ()> + use<> {
-        let queue = self.queue.clone();
-        async move { queue.closed().await }
-    }
-
-    /// Ends the stream with `record`: behind what waits for its reader, never within another record.
-    pub fn finish(self, record: &[u8]) {
-        if !self.is_whole {
-            return;
-        }
-        let mut piece = self.gathered;
-        piece.extend_from_slice(record);
-        self.is_broken_off.store(false, Ordering::SeqCst);
-        self.last.send(Bytes::from(piece));
-    }
-
-    async fn send(&mut self, piece: Bytes, ends_record: bool) -> Result<(), Unread> {
         let permit = match self.queue.try_reserve() {
             Ok(permit) => permit,
             Err(mpsc::error::TrySendError::Closed(())) => return Err(Unread::Gone),
@@ -233,9 +218,26 @@ impl Writer {
                 }
             }
         };
-        permit.send(piece);
-        self.is_whole = ends_record;
+        permit.send(Bytes::copy_from_slice(&self.gathered));
+        let is_whole = self.whole == Some(self.gathered.len());
+        self.whole = is_whole.then_some(0);
+        self.gathered.clear();
         Ok(())
+    }
+
+    /// Ends when the reader went away.
+    pub fn gone(&self) -> impl Future<Output = ()> + use<> {
+        let queue = self.queue.clone();
+        async move { queue.closed().await }
+    }
+
+    /// Ends the stream with `record`: behind what waits for its reader, never within another record.
+    pub fn finish(mut self, record: &[u8]) {
+        let Some(whole) = self.whole else { return };
+        self.gathered.truncate(whole);
+        self.gathered.extend_from_slice(record);
+        self.is_broken_off.store(false, Ordering::SeqCst);
+        self.last.send(Bytes::from(self.gathered));
     }
 }
 
@@ -321,6 +323,18 @@ mod tests {
         let (mut writer, body) = pair();
         assert_eq!(writer.write(&[b'a'; 10 * PIECE_BYTES]).await, Err(Unread::Slow));
         writer.finish(b"slow");
+        assert!(to_bytes(body).await.is_err());
+
+        // What was gathered of a record that has not begun to be sent is left out.
+        let (mut writer, body) = pair();
+        writer.write(b"whole.").await.unwrap();
+        writer.part(b"half").await.unwrap();
+        writer.finish(b"end");
+        assert_eq!(to_bytes(body).await.unwrap(), "whole.end");
+        let (mut writer, body) = pair();
+        writer.part(b"half").await.unwrap();
+        writer.flush().await.unwrap();
+        writer.finish(b"end");
         assert!(to_bytes(body).await.is_err());
     }
 

@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::time::{Duration, Instant};
 
+use actix_web::http::ConnectionType;
 use actix_web::http::header::HeaderName;
 use actix_web::{HttpRequest, HttpResponse, web};
 use inferadb_actors::auth::Scopes;
@@ -69,26 +70,6 @@ enum End {
 }
 
 #[derive(Serialize)]
-struct Event<'a> {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    event: Option<&'static str>,
-    revision: &'a str,
-    #[serde(flatten, skip_serializing_if = "Option::is_none")]
-    commit: Option<Commit>,
-}
-
-/// What one commit changed.
-#[derive(Serialize)]
-struct Commit {
-    at: String,
-    changes: Vec<OneChange>,
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    schema_changed: bool,
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    settings_changed: bool,
-}
-
-#[derive(Serialize)]
 struct OneChange {
     operation: &'static str,
     relationship: RelationshipView,
@@ -132,9 +113,12 @@ pub async fn watch(app: web::Data<App>, request: HttpRequest) -> Result<HttpResp
 
 fn begin(stream: Stream, context: &RequestContext, patience: Duration) -> HttpResponse {
     tracing::info!("watch opened");
-    stream::answer(context, stream.format.content_type(), patience, |writer| {
+    let mut response = stream::answer(context, stream.format.content_type(), patience, |writer| {
         stream.run(writer)
-    })
+    });
+    // Who waits for the end of the connection is not to wait longer than for the end of the watch.
+    response.head_mut().set_connection_type(ConnectionType::Close);
+    response
 }
 
 /// Names the parameter that a refused revision came from.
@@ -278,30 +262,38 @@ impl Stream {
 
     /// Sends what the filter leaves of a change; nothing if it leaves nothing.
     async fn send(&mut self, writer: &mut Writer, change: &Change) -> Result<(), End> {
-        let changes: Vec<OneChange> = match &change.kind {
-            ChangeKind::Relationships(changes) => changes
-                .iter()
-                .filter(|(_, relationship)| self.is_wanted(&relationship.key()))
-                .map(|(operation, relationship)| OneChange {
-                    operation: name_of(*operation),
-                    relationship: RelationshipView::from(relationship),
-                })
-                .collect(),
-            ChangeKind::Schema | ChangeKind::Settings => Vec::new(),
+        let (relationships, rest): (&[_], _) = match &change.kind {
+            ChangeKind::Relationships(changes) => (changes, "]"),
+            ChangeKind::Schema => (&[], "],\"schema_changed\":true"),
+            ChangeKind::Settings => (&[], "],\"settings_changed\":true"),
         };
-        if changes.is_empty() && matches!(change.kind, ChangeKind::Relationships(_)) {
+        let mut wanted = relationships
+            .iter()
+            .filter(|(_, relationship)| self.is_wanted(&relationship.key()))
+            .peekable();
+        if wanted.peek().is_none() && matches!(change.kind, ChangeKind::Relationships(_)) {
             return Ok(());
         }
-        let commit = Commit {
-            at: format_time(change.at),
-            changes,
-            schema_changed: change.kind == ChangeKind::Schema,
-            settings_changed: change.kind == ChangeKind::Settings,
-        };
-        let event = self
-            .format
-            .event("change", &change.revision.encode(self.vault), Some(commit));
-        writer.write(&event).await?;
+        // One after another: a commit can be far larger than what a watch may hold.
+        let revision = change.revision.encode(self.vault);
+        let mut part = self.format.begin("change", &revision);
+        part.extend_from_slice(format!(",\"at\":\"{}\",\"changes\":[", format_time(change.at)).as_bytes());
+        while let Some((operation, relationship)) = wanted.next() {
+            let one = OneChange {
+                operation: name_of(*operation),
+                relationship: RelationshipView::from(relationship),
+            };
+            part.extend(serde_json::to_vec(&one).unwrap_or_default());
+            if wanted.peek().is_some() {
+                part.push(b',');
+            }
+            writer.part(&part).await?;
+            part.clear();
+        }
+        part.extend_from_slice(rest.as_bytes());
+        part.extend_from_slice(self.format.end().as_bytes());
+        writer.part(&part).await?;
+        writer.end_record();
         self.watch.vault().metrics.watch_events.inc();
         self.sent += 1;
         Ok(())
@@ -313,8 +305,9 @@ impl Stream {
 
     /// Sends how far the watch has come: where another one can go on.
     async fn tell(&self, writer: &mut Writer, kind: &'static str) -> Result<(), End> {
-        let revision = self.watch.position().encode(self.vault);
-        writer.write(&self.format.event(kind, &revision, None)).await?;
+        let mut event = self.format.begin(kind, &self.watch.position().encode(self.vault));
+        event.extend_from_slice(self.format.end().as_bytes());
+        writer.write(&event).await?;
         writer.flush().await?;
         Ok(())
     }
@@ -356,18 +349,20 @@ impl Format {
         }
     }
 
-    /// An event whose id is its revision: who has seen it can go on from there.
-    fn event(self, kind: &'static str, revision: &str, commit: Option<Commit>) -> Vec<u8> {
-        let event = matches!(self, Self::Lines).then_some(kind);
-        let body = Event {
-            event,
-            revision,
-            commit,
-        };
-        let body = serde_json::to_vec(&body).unwrap_or_default();
+    /// The beginning of an event whose id is its revision: who has seen it can go on from there.
+    fn begin(self, kind: &'static str, revision: &str) -> Vec<u8> {
         match self {
-            Self::Events => record(&format!("id: {revision}\nevent: {kind}\ndata: "), &body, "\n\n"),
-            Self::Lines => record("", &body, "\n"),
+            Self::Events => format!("id: {revision}\nevent: {kind}\ndata: {{\"revision\":\"{revision}\""),
+            Self::Lines => format!("{{\"event\":\"{kind}\",\"revision\":\"{revision}\""),
+        }
+        .into_bytes()
+    }
+
+    /// The end of an event.
+    const fn end(self) -> &'static str {
+        match self {
+            Self::Events => "}\n\n",
+            Self::Lines => "}\n",
         }
     }
 
@@ -382,10 +377,6 @@ impl Format {
             }
         }
     }
-}
-
-fn record(before: &str, body: &[u8], after: &str) -> Vec<u8> {
-    [before.as_bytes(), body, after.as_bytes()].concat()
 }
 
 impl From<Unread> for End {
