@@ -10,7 +10,7 @@ use inferadb_actors::auth::Scopes;
 use inferadb_actors::{
     Change, ChangeKind, ChangeOp, RelationshipFilter, Revision, VaultError, VaultId, Watch,
 };
-use inferadb_engine::noun::RelationshipKey;
+use inferadb_engine::noun::Relationship;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use tokio::time::MissedTickBehavior;
@@ -255,6 +255,8 @@ impl Stream {
                         self.send(writer, &change).await?;
                     }
                     writer.flush().await?;
+                    // Where the filter leaves nothing, neither the feed nor the queue need ever make it wait.
+                    tokio::task::yield_now().await;
                 }
             }
         }
@@ -269,7 +271,7 @@ impl Stream {
         };
         let mut wanted = relationships
             .iter()
-            .filter(|(_, relationship)| self.is_wanted(&relationship.key()))
+            .filter(|(_, relationship)| self.is_wanted(relationship))
             .peekable();
         if wanted.peek().is_none() && matches!(change.kind, ChangeKind::Relationships(_)) {
             return Ok(());
@@ -299,8 +301,12 @@ impl Stream {
         Ok(())
     }
 
-    fn is_wanted(&self, key: &RelationshipKey) -> bool {
-        self.filters.is_empty() || self.filters.iter().any(|filter| filter.matches(key))
+    fn is_wanted(&self, relationship: &Relationship) -> bool {
+        if self.filters.is_empty() {
+            return true;
+        }
+        let key = relationship.key();
+        self.filters.iter().any(|filter| filter.matches(&key))
     }
 
     /// Sends how far the watch has come: where another one can go on.

@@ -229,7 +229,9 @@ fn a_reader_that_takes_nothing_is_cut_off_and_can_go_on_elsewhere() {
         "retention": {"changes": 100_000},
     }));
     let tenant = Tenant::with_documents(&server, "slow");
-    let (stream, start) = watching(&tenant, "", &[]);
+    let token = tenant.token(ALL_SCOPES);
+    let mut stream = Stream::open_narrow(&server, &token, "GET", "/v1/watch", &[], "");
+    let start = stream.event().unwrap().id.unwrap();
     let long = "x".repeat(900);
     let memory = || server.metric("process_resident_memory_bytes").unwrap_or(0.0);
     let before = memory();
