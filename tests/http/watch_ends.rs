@@ -156,6 +156,19 @@ fn a_watch_does_not_outlive_its_token() {
 }
 
 #[test]
+fn without_authentication_a_watch_has_no_time_to_end_at() {
+    let server = Server::with(json!({
+        "storage": {"backend": "memory"},
+        "auth": {"enabled": false},
+        "watch": {"heartbeat_seconds": 1},
+    }));
+    let mut stream = Stream::open(&server, "", "GET", "/v1/watch", &[], "");
+    for kind in ["ready", "heartbeat", "heartbeat"] {
+        assert_eq!(stream.event().unwrap().kind, kind);
+    }
+}
+
+#[test]
 fn a_watch_ends_when_its_token_s_key_is_withdrawn() {
     let server = Server::with(json!({
         "storage": {"backend": "memory"},
