@@ -871,7 +871,7 @@ async fn a_bounded_read_of_the_log_goes_on_where_it_stopped() {
     let start = revision(&store, vault).await;
     let long = "x".repeat(900);
     let mut expected = Vec::new();
-    for round in 0..6 {
+    for round in 0..12 {
         // In turn records of many pieces, which no bound cuts, and small ones.
         let count = if round % 2 == 0 { 300 } else { 1 };
         let texts: Vec<String> = (0..count)

@@ -80,7 +80,8 @@ impl Store {
         self.changes_of_size(vault, after, limit, MAX_ANSWER_BYTES).await
     }
 
-    /// As [`Store::changes`], but no more once they come to `max_bytes` of records: with one record beyond it at most.
+    /// As [`Store::changes`], but no more once they come to `max_bytes`. The last that is read may go beyond: by what one
+    /// read of 16 stored values can hold, or by one record that is larger still.
     ///
     /// # Errors
     ///
