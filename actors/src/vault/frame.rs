@@ -20,6 +20,14 @@ pub(super) struct Frame {
     pub(super) detached: bool,
 }
 
+/// Why an evaluation on a frame ended without a verdict.
+pub(super) enum Interrupted {
+    /// The vault is at this revision by now: what the view lacks can no longer be read at the view's.
+    Moved(Revision),
+    /// There is an error to answer.
+    Failed(VaultError),
+}
+
 impl Interrupted {
     /// What it means that `frame` could not be read. Storage keeps a state only so long: what was read of it is no use
     /// any more, but a later one will do.
@@ -29,14 +37,6 @@ impl Interrupted {
             error => Self::Failed(error),
         }
     }
-}
-
-/// Why an evaluation on a frame ended without a verdict.
-pub(super) enum Interrupted {
-    /// The vault is at this revision by now: what the view lacks can no longer be read at the view's.
-    Moved(Revision),
-    /// There is an error to answer.
-    Failed(VaultError),
 }
 
 impl<E: Into<VaultError>> From<E> for Interrupted {
