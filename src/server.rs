@@ -1,6 +1,7 @@
 //! The server: wires configuration, telemetry, storage, actors and the HTTP surface together, runs them, and stops them
 //! in the order that loses nothing.
 
+use std::any::Any;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -9,15 +10,21 @@ use std::time::Duration;
 use actix_web::dev::{Server, ServerHandle};
 use actix_web::http::KeepAlive;
 use actix_web::middleware::{Condition, from_fn};
+use actix_web::rt::net::TcpStream;
 use actix_web::rt::signal::unix::{Signal, SignalKind, signal};
 use actix_web::{HttpServer, web};
 use inferadb_actors::auth::{AuthSettings, Authenticator, Principal, Scopes};
 use inferadb_actors::{AccountId, Backend, CacheSettings, Limits, Platform, Settings, VaultId};
+use socket2::SockRef;
 use tracing_actix_web::TracingLogger;
 
 use crate::config::{self, Config};
-use crate::http::{App, HttpMetrics, HttpSettings, RequestSpan, routes, surround};
+use crate::http::{App, HttpMetrics, HttpSettings, RequestSpan, Stopping, routes, surround};
 use crate::telemetry::{self, Telemetry, spans_are_sent};
+
+/// How long after a stream gave up its reader the connection is closed, if it still has not taken anything: that much time it
+/// has to read what the system holds for it, and with that the reason.
+const GIVEN_UP_AFTER: Duration = Duration::from_secs(60);
 
 /// Why the server did not start, or stopped.
 #[derive(Debug, thiserror::Error)]
@@ -81,6 +88,7 @@ pub struct Listening {
     metrics: Option<ServerHandle>,
     platform: Platform,
     authenticator: Option<Authenticator>,
+    stopping: Stopping,
     drain_timeout: Duration,
     // Last: what stops before still has something to say.
     _telemetry: Telemetry,
@@ -132,6 +140,7 @@ impl Prepared {
             settings: http_settings(&config),
             checks: telemetry.checks.clone(),
             metrics: HttpMetrics::new(registry)?,
+            stopping: Stopping::default(),
         };
         Ok(Self {
             config,
@@ -163,8 +172,10 @@ impl Prepared {
         } = self;
         let metrics = listen_for_metrics(&config, &telemetry)?;
         let authenticator = app.authenticator.clone();
+        let stopping = app.stopping.clone();
         let max_body_bytes = config.server.max_body_bytes;
         let server = &config.server;
+        let patience = config.watch.slow_reader() + GIVEN_UP_AFTER;
         let http = HttpServer::new(move || {
             actix_web::App::new()
                 .app_data(web::Data::new(App::clone(&app)))
@@ -184,6 +195,9 @@ impl Prepared {
                 .map_or(KeepAlive::Disabled, KeepAlive::Timeout),
         )
         .client_request_timeout(Duration::from_secs(10))
+        .on_connect(move |connection, _| bound_waiting(connection, patience))
+        // What a stream has to tell is not to wait until the reader has acknowledged what was told before.
+        .tcp_nodelay(true)
         .disable_signals()
         .shutdown_timeout(server.shutdown_timeout_seconds);
         let bound = http
@@ -205,9 +219,21 @@ impl Prepared {
             metrics,
             platform,
             authenticator,
+            stopping,
             _telemetry: telemetry,
             drain_timeout: config.server.shutdown_timeout(),
         })
+    }
+}
+
+/// Lets the system close a connection whose peer has taken nothing of what it was sent for so long: it stopped reading, or
+/// is gone. What answers it cannot do so, since nobody asks it for more.
+fn bound_waiting(connection: &dyn Any, patience: Duration) {
+    #[cfg(target_os = "linux")]
+    if let Some(stream) = connection.downcast_ref::<TcpStream>()
+        && let Err(error) = SockRef::from(stream).set_tcp_user_timeout(Some(patience))
+    {
+        tracing::debug!(%error, "a connection's timeout could not be set");
     }
 }
 
@@ -222,9 +248,12 @@ impl Listening {
     pub async fn serve(self) -> Result<(), ServerError> {
         let mut signals = Signals::new().map_err(ServerError::Serve)?;
         let handle = self.server.handle();
+        let stopping = self.stopping.clone();
         actix_web::rt::spawn(async move {
             signals.stop().await;
             tracing::info!("told to stop: finishing the requests under way");
+            // A stream without an end would keep its connection, and the stop, waiting.
+            stopping.begin();
             // Each returns once the server has stopped; the first to do so is enough.
             let graceful = handle.stop(true);
             actix_web::rt::spawn(graceful);
@@ -350,6 +379,7 @@ fn settings(config: &Config) -> Settings {
             max_work: limits.max_work,
             checks_per_second: limits.checks_per_second,
             writes_per_second: limits.writes_per_second,
+            max_watches: limits.max_watches,
         },
         changes_kept: config.retention.changes,
         archived_vault_retention: config.retention.archived_vaults(),
@@ -384,5 +414,7 @@ fn http_settings(config: &Config) -> HttpSettings {
         max_schema_bytes: limits.max_schema_bytes,
         max_context_bytes: limits.max_context_bytes,
         max_stored_context_bytes: limits.max_stored_context_bytes,
+        heartbeat: config.watch.heartbeat(),
+        slow_reader: config.watch.slow_reader(),
     }
 }

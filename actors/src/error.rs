@@ -65,6 +65,11 @@ pub enum VaultError {
     /// The revision asked for lies ahead of everything that was ever committed to the vault.
     #[error("the revision is ahead of the vault's latest")]
     RevisionAhead,
+    /// The changes asked for are no longer kept.
+    #[error(
+        "the changes after this revision are no longer kept; read the relationships and watch from their revision on"
+    )]
+    HistoryGone,
     /// Evaluation passed a limit, or could not decide.
     #[error(transparent)]
     Evaluation(#[from] EvaluationError),
@@ -126,6 +131,7 @@ impl VaultError {
                 field: "cursor".into(),
                 message: "the cursor does not belong to this list".into(),
             },
+            StoreError::HistoryGone => Self::HistoryGone,
             StoreError::OutcomeUnknown => Self::OutcomeUnknown,
             StoreError::Contended => Self::Overloaded("too many conflicting changes at the same time"),
             error => Self::Storage(error),

@@ -16,8 +16,8 @@ mod vault;
 mod view;
 
 pub use inferadb_storage::{
-    AccountId, AccountRecord, Backend, Precondition, RelationshipFilter, Revision, StoreError,
-    SubjectRelation, VaultId, VaultRecord,
+    AccountId, AccountRecord, Backend, Change, ChangeKind, ChangeOp, Precondition, RelationshipFilter,
+    Revision, StoreError, SubjectRelation, VaultId, VaultRecord,
 };
 
 pub use self::error::VaultError;
@@ -27,6 +27,6 @@ pub use self::settings::{CacheSettings, Limits, Settings};
 pub use self::trial::{Trial, TrialAnswer, TrialMisfit, TrialSchema};
 pub use self::vault::{
     Answer, Batch, BeforeAfter, CheckRequest, Committed, Consistency, DeleteRequest, ExpandRequest, Expanded,
-    Explanation, MAX_CONTEXTUAL_RELATIONSHIPS, MAX_EXPAND_NODES, ReadPage, SchemaWrite, SimulateRequest,
-    Simulation, StoredSchema, Vault, VaultStats, WriteRequest, now,
+    Explanation, MAX_CONTEXTUAL_RELATIONSHIPS, MAX_EXPAND_NODES, ReadPage, RelationshipStream, SchemaWrite,
+    SimulateRequest, Simulation, StoredSchema, Vault, VaultStats, Watch, WriteRequest, now,
 };

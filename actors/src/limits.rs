@@ -17,7 +17,7 @@ fn narrow(value: u64) -> u32 {
     u32::try_from(value).unwrap_or(u32::MAX)
 }
 
-const OVERRIDABLE: [Overridable; 4] = [
+const OVERRIDABLE: [Overridable; 5] = [
     Overridable {
         name: "max_depth",
         least: 1,
@@ -41,6 +41,12 @@ const OVERRIDABLE: [Overridable; 4] = [
         least: 0,
         most: 10_000_000,
         set: |limits, value| limits.writes_per_second = narrow(value),
+    },
+    Overridable {
+        name: "max_watches",
+        least: 0,
+        most: 100_000,
+        set: |limits, value| limits.max_watches = narrow(value),
     },
 ];
 

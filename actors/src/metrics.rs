@@ -32,6 +32,8 @@ pub struct Metrics {
     latency: HistogramVec,
     cache_memory: GaugeVec,
     mailbox_depth: IntGaugeVec,
+    watches: IntGaugeVec,
+    watch_events: IntCounterVec,
     /// Vaults that are active now.
     pub active_vaults: IntGauge,
     /// Activations since the start.
@@ -73,6 +75,9 @@ pub struct VaultMetrics {
     relationships: Share<IntGauge>,
     cache_memory: Share<Gauge>,
     mailbox_depth: IntGauge,
+    watches: IntGauge,
+    /// Changes sent to watches.
+    pub watch_events: IntCounter,
     vault: Option<String>,
     metrics: Metrics,
 }
@@ -188,6 +193,23 @@ impl Metrics {
                     vault,
                 )?,
             )?,
+            watches: register(
+                registry,
+                IntGaugeVec::new(
+                    opts("inferadb_vault_watches", "Open watches of the vault."),
+                    vault,
+                )?,
+            )?,
+            watch_events: register(
+                registry,
+                IntCounterVec::new(
+                    opts(
+                        "inferadb_vault_watch_events_total",
+                        "Changes sent to watches of the vault.",
+                    ),
+                    vault,
+                )?,
+            )?,
             active_vaults: register(
                 registry,
                 IntGauge::new("inferadb_active_vaults", "Vaults that are active.")?,
@@ -268,6 +290,8 @@ impl Metrics {
             relationships: Share::new(self.relationships.with_label_values(label)),
             cache_memory: Share::new(self.cache_memory.with_label_values(label)),
             mailbox_depth: self.mailbox_depth.with_label_values(label),
+            watches: self.watches.with_label_values(label),
+            watch_events: self.watch_events.with_label_values(label),
             vault: self.per_vault.then(|| vault.to_owned()),
             metrics: self.clone(),
         }
@@ -308,6 +332,11 @@ impl VaultMetrics {
         self.mailbox_depth.inc();
     }
 
+    /// Notes that so many watches were opened; fewer than none: ended.
+    pub fn watches(&self, opened: i64) {
+        self.watches.add(opened);
+    }
+
     /// Notes that a request no longer waits for the actor.
     pub fn left_mailbox(&self) {
         self.mailbox_depth.dec();
@@ -340,6 +369,7 @@ impl Drop for VaultMetrics {
             &metrics.cache_hits,
             &metrics.cache_misses,
             &metrics.cache_requests,
+            &metrics.watch_events,
         ] {
             let _ = counters.remove_label_values(&label);
         }
@@ -350,6 +380,7 @@ impl Drop for VaultMetrics {
         let _ = metrics.latency.remove_label_values(&label);
         let _ = metrics.cache_memory.remove_label_values(&label);
         let _ = metrics.mailbox_depth.remove_label_values(&label);
+        let _ = metrics.watches.remove_label_values(&label);
     }
 }
 

@@ -57,6 +57,8 @@ pub struct Limits {
     pub checks_per_second: u32,
     /// The most changed relationships a second; 0: no limit.
     pub writes_per_second: u32,
+    /// The most watches that are open at once.
+    pub max_watches: u32,
 }
 
 impl Default for Limits {
@@ -66,6 +68,7 @@ impl Default for Limits {
             max_work: 1_000_000,
             checks_per_second: 0,
             writes_per_second: 0,
+            max_watches: 100,
         }
     }
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use super::model::{
     AuthConfig, Backend, CacheConfig, LimitsConfig, LogFormat, LoggingConfig, MetricsConfig,
     MultiTenancyConfig, RetentionConfig, ServerConfig, StorageConfig, TracingConfig, VaultsConfig,
+    WatchConfig,
 };
 
 /// The audience that is accepted when none is configured.
@@ -103,6 +104,16 @@ impl Default for LimitsConfig {
             max_stored_context_bytes: 25_000,
             checks_per_second: 0,
             writes_per_second: 0,
+            max_watches: 100,
+        }
+    }
+}
+
+impl Default for WatchConfig {
+    fn default() -> Self {
+        Self {
+            heartbeat_seconds: 15,
+            slow_reader_seconds: 30,
         }
     }
 }

@@ -151,6 +151,9 @@ pub(super) const KEYS: &[Key] = &[
         Kind::Whole(0, 10_000_000),
         "0: no limit",
     ),
+    key("limits.max_watches", Kind::Whole(0, 100_000)),
+    key("watch.heartbeat_seconds", Kind::Whole(1, 3600)),
+    key("watch.slow_reader_seconds", Kind::Whole(1, 3600)),
     noted(
         "retention.archived_vault_days",
         Kind::Whole(0, 36_500),

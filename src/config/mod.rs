@@ -17,7 +17,7 @@ pub use self::levels::LogLevels;
 pub use self::model::{
     AuthConfig, Backend, CacheConfig, Config, LimitsConfig, LogFormat, LoggingConfig, MetricsConfig,
     MultiTenancyConfig, ObservabilityConfig, RetentionConfig, ServerConfig, StorageConfig, TracingConfig,
-    VaultsConfig,
+    VaultsConfig, WatchConfig,
 };
 
 use self::settings::Settings;

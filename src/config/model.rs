@@ -27,6 +27,8 @@ pub struct Config {
     pub vaults: VaultsConfig,
     /// What one vault may ask for, unless its own limits say otherwise.
     pub limits: LimitsConfig,
+    /// Streamed answers, watches above all.
+    pub watch: WatchConfig,
     /// How long what is no longer needed is kept.
     pub retention: RetentionConfig,
     /// Metrics, tracing and logs.
@@ -181,6 +183,18 @@ pub struct LimitsConfig {
     pub checks_per_second: u32,
     /// Writes in one second; 0 is without limit.
     pub writes_per_second: u32,
+    /// Watches open at a time.
+    pub max_watches: u32,
+}
+
+/// `watch`: streamed answers, watches above all.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct WatchConfig {
+    /// Seconds between two heartbeats of a watch.
+    pub heartbeat_seconds: u64,
+    /// Seconds for which a reader of a stream may take nothing while data waits for it.
+    pub slow_reader_seconds: u64,
 }
 
 /// `retention`: how long what is no longer needed is kept.
@@ -346,6 +360,18 @@ impl VaultsConfig {
     /// The time between two looks at the change log.
     pub fn poll_interval(&self) -> Duration {
         Duration::from_millis(self.poll_interval_ms)
+    }
+}
+
+impl WatchConfig {
+    /// The time between two heartbeats.
+    pub fn heartbeat(&self) -> Duration {
+        Duration::from_secs(self.heartbeat_seconds)
+    }
+
+    /// How long a reader may take nothing while data waits for it.
+    pub fn slow_reader(&self) -> Duration {
+        Duration::from_secs(self.slow_reader_seconds)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::AUTHORIZATION;
@@ -22,8 +22,16 @@ const SCHEME: &[u8] = b"Bearer ";
 #[derive(Debug, Clone)]
 pub struct Caller(Arc<Principal>);
 
+/// A token that is looked at again while the answer it was given for is still being sent.
+pub struct Lease {
+    token: Option<Box<str>>,
+    expires_at: i64,
+}
+
 /// One request inside the vault of its token.
 pub struct Visit {
+    /// Who calls.
+    pub caller: Caller,
     /// The vault.
     pub vault: Arc<Vault>,
     /// The request's id and when it arrived.
@@ -41,12 +49,7 @@ impl Caller {
         if let Some(principal) = authenticator.cached(token, now) {
             return Ok(Self(principal));
         }
-        // A header's value holds no control characters: only what is not ASCII is left to refuse.
-        let token = std::str::from_utf8(token)
-            .ok()
-            .filter(|token| token.is_ascii())
-            .ok_or_else(|| malformed_header("the Authorization header is not ASCII"))?;
-        Ok(Self(authenticator.authenticate(token, now).await?))
+        Ok(Self(authenticator.authenticate(text_of(token)?, now).await?))
     }
 
     /// Refuses a caller who has none of `scopes`.
@@ -74,6 +77,23 @@ impl Caller {
         }
     }
 
+    /// The caller's token, for as long as an answer is being sent; refuses one whose time is over but for the clocks'
+    /// difference.
+    pub fn lease(&self, app: &App, request: &HttpRequest) -> Result<Lease, Problem> {
+        let token = match app.authenticator {
+            Some(_) => Some(text_of(bearer_token(request)?)?.into()),
+            None => None,
+        };
+        let lease = Lease {
+            token,
+            expires_at: self.0.expires_at,
+        };
+        if lease.left().is_zero() {
+            return Err(Lease::expired());
+        }
+        Ok(lease)
+    }
+
     /// The vault and account that the token names.
     fn scope(&self, app: &App) -> Result<(VaultId, AccountId), Problem> {
         let vault = self
@@ -94,6 +114,34 @@ impl Caller {
                 "Vault access denied: the token needs a `vault` and an `account` claim",
             )),
         }
+    }
+}
+
+impl Lease {
+    /// How long the token is good for yet.
+    pub fn left(&self) -> Duration {
+        let left = self.expires_at.saturating_sub(unix_seconds());
+        Duration::from_secs(u64::try_from(left).unwrap_or(0))
+    }
+
+    /// What a stream ends with when its token's time is over.
+    pub fn expired() -> Problem {
+        Problem::unauthorized(
+            "invalid_token",
+            "the token has expired",
+            "Bearer error=\"invalid_token\"",
+        )
+    }
+
+    /// Refuses a token that would no longer be accepted: its key was withdrawn, or its time is over.
+    pub async fn check(&self, app: &App) -> Result<(), Problem> {
+        if self.left().is_zero() {
+            return Err(Self::expired());
+        }
+        if let (Some(token), Some(authenticator)) = (&self.token, &app.authenticator) {
+            authenticator.authenticate(token, unix_seconds()).await?;
+        }
+        Ok(())
     }
 }
 
@@ -120,7 +168,7 @@ where
         started: scope.started(),
         failed: true,
     };
-    let answer = work(Visit { vault, scope }).await.map_err(denied_if_gone);
+    let answer = work(Visit { caller, vault, scope }).await.map_err(denied_if_gone);
     count.failed = answer.is_err();
     drop(pass);
     answer
@@ -165,6 +213,12 @@ fn bearer_token(request: &HttpRequest) -> Result<&[u8], Problem> {
         Some((scheme, token)) if scheme.eq_ignore_ascii_case(SCHEME) => Ok(trim_spaces(token)),
         _ => Err(AuthError::Missing.into()),
     }
+}
+
+/// A header's value holds no control characters: only what is not ASCII is left to refuse.
+fn text_of(token: &[u8]) -> Result<&str, Problem> {
+    let text = std::str::from_utf8(token).ok().filter(|text| text.is_ascii());
+    text.ok_or_else(|| malformed_header("the Authorization header is not ASCII"))
 }
 
 fn trim_spaces(mut text: &[u8]) -> &[u8] {

@@ -10,6 +10,7 @@ use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterV
 pub struct HttpMetrics {
     requests: IntCounterVec,
     seconds: HistogramVec,
+    streams_ended: IntCounterVec,
     /// The series that were met: found here without a look at their labels' hashes, and by no other worker.
     met: Mutex<Vec<Series>>,
 }
@@ -29,6 +30,7 @@ impl Clone for HttpMetrics {
         Self {
             requests: self.requests.clone(),
             seconds: self.seconds.clone(),
+            streams_ended: self.streams_ended.clone(),
             met: Mutex::default(),
         }
     }
@@ -52,13 +54,27 @@ impl HttpMetrics {
             .buckets(buckets),
             &["route"],
         )?;
+        let streams_ended = IntCounterVec::new(
+            Opts::new(
+                "inferadb_stream_ends_total",
+                "Streamed answers that ended, by what was streamed and why.",
+            ),
+            &["stream", "reason"],
+        )?;
         registry.register(Box::new(requests.clone()))?;
         registry.register(Box::new(seconds.clone()))?;
+        registry.register(Box::new(streams_ended.clone()))?;
         Ok(Self {
             requests,
             seconds,
+            streams_ended,
             met: Mutex::default(),
         })
+    }
+
+    /// Notes that a streamed answer ended.
+    pub fn stream_ended(&self, stream: &str, reason: &str) {
+        self.streams_ended.with_label_values(&[stream, reason]).inc();
     }
 
     /// Notes an answered request.

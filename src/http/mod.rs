@@ -6,6 +6,7 @@ mod caller;
 mod check;
 mod expand;
 mod health;
+mod lines;
 mod metrics;
 mod nesting;
 mod problem;
@@ -16,8 +17,10 @@ mod schema;
 mod schema_test;
 mod simulate;
 mod span;
+mod stream;
 mod trace;
 mod vaults;
+mod watch;
 mod wire;
 
 use std::sync::Arc;
@@ -32,6 +35,7 @@ pub use self::metrics::HttpMetrics;
 pub use self::problem::{Problem, diagnostic};
 pub use self::request::surround;
 pub use self::span::RequestSpan;
+pub use self::stream::Stopping;
 use crate::telemetry::CheckLog;
 
 /// What every handler can reach. Each worker has a clone of its own: its counts of references are then no other core's.
@@ -53,6 +57,8 @@ pub struct App {
     pub checks: CheckLog,
     /// The surface's metrics.
     pub metrics: HttpMetrics,
+    /// Whether the server is stopping, for answers without an end.
+    pub stopping: Stopping,
 }
 
 /// The bounds of the HTTP surface.
@@ -76,6 +82,10 @@ pub struct HttpSettings {
     pub max_context_bytes: usize,
     /// The largest context of a stored relationship, in bytes of JSON.
     pub max_stored_context_bytes: usize,
+    /// The time between two heartbeats of a watch.
+    pub heartbeat: Duration,
+    /// How long a reader of a stream may take nothing while data waits for it.
+    pub slow_reader: Duration,
 }
 
 /// Declares every route.
@@ -111,6 +121,7 @@ pub fn routes(config: &mut web::ServiceConfig) {
         .service(web::resource("/v1/relationships/write").route(web::post().to(relationships::write)))
         .service(web::resource("/v1/relationships/delete").route(web::post().to(relationships::delete)))
         .service(web::resource("/v1/relationships/read").route(web::post().to(relationships::read)))
+        .service(web::resource("/v1/watch").route(web::get().to(watch::watch)))
         .service(
             web::resource("/v1/accounts")
                 .route(web::get().to(accounts::list))

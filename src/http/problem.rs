@@ -223,6 +223,7 @@ impl From<VaultError> for Problem {
             VaultError::RevisionAhead => {
                 Self::invalid("revision_ahead", "consistency.at_least_as_fresh", detail)
             }
+            VaultError::HistoryGone => Self::new(StatusCode::GONE, "history_gone", detail),
             VaultError::Evaluation(error) => evaluation_problem(&error),
             VaultError::RateLimited { retry_after, .. } => {
                 Self::retry(StatusCode::TOO_MANY_REQUESTS, "rate_limited", detail, retry_after)

@@ -8,11 +8,12 @@ use serde_json::json;
 
 use super::caller::in_vault;
 use super::problem::Problem;
+use super::stream::{self, NDJSON};
 use super::wire::{
     ConsistencyBody, FilterBody, PreconditionBody, RelationshipBody, RelationshipView, parse_keys,
     parse_preconditions, parse_relationships,
 };
-use super::{App, body, ok};
+use super::{App, body, lines, ok};
 
 /// How many relationships a page has where the caller does not say.
 const PAGE_SIZE: usize = 100;
@@ -120,9 +121,14 @@ pub async fn read(
 ) -> Result<HttpResponse, Problem> {
     in_vault(&app, &request, Scopes::READ, |visit| {
         let (app, bytes) = (app.clone(), bytes.clone());
+        let lines = stream::preferred(&request, &["application/json", NDJSON]) == NDJSON;
         async move {
             let body: ReadBody = body::json(&bytes)?;
             let filter = body.filter.parse("filter")?;
+            let consistency = body.consistency.parse(visit.vault.id)?;
+            if lines {
+                return lines::answer(&app, visit, filter, body.cursor, body.limit, consistency).await;
+            }
             let most = app.settings.max_page_size;
             let limit = match body.limit {
                 None => PAGE_SIZE.min(most),
@@ -132,7 +138,6 @@ pub async fn read(
                     return Err(Problem::invalid("invalid_value", "limit", detail));
                 }
             };
-            let consistency = body.consistency.parse(visit.vault.id)?;
             let page = visit
                 .vault
                 .read(&filter, body.cursor.as_deref(), limit, consistency, now())

@@ -144,6 +144,7 @@ pub async fn stats(
         "max_work": report.limits.max_work,
         "checks_per_second": report.limits.checks_per_second,
         "writes_per_second": report.limits.writes_per_second,
+        "max_watches": report.limits.max_watches,
     });
     let mut body = json!({
         "vault": report.record.id.to_string(),
@@ -166,6 +167,7 @@ pub async fn stats(
         body.insert("last_used_at".into(), json!(format_time(stats.last_used_at)));
         body.insert("in_flight".into(), json!(stats.in_flight));
         body.insert("mailbox_depth".into(), json!(stats.mailbox_depth));
+        body.insert("watches".into(), json!(stats.watches));
         let cache = json!({
             "entries": stats.decisions,
             "bytes": stats.decision_bytes,

@@ -948,6 +948,48 @@ async fn large_changes_are_told_whole_and_trimmed_history_is_known_to_be_gone() 
 }
 
 #[tokio::test]
+async fn a_bounded_read_of_the_log_goes_on_where_it_stopped() {
+    let store = memory().await;
+    let (_, vault) = vault_of(&store).await;
+    let start = revision(&store, vault).await;
+    let long = "x".repeat(900);
+    let mut expected = Vec::new();
+    for round in 0..12 {
+        // In turn records of many pieces, which no bound cuts, and small ones.
+        let count = if round % 2 == 0 { 300 } else { 1 };
+        let texts: Vec<String> = (0..count)
+            .map(|at| format!("doc:{long}{round}-{at}#viewer@user:u"))
+            .collect();
+        let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+        expected.push(store.write(vault, &touch(&texts)).await.unwrap().revision);
+    }
+    let whole = store.changes(vault, start, 99).await.unwrap();
+    for max_bytes in [0, 1, 100_000, 500_000, 2_000_000] {
+        for limit in [1, 2, 99] {
+            let mut after = start;
+            let mut seen = Vec::new();
+            loop {
+                let some = store
+                    .changes_of_size(vault, after, limit, max_bytes)
+                    .await
+                    .unwrap();
+                let Some(last) = some.last() else { break };
+                assert!(some.len() <= limit);
+                after = last.revision;
+                seen.extend(some);
+            }
+            assert_eq!(seen, whole, "{max_bytes} {limit}");
+        }
+    }
+    assert_eq!(
+        whole.iter().map(|change| change.revision).collect::<Vec<_>>(),
+        expected
+    );
+    let some = store.changes_of_size(vault, start, 99, 1).await.unwrap();
+    assert!(some.len() < whole.len());
+}
+
+#[tokio::test]
 async fn the_head_can_be_watched() {
     let store = memory().await;
     let (_, vault) = vault_of(&store).await;

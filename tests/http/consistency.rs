@@ -1,5 +1,6 @@
 //! Revisions and freshness: what was answered is seen, and tokens stay in their vault.
 
+use inferadb_actors::{Revision, VaultId};
 use serde_json::{Value, json};
 
 use crate::harness::{Server, Tenant, question_body, relationship};
@@ -105,6 +106,68 @@ fn a_batch_never_sees_half_a_write() {
             assert!(results.iter().all(|result| result == &results[0]), "{answer}");
         }
     });
+}
+
+#[test]
+fn every_reading_call_takes_every_consistency_and_refuses_what_it_cannot_keep() {
+    let server = Server::shared();
+    let (mine, other) = (
+        Tenant::with_documents(&*server, "consistent"),
+        Tenant::with_documents(&*server, "other consistent"),
+    );
+    let earlier = mine.touch(&["document:d#viewer@user:alice"]);
+    let foreign = other.touch(&["document:d#viewer@user:alice"]);
+    let vault: VaultId = mine.vault.parse().unwrap();
+    let mut future = Revision::decode(vault, &earlier).unwrap();
+    future.0.0[1] += 1;
+    let future = future.encode(vault);
+    let latest = mine.touch(&["document:d#viewer@user:bob"]);
+    let question = question_body("user:bob view document:d");
+    let calls = [
+        ("/v1/check", question.clone()),
+        ("/v1/check/batch", json!({ "checks": [question] })),
+        (
+            "/v1/relationships/read",
+            json!({ "filter": {"subject_id": "bob"} }),
+        ),
+    ];
+    for (path, body) in calls {
+        let ask = |consistency: &Value| {
+            let mut body = body.clone();
+            body["consistency"] = consistency.clone();
+            mine.post(path, body)
+        };
+        for good in [
+            json!("minimize_latency"),
+            json!("fully_consistent"),
+            json!({ "at_least_as_fresh": earlier }),
+            json!({ "at_least_as_fresh": latest }),
+        ] {
+            let answer = ask(&good).expect(200);
+            assert_eq!(answer["revision"], latest.as_str(), "{path} {good}");
+            let found = answer.to_string();
+            assert!(found.contains("allow") || found.contains("user:bob"), "{found}");
+        }
+        let field = "consistency.at_least_as_fresh";
+        for (bad, code) in [
+            (foreign.as_str(), "invalid_revision"),
+            ("nonsense", "invalid_revision"),
+            ("", "invalid_revision"),
+            (future.as_str(), "revision_ahead"),
+        ] {
+            let problem = ask(&json!({ "at_least_as_fresh": bad })).problem(400, code);
+            assert_eq!(problem["field"], field, "{path} {bad}");
+        }
+        for bad in [
+            json!("soon"),
+            json!({}),
+            json!({"at_least_as_fresh": 7}),
+            json!(null),
+            json!({"at": "x"}),
+        ] {
+            assert_eq!(ask(&bad).status, 400, "{path} {bad}");
+        }
+    }
 }
 
 #[test]

@@ -29,6 +29,8 @@ pub struct VaultActor {
     waiters: Vec<Waiter>,
     passes_started: u64,
     pass_under_way: bool,
+    /// Whether another one is to follow it, though nobody waits for it.
+    pass_wanted: bool,
     /// A wholly loaded view that has yet to be brought to the published one's revision.
     loaded: Option<View>,
     loading: bool,
@@ -60,6 +62,7 @@ impl VaultActor {
             waiters: Vec::new(),
             passes_started: 0,
             pass_under_way: false,
+            pass_wanted: false,
             loaded: None,
             loading: false,
             // More than there can be to keep: the log may have grown before this actor came.
@@ -142,7 +145,8 @@ impl VaultActor {
                 }
                 self.settle(head);
                 // A page can be cut short before the head.
-                if !self.waiters.is_empty() || self.view.revision < head {
+                let wanted = std::mem::take(&mut self.pass_wanted);
+                if wanted || !self.waiters.is_empty() || self.view.revision < head {
                     self.start_pass(ctx);
                 }
             }
@@ -168,6 +172,7 @@ impl VaultActor {
             match &change.kind {
                 ChangeKind::Relationships(relationships) => {
                     apply_relationships(&mut self.view, change.revision, relationships);
+                    self.vault.feed.take(change);
                     applied = Applied::Something;
                 }
                 ChangeKind::Schema | ChangeKind::Settings => {
@@ -236,7 +241,8 @@ impl VaultActor {
                     actor.publish();
                     actor.load_if_it_fits(ctx);
                     actor.settle(actor.view.revision);
-                    if !actor.waiters.is_empty() {
+                    let wanted = std::mem::take(&mut actor.pass_wanted);
+                    if wanted || !actor.waiters.is_empty() {
                         actor.start_pass(ctx);
                     }
                 }
@@ -250,6 +256,39 @@ impl VaultActor {
                 }
             }
         }));
+    }
+
+    /// Starts a pass whenever the head may have moved, which others than this actor move too. Watches before it reads, so
+    /// that no move falls between.
+    fn follow_head(&mut self, ctx: &mut Context<Self>) {
+        let vault = Arc::clone(&self.vault);
+        let watching = async move { vault.store.watch_head(vault.id).await };
+        ctx.spawn(watching.into_actor(self).map(|watching, actor, ctx| {
+            let (vault, poll_interval) = (actor.vault.id, actor.vault.settings.poll_interval);
+            actor.repeat_pass(ctx);
+            let moved = async move {
+                let moved = match watching {
+                    Ok(moved) => moved.await,
+                    Err(error) => Err(error),
+                };
+                if let Err(error) = moved {
+                    // The poll goes on meanwhile.
+                    tracing::debug!(vault = %vault, %error, "the vault's head could not be watched");
+                    tokio::time::sleep(poll_interval).await;
+                }
+            };
+            ctx.spawn(
+                moved
+                    .into_actor(actor)
+                    .map(|(), actor, ctx| actor.follow_head(ctx)),
+            );
+        }));
+    }
+
+    /// Starts a pass that reads the head after this call: after the one under way, if there is one.
+    fn repeat_pass(&mut self, ctx: &mut Context<Self>) {
+        self.pass_wanted = self.pass_under_way;
+        self.start_pass(ctx);
     }
 
     /// Trims the change log once a tenth more than is to be kept has gathered.
@@ -389,7 +428,11 @@ impl Actor for VaultActor {
         self.load_if_it_fits(ctx);
         let idle = self.vault.settings.idle_timeout.unwrap_or(TRIM_INTERVAL);
         ctx.run_interval((idle / 2).min(TRIM_INTERVAL), Self::trim);
-        // After a failure, a commit of the actor that died may land after this one has read the vault.
+        if self.vault.store.is_shared() {
+            self.follow_head(ctx);
+        }
+        // Behind the watch of the head. Also, after a failure, a commit of the actor that died may land after this one
+        // has read the vault.
         if self.vault.store.is_shared() || self.vault.follows_failure {
             ctx.run_interval(self.vault.settings.poll_interval, |actor, ctx| {
                 actor.start_pass(ctx)
@@ -401,6 +444,7 @@ impl Actor for VaultActor {
 impl Drop for End {
     fn drop(&mut self) {
         self.0.gate.mark_dead();
+        self.0.feed.close();
     }
 }
 

@@ -25,6 +25,8 @@ use crate::view::{VaultSchema, View};
 
 /// How often an evaluation starts again because the vault moved on, before it reads one storage snapshot only.
 const VIEW_ATTEMPTS: usize = 3;
+/// How often an evaluation is begun at all: not even a snapshot of its own may last as long as it takes.
+const MOST_ATTEMPTS: usize = 6;
 /// The most nodes of an explanation.
 const MAX_TRACE_NODES: usize = 1_000;
 /// A row of more entries is not held for the sake of one probe: the entry is read alone.
@@ -229,6 +231,11 @@ impl Vault {
     /// What to try on next, after the vault moved on for the `attempt`th time.
     pub(super) async fn next_frame(&self, attempt: usize, revision: Revision) -> Result<Frame, VaultError> {
         self.metrics.restarted();
+        if attempt >= MOST_ATTEMPTS {
+            return Err(VaultError::Overloaded(
+                "storage does not keep a state for as long as the evaluation takes",
+            ));
+        }
         if attempt < VIEW_ATTEMPTS {
             self.catch_up(Until::Revision(revision)).await?;
             return Ok(Frame::of(self.view()));
@@ -398,7 +405,9 @@ impl Vault {
             };
             Ok::<_, VaultError>((demand, supply))
         });
-        let supplied = try_join_all(reads).await?;
+        let supplied = try_join_all(reads)
+            .await
+            .map_err(|error| Interrupted::reading(frame, error))?;
         if !frame.detached {
             self.offer(frame.view.revision, &supplied);
         }

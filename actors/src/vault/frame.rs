@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use inferadb_engine::noun::{ObjectId, ObjectRef, RelationshipKey, SubjectRef};
 use inferadb_engine::row::{Entry, Row, RowKey};
-use inferadb_storage::{Revision, Snapshot, StoredEntry, SubjectClass};
+use inferadb_storage::{Revision, Snapshot, StoreError, StoredEntry, SubjectClass};
 use tokio::sync::OnceCell;
 
 use super::{Vault, load};
@@ -26,6 +26,17 @@ pub(super) enum Interrupted {
     Moved(Revision),
     /// There is an error to answer.
     Failed(VaultError),
+}
+
+impl Interrupted {
+    /// What it means that `frame` could not be read. Storage keeps a state only so long: what was read of it is no use
+    /// any more, but a later one will do.
+    pub(super) fn reading(frame: &Frame, error: VaultError) -> Self {
+        match error {
+            VaultError::Storage(StoreError::SnapshotTooOld) => Self::Moved(frame.view.revision),
+            error => Self::Failed(error),
+        }
+    }
 }
 
 impl<E: Into<VaultError>> From<E> for Interrupted {

@@ -16,6 +16,7 @@ const PROBING: u8 = 3;
 pub struct Gate {
     state: AtomicU8,
     inside: AtomicUsize,
+    watching: AtomicUsize,
     left: Notify,
 }
 
@@ -31,6 +32,10 @@ pub enum Closed {
 /// One request inside a vault. Dropping it leaves.
 #[derive(Debug)]
 pub struct Pass(Arc<Gate>);
+
+/// One watch of a vault: it pins the vault, but a drain does not wait for it. Dropping it gives it up.
+#[derive(Debug)]
+pub struct Place(Arc<Gate>);
 
 impl Gate {
     /// Comes in, if the vault is open and fewer than `most` are inside.
@@ -54,6 +59,18 @@ impl Gate {
         Pass(Arc::clone(self))
     }
 
+    /// Takes a place to watch from, on behalf of somebody inside, if fewer than `most` are taken.
+    pub fn watch(self: &Arc<Self>, most: usize) -> Option<Place> {
+        let before = self.watching.fetch_add(1, Ordering::SeqCst);
+        let place = Place(Arc::clone(self));
+        (before < most).then_some(place)
+    }
+
+    /// How many watch.
+    pub fn watching(&self) -> usize {
+        self.watching.load(Ordering::SeqCst)
+    }
+
     /// Whether the vault is open.
     pub fn is_open(&self) -> bool {
         self.state.load(Ordering::SeqCst) == OPEN
@@ -74,12 +91,12 @@ impl Gate {
         self.turn(OPEN, CLOSING) || self.turn(PROBING, CLOSING) || self.turn(OPEN, CLOSING)
     }
 
-    /// Lets nobody in any more if nobody is inside now; says whether it did.
+    /// Lets nobody in any more if nobody is inside or watches now; says whether it did.
     pub fn close_if_empty(&self) -> bool {
         if !self.turn(OPEN, PROBING) {
             return false;
         }
-        if self.inside() == 0 {
+        if self.inside() == 0 && self.watching() == 0 {
             return self.turn(PROBING, CLOSING);
         }
         // Whoever closed it for good meanwhile, or marked it dead, must not be undone.
@@ -121,9 +138,30 @@ impl Drop for Pass {
     }
 }
 
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.watching.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_watches_pins_but_is_not_waited_for() {
+        let gate = Arc::new(Gate::default());
+        let place = gate.watch(1).unwrap();
+        assert!(gate.watch(1).is_none());
+        assert_eq!((gate.watching(), gate.inside()), (1, 0));
+        assert!(!gate.close_if_empty());
+        assert!(
+            gate.enter(1).is_ok(),
+            "the gate is open again, and a watch is no request"
+        );
+        drop(place);
+        assert!(gate.close_if_empty());
+    }
 
     #[test]
     fn full_and_closed_gates_let_nobody_in() {

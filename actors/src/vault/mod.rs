@@ -4,6 +4,7 @@ mod actor;
 mod check;
 mod contextual;
 mod expand;
+mod feed;
 mod fit;
 mod frame;
 mod gate;
@@ -13,6 +14,7 @@ mod operation;
 mod read;
 mod simulate;
 mod trial;
+mod watch;
 
 use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -29,10 +31,12 @@ pub use self::expand::{ExpandRequest, Expanded, MAX_EXPAND_NODES};
 pub use self::gate::{Closed, Pass};
 pub use self::messages::Until;
 pub use self::operation::{Committed, DeleteRequest, Operation, SchemaWrite, StoredSchema, WriteRequest};
-pub use self::read::ReadPage;
+pub use self::read::{ReadPage, RelationshipStream};
 pub use self::simulate::{BeforeAfter, SimulateRequest, Simulation};
+pub use self::watch::Watch;
 
 use self::actor::VaultActor;
+use self::feed::Feed;
 use self::gate::Gate;
 use self::messages::{CatchUp, Commit, Stop};
 use crate::decisions::Decisions;
@@ -67,6 +71,7 @@ pub struct Vault {
     view: ArcSwap<View>,
     decisions: Decisions,
     gate: Arc<Gate>,
+    feed: Feed,
     store: Store,
     settings: Arc<Settings>,
     address: OnceLock<Addr<VaultActor>>,
@@ -121,6 +126,8 @@ pub struct VaultStats {
     pub mailbox_depth: usize,
     /// Requests under way, this one included where it is one of the vault's.
     pub in_flight: usize,
+    /// Open watches.
+    pub watches: usize,
     /// The limits in force.
     pub limits: Limits,
 }
@@ -152,6 +159,7 @@ impl Vault {
             view: ArcSwap::from_pointee(opened.view),
             decisions: Decisions::new(settings.cache, settings.memory_budget_bytes / 2),
             gate: Arc::default(),
+            feed: Feed::new(revision),
             store,
             settings,
             address: OnceLock::new(),
@@ -223,6 +231,11 @@ impl Vault {
         self.view.load_full()
     }
 
+    /// The state that reads are answered from now.
+    pub fn view_revision(&self) -> Revision {
+        self.view.load().revision
+    }
+
     /// When it was last used.
     pub fn last_used(&self) -> Timestamp {
         Timestamp(self.pulse.last_used.load(Ordering::Relaxed))
@@ -238,6 +251,11 @@ impl Vault {
         self.gate.inside()
     }
 
+    /// Stays inside on behalf of a request whose answer is sent after its handler is done.
+    pub fn stay(&self) -> Pass {
+        self.gate.stay()
+    }
+
     /// Whether it takes requests.
     pub fn is_open(&self) -> bool {
         self.gate.is_open()
@@ -248,7 +266,7 @@ impl Vault {
         self.gate.is_dead()
     }
 
-    /// Lets no request in any more, if none is inside now; says whether it did.
+    /// Lets no request in any more, if none is inside and nobody watches; says whether it did.
     pub fn close_if_idle(&self) -> bool {
         self.gate.close_if_empty()
     }
@@ -256,6 +274,7 @@ impl Vault {
     /// Lets no request in any more, waits for those inside, and stops the actor.
     pub async fn drain(&self) {
         self.gate.close();
+        self.feed.close();
         self.gate.emptied().await;
         if let Some(address) = self.address.get() {
             // An error says that the actor is gone already.
@@ -280,6 +299,7 @@ impl Vault {
             cache_misses: self.pulse.cache_misses.load(Ordering::Relaxed),
             mailbox_depth: self.pulse.waiting.load(Ordering::Relaxed),
             in_flight: self.in_flight(),
+            watches: self.gate.watching(),
             limits: **self.limits.load(),
         }
     }
@@ -327,7 +347,9 @@ impl Vault {
     }
 
     fn publish(&self, view: View) {
+        let revision = view.revision;
         self.view.store(Arc::new(view));
+        self.feed.moved(revision);
         self.report_size();
     }
 
@@ -340,6 +362,7 @@ impl Vault {
     /// Closes the vault from within: it was deleted or archived elsewhere.
     fn retire(&self) {
         self.gate.close();
+        self.feed.close();
     }
 
     /// The view for a request of the given consistency.

@@ -1,11 +1,20 @@
 //! Reading relationships as they are stored, by a filter.
 
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
 use inferadb_engine::noun::{Name, ObjectId, Relationship, Timestamp};
 use inferadb_storage::token::{Cursor, fingerprint};
-use inferadb_storage::{RelationshipFilter, Revision, SubjectRelation};
+use inferadb_storage::{RelationshipFilter, Revision, Snapshot, StoreError, SubjectRelation};
 
 use super::{Consistency, Until, Vault};
 use crate::error::VaultError;
+
+/// How long one state is read from. Storage that keeps it all the while grows with what is written meanwhile, so a reader
+/// that takes its time goes on with a later state.
+const STATE_HELD: Duration = Duration::from_secs(60);
+/// How often a state is taken anew for one read before it fails.
+const MAX_RENEWALS: usize = 3;
 
 /// One page of relationships.
 #[derive(Debug)]
@@ -18,6 +27,19 @@ pub struct ReadPage {
     pub revision: Revision,
 }
 
+/// All relationships that match a filter, piece by piece.
+pub struct RelationshipStream {
+    vault: Arc<Vault>,
+    filter: RelationshipFilter,
+    now: Timestamp,
+    snapshot: Snapshot,
+    taken: Instant,
+    first: Revision,
+    /// Where the next piece goes on.
+    position: Option<Vec<u8>>,
+    ended: bool,
+}
+
 impl Vault {
     /// One page of at most `limit` stored relationships that match a filter and have not expired.
     pub async fn read(
@@ -28,27 +50,8 @@ impl Vault {
         consistency: Consistency,
         now: Timestamp,
     ) -> Result<ReadPage, VaultError> {
-        // Storage itself is read, which shows every commit there is; a token may still be from a future never seen.
-        if let Consistency::AtLeast(revision) = consistency
-            && self.view.load().revision < revision
-        {
-            self.catch_up(Until::Revision(revision)).await?;
-        }
-        let after = match cursor {
-            Some(text) => Some(
-                Cursor::decode(self.id.0, query_of(filter), text).map_err(|error| VaultError::Invalid {
-                    code: "invalid_cursor",
-                    field: "cursor".into(),
-                    message: error.to_string(),
-                })?,
-            ),
-            None => None,
-        };
-        let snapshot = self
-            .store
-            .snapshot(self.id)
-            .await
-            .map_err(VaultError::from_store)?;
+        let after = self.position_of(filter, cursor)?;
+        let snapshot = self.snapshot_for(consistency).await?;
         let page = snapshot
             .relationships(filter, after.as_deref(), limit, now)
             .await
@@ -62,6 +65,112 @@ impl Vault {
             cursor,
             revision: snapshot.revision(),
         })
+    }
+
+    /// All stored relationships that match a filter and have not expired, in the order of the pages of [`Vault::read`].
+    pub async fn read_all(
+        self: &Arc<Self>,
+        filter: RelationshipFilter,
+        cursor: Option<&str>,
+        consistency: Consistency,
+        now: Timestamp,
+    ) -> Result<RelationshipStream, VaultError> {
+        let position = self.position_of(&filter, cursor)?;
+        let snapshot = self.snapshot_for(consistency).await?;
+        Ok(RelationshipStream {
+            vault: Arc::clone(self),
+            filter,
+            now,
+            first: snapshot.revision(),
+            snapshot,
+            taken: Instant::now(),
+            position,
+            ended: false,
+        })
+    }
+
+    /// Storage, which shows every commit there is; a token may still be from a future never seen.
+    async fn snapshot_for(&self, consistency: Consistency) -> Result<Snapshot, VaultError> {
+        if let Consistency::AtLeast(revision) = consistency
+            && self.view.load().revision < revision
+        {
+            self.catch_up(Until::Revision(revision)).await?;
+        }
+        self.store.snapshot(self.id).await.map_err(VaultError::from_store)
+    }
+
+    fn position_of(
+        &self,
+        filter: &RelationshipFilter,
+        cursor: Option<&str>,
+    ) -> Result<Option<Vec<u8>>, VaultError> {
+        let Some(text) = cursor else { return Ok(None) };
+        Cursor::decode(self.id.0, query_of(filter), text)
+            .map(Some)
+            .map_err(|error| VaultError::Invalid {
+                code: "invalid_cursor",
+                field: "cursor".into(),
+                message: error.to_string(),
+            })
+    }
+}
+
+impl RelationshipStream {
+    /// The next relationships, at most `limit`; `None` at the end. There can be none though more follow.
+    pub async fn next(&mut self, limit: usize) -> Result<Option<Vec<Relationship>>, VaultError> {
+        if self.ended {
+            return Ok(None);
+        }
+        if self.taken.elapsed() > STATE_HELD {
+            self.renew().await?;
+        }
+        let mut renewals = 0;
+        let page = loop {
+            let after = self.position.as_deref();
+            match self
+                .snapshot
+                .relationships(&self.filter, after, limit, self.now)
+                .await
+            {
+                Ok(page) => break page,
+                Err(StoreError::SnapshotTooOld) if renewals < MAX_RENEWALS => {
+                    renewals += 1;
+                    self.renew().await?;
+                }
+                Err(error) => return Err(VaultError::from_store(error)),
+            }
+        };
+        self.ended = page.next.is_none();
+        self.position = page.next;
+        Ok(Some(page.items))
+    }
+
+    /// Where another read goes on after what was answered so far; `None` at the end.
+    pub fn cursor(&self) -> Option<String> {
+        let query = query_of(&self.filter);
+        let position = self.position.clone()?;
+        Some(Cursor { position, query }.encode(self.vault.id.0))
+    }
+
+    /// The state that the latest relationships are of.
+    pub fn revision(&self) -> Revision {
+        self.snapshot.revision()
+    }
+
+    /// The state that the first relationships are of. Where it is the latest one too, all are of one state.
+    pub fn first_revision(&self) -> Revision {
+        self.first
+    }
+
+    async fn renew(&mut self) -> Result<(), VaultError> {
+        self.snapshot = self
+            .vault
+            .store
+            .snapshot(self.vault.id)
+            .await
+            .map_err(VaultError::from_store)?;
+        self.taken = Instant::now();
+        Ok(())
     }
 }
 

@@ -17,6 +17,8 @@ use crate::kv::{Isolation, RangeOptions, Transaction, Versionstamp, key_after};
 pub(super) const PIECE_BYTES: usize = 90_000;
 /// The most pairs that are read or cleared in one go.
 const CHUNK: usize = 500;
+/// The fewest pairs that are worth a read, where records may be large.
+const MIN_CHUNK: usize = 16;
 /// Enough for one answer, in bytes of records.
 const MAX_ANSWER_BYTES: usize = 8_000_000;
 const FORMAT: u8 = 1;
@@ -75,9 +77,25 @@ impl Store {
         after: Revision,
         limit: usize,
     ) -> Result<Vec<Change>, StoreError> {
+        self.changes_of_size(vault, after, limit, MAX_ANSWER_BYTES).await
+    }
+
+    /// As [`Store::changes`], but no more once they come to `max_bytes`. The last that is read may go beyond: by what one
+    /// read of 16 stored values can hold, or by one record that is larger still.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::changes`].
+    pub async fn changes_of_size(
+        &self,
+        vault: VaultId,
+        after: Revision,
+        limit: usize,
+        max_bytes: usize,
+    ) -> Result<Vec<Change>, StoreError> {
         let mut retry = Retry::default();
         loop {
-            match self.try_changes(vault, after, limit).await {
+            match self.try_changes(vault, after, limit, max_bytes).await {
                 Err(error) => retry.pause(error).await?,
                 done => return done,
             }
@@ -89,6 +107,7 @@ impl Store {
         vault: VaultId,
         after: Revision,
         limit: usize,
+        max_bytes: usize,
     ) -> Result<Vec<Change>, StoreError> {
         let transaction = self.engine().begin().await?;
         require_vault(&*transaction, vault, Isolation::Snapshot).await?;
@@ -104,8 +123,10 @@ impl Store {
         let mut changes = Vec::new();
         let mut bytes = 0;
         let mut record: Option<(Versionstamp, Vec<u8>)> = None;
-        while changes.len() < limit && bytes < MAX_ANSWER_BYTES {
-            let chunk = (limit - changes.len()).clamp(1, CHUNK);
+        while changes.len() < limit && (bytes < max_bytes || changes.is_empty()) {
+            // No piece is larger than one value can be: a chunk of so many is not much more than may be read.
+            let most = (max_bytes.saturating_sub(bytes) / PIECE_BYTES).clamp(MIN_CHUNK, CHUNK);
+            let chunk = (limit - changes.len()).clamp(1, most);
             let options = RangeOptions {
                 limit: chunk,
                 reverse: false,

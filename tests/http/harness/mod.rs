@@ -3,6 +3,7 @@
 mod client;
 mod keys;
 mod server;
+mod stream;
 mod tenant;
 
 use std::time::{Duration, Instant};
@@ -10,6 +11,7 @@ use std::time::{Duration, Instant};
 pub use self::client::{Answer, Request, exchange};
 pub use self::keys::{ALL_SCOPES, Keys, claims, encode, seconds_now};
 pub use self::server::Server;
+pub use self::stream::{Event, Stream};
 pub use self::tenant::{DOCUMENTS, Tenant, question_body, relationship, token_for, written};
 
 /// How long anything may take that is waited for.

@@ -1,0 +1,133 @@
+//! Relationships read as lines of JSON: as many as there are, in bounded memory.
+
+use std::pin::pin;
+use std::rc::Rc;
+
+use actix_web::{HttpResponse, web};
+use futures_util::future::{Either, select};
+use inferadb_actors::{Consistency, RelationshipFilter, RelationshipStream, VaultId, now};
+use serde_json::json;
+
+use super::App;
+use super::caller::Visit;
+use super::problem::Problem;
+use super::stream::{self, NDJSON, Unread, Writer};
+use super::wire::RelationshipView;
+
+/// How many relationships are read in one go.
+const READ_AT_ONCE: usize = 500;
+
+/// Answers everything that matches, one relationship a line, and then a line with the state they are of.
+pub async fn answer(
+    app: &web::Data<App>,
+    visit: Visit,
+    filter: RelationshipFilter,
+    cursor: Option<String>,
+    limit: Option<usize>,
+    consistency: Consistency,
+) -> Result<HttpResponse, Problem> {
+    if limit == Some(0) {
+        let detail = "`limit` must be 1 at least";
+        return Err(Problem::invalid("invalid_value", "limit", detail));
+    }
+    let relationships = visit
+        .vault
+        .read_all(filter, cursor.as_deref(), consistency, now())
+        .await?;
+    let limit = limit.unwrap_or(usize::MAX);
+    let (app, patience) = (app.clone(), app.settings.slow_reader);
+    let scope = Rc::clone(&visit.scope);
+    Ok(stream::answer(&scope, NDJSON, patience, |writer| {
+        send_lines(app, visit, relationships, limit, writer)
+    }))
+}
+
+async fn send_lines(
+    app: web::Data<App>,
+    visit: Visit,
+    mut relationships: RelationshipStream,
+    limit: usize,
+    mut writer: Writer,
+) {
+    let outcome = {
+        let sending = pin!(send_all(&mut relationships, limit, &mut writer));
+        // A request under way, which the vault is kept for; but a reader that takes its time does not hold up its end.
+        let staying = pin!(async {
+            let _pass = visit.vault.stay();
+            visit.vault.closing().await;
+        });
+        match select(sending, staying).await {
+            Either::Left((outcome, _)) => outcome,
+            Either::Right(((), sending)) => sending.await,
+        }
+    };
+    let line = match outcome {
+        Ok(()) => {
+            app.metrics.stream_ended("relationships", "complete");
+            last_line(&relationships, visit.vault.id)
+        }
+        Err(Broken::Unread(unread)) => {
+            let (reason, problem) = match unread {
+                Unread::Gone => ("reader_gone", None),
+                Unread::Slow => ("slow_reader", Some(stream::slow_reader(app.settings.slow_reader))),
+            };
+            app.metrics.stream_ended("relationships", reason);
+            tracing::info!(reason, "the stream of relationships ended early");
+            let Some(problem) = problem else { return };
+            json!({ "error": problem.of_request(visit.scope.request_id()).to_value() })
+        }
+        Err(Broken::Failed(problem)) => {
+            app.metrics.stream_ended("relationships", problem.code);
+            tracing::warn!(reason = problem.code, "the stream of relationships ended early");
+            json!({ "error": problem.of_request(visit.scope.request_id()).to_value() })
+        }
+    };
+    writer.finish(format!("{line}\n").as_bytes());
+}
+
+/// Why a stream ends before its end.
+enum Broken {
+    Unread(Unread),
+    Failed(Problem),
+}
+
+async fn send_all(
+    relationships: &mut RelationshipStream,
+    limit: usize,
+    writer: &mut Writer,
+) -> Result<(), Broken> {
+    let mut left = limit;
+    while left > 0 {
+        let page = relationships.next(left.min(READ_AT_ONCE)).await;
+        let Some(page) = page.map_err(|error| Broken::Failed(error.into()))? else {
+            break;
+        };
+        left -= page.len().min(left);
+        for relationship in &page {
+            let mut line = serde_json::to_vec(&RelationshipView::from(relationship)).unwrap_or_default();
+            line.push(b'\n');
+            writer.write(&line).await.map_err(Broken::Unread)?;
+        }
+        writer.flush().await.map_err(Broken::Unread)?;
+        // Neither storage nor the queue need ever make it wait: others of the thread get their turn all the same.
+        tokio::task::yield_now().await;
+    }
+    Ok(())
+}
+
+/// The state that all was read from; the first and the last of them where one could not be held so long.
+fn last_line(relationships: &RelationshipStream, vault: VaultId) -> serde_json::Value {
+    let (first, last) = (relationships.first_revision(), relationships.revision());
+    let optional = [
+        ("first_revision", (first != last).then(|| first.encode(vault))),
+        ("cursor", relationships.cursor()),
+    ];
+    let mut line = serde_json::Map::new();
+    line.insert("revision".to_owned(), last.encode(vault).into());
+    for (name, value) in optional {
+        if let Some(value) = value {
+            line.insert(name.to_owned(), value.into());
+        }
+    }
+    line.into()
+}
