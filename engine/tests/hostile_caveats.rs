@@ -1,6 +1,5 @@
 //! Caveats from hostile hands: expressions made of the language's own pieces, mutated, under contexts of any shape. None
 //! panics or goes on without end, and what is missing is what was not given.
-#![expect(clippy::unwrap_used, reason = "a test may fail")]
 
 use inferadb_engine::caveat::{Outcome, compile};
 use inferadb_engine::context::{Context, Value};

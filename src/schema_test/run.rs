@@ -116,7 +116,7 @@ impl Run<'_> {
         }
         self.checks.set(made);
         // Small checks never wait: others of the thread get their turn all the same.
-        if made % 64 == 0 {
+        if made.is_multiple_of(64) {
             tokio::task::yield_now().await;
         }
         Ok(trial.check(request, self.bounds.limits, self.now).await?)

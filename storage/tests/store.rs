@@ -779,6 +779,7 @@ impl SchemaFit for Doubtful<'_> {
         Ok(stored.to_vec())
     }
 
+    #[expect(clippy::unwrap_used, reason = "a test may fail")]
     fn relationship(&self, stored: &Relationship) -> bool {
         if let Some(late) = self.late.lock().unwrap().take() {
             std::thread::scope(|scope| {

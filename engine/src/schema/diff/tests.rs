@@ -52,10 +52,19 @@ fn the_same_schema_written_otherwise_is_the_same() {
     assert!(diff.is_empty());
 }
 
+/// What of [`BASE`] is replaced by what; the changes, affected permissions and orphaned shapes that it brings about.
+type Case = (
+    &'static str,
+    &'static str,
+    &'static [&'static str],
+    &'static [&'static str],
+    &'static [&'static str],
+);
+
 #[test]
 fn each_change_is_named_with_what_it_affects() {
-    let nothing: &[&str] = &[];
-    let cases: &[(&str, &str, &[&str], &[&str], &[&str])] = &[
+    let nothing: &'static [&'static str] = &[];
+    let cases: &[Case] = &[
         (
             "relation viewer: user | group#member",
             "relation viewer: user | user:*",
