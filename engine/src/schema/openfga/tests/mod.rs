@@ -161,6 +161,11 @@ fn everything_is_bounded() {
     assert_eq!(compile(&deep(300_000)).unwrap_err().len(), 1);
     let many: String = (0..1000).map(|at| format!("type a//{at}\n")).collect();
     assert_eq!(compile(&many).unwrap_err().len(), MAX_DIAGNOSTICS);
+    let unclosed = "condition c(a: int) { a > 1\n".repeat(20_000);
+    assert_errors(
+        &format!("{HEADER}{unclosed}"),
+        &["4:21: the `{` of this condition is never closed"],
+    );
     let json = format!(
         r#"{{"schema_version": "1.1", "type_definitions": [{{"type": "a", "relations": {{"b": {}"#,
         r#"{"union": {"child": ["#.repeat(100_000)
