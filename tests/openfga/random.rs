@@ -246,6 +246,9 @@ fn a_model_and_its_native_equivalent_decide_alike() {
                             error.to_string().contains("excludes itself"),
                             "seed {seed}: {error}"
                         );
+                        if let Decision::Conditional { missing } = &found {
+                            assert_eq!(missing, &["ok"], "seed {seed}: {question:?}");
+                        }
                         assert_ne!(found, Decision::Allow, "seed {seed}: {question:?}\n{text}");
                     }
                     (found, wanted) => panic!("seed {seed}: {question:?}: {found:?}, {wanted:?}"),

@@ -28,6 +28,16 @@ impl Evaluation<'_> {
     ///
     /// What is true or false, no missing value changes: only the undecided operands of undecided gates matter.
     pub(super) fn missing(&self, root: GateId) -> Result<Vec<String>, EvaluationError> {
+        // Where paradoxes are denied, what is open between two bounds is undecided as well: a value can end the paradox.
+        let may_be_open = self.reader.schema.denies_paradoxes && self.graph.has_exclusions();
+        let upper = may_be_open.then(|| self.graph.upper_bounds());
+        let is_undecided = |gate| match &upper {
+            None => self.graph.value(gate) == Level::Unknown,
+            Some(upper) => !matches!(
+                self.graph.bounds(gate, upper).exact(),
+                Some(Level::False | Level::True)
+            ),
+        };
         let mut names = BTreeSet::new();
         let mut seen = vec![false; self.graph.gates.len()];
         let mut stack = vec![root];
@@ -35,7 +45,7 @@ impl Evaluation<'_> {
             let Some(seen) = seen.get_mut(gate as usize) else {
                 continue;
             };
-            if std::mem::replace(seen, true) || self.graph.value(gate) != Level::Unknown {
+            if std::mem::replace(seen, true) || !is_undecided(gate) {
                 continue;
             }
             for terms in self.undecided.0.get(&gate).into_iter().flatten() {

@@ -9,6 +9,8 @@ mod json;
 mod model;
 mod modules;
 mod resolve;
+mod restrictions;
+mod rewrites;
 mod rules;
 #[cfg(test)]
 mod tests;

@@ -2,18 +2,14 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::model::{Identifier, Model, Relation, Restriction, Rewrite, RewriteKind, Subject, TypeDefinition};
+use super::model::{Identifier, Model, Relation, TypeDefinition};
+use super::restrictions::stores;
 use crate::noun::Name;
 use crate::schema::diagnostic::{DiagnosticCode, Findings};
-use crate::schema::{
-    Allowed, ArrowMode, CaveatId, Expr, Member, MemberId, MemberKind, Schema, Slot, SlotId, SlotSubject,
-    Type, TypeId,
-};
+use crate::schema::{CaveatId, Expr, Member, MemberId, MemberKind, Schema, Type, TypeId};
 
 /// How many relations a model may have.
 const MAX_RELATIONS: usize = 100_000;
-/// How many subject types `from` may be looked up in, over the whole model.
-const MAX_FROM_STEPS: usize = 1_000_000;
 
 /// A schema being built.
 pub(super) struct Resolver<'a> {
@@ -25,15 +21,15 @@ pub(super) struct Resolver<'a> {
     pub(super) conditions: HashMap<&'a str, Option<CaveatId>>,
     /// Where each member was written.
     pub(super) written: Vec<&'a Relation>,
-    types: HashMap<&'a str, TypeId>,
-    members: HashMap<(TypeId, &'a str), MemberId>,
+    pub(super) types: HashMap<&'a str, TypeId>,
+    pub(super) members: HashMap<(TypeId, &'a str), MemberId>,
     /// For each type, whether some of its relations could not be read.
     incomplete: Vec<bool>,
     /// Whether what could not be read may have added relations to any type.
     all_incomplete: bool,
-    used: HashSet<CaveatId>,
-    warnings: Findings,
-    from_steps: usize,
+    pub(super) used: HashSet<CaveatId>,
+    pub(super) warnings: Findings,
+    pub(super) from_steps: usize,
 }
 
 /// The schema of `model` and its warnings. `None` or findings, or both, where there are errors.
@@ -193,212 +189,7 @@ impl<'a> Resolver<'a> {
         name
     }
 
-    /// Gives every relation its slots.
-    fn restrictions(&mut self) {
-        for (position, relation) in self.written.clone().into_iter().enumerate() {
-            let member = MemberId(position as u32);
-            let holds = stores(&relation.rewrite);
-            if self.findings.is_full() {
-                return;
-            }
-            if !holds
-                && let Some(first) = relation.restrictions.first()
-                && !matches!(relation.rewrite.kind, RewriteKind::Broken)
-            {
-                let message = format!(
-                    "`{}` lists types of subjects, but its rewrite has no `this` to hold them",
-                    relation.name.text
-                );
-                self.findings
-                    .push(DiagnosticCode::UnassignableRelation, first.span, message);
-            }
-            if holds && relation.restrictions.is_empty() {
-                let message = format!(
-                    "`{}` can be assigned directly, but lists no types of subjects",
-                    relation.name.text
-                );
-                self.findings
-                    .push(DiagnosticCode::UnassignableRelation, relation.name.span, message);
-            }
-            self.slots(member, relation);
-        }
-    }
-
-    fn slots(&mut self, relation: MemberId, written: &'a Relation) {
-        let mut slots: HashMap<(TypeId, SlotSubject), SlotId> = HashMap::new();
-        let mut seen = HashSet::new();
-        for restriction in &written.restrictions {
-            let Some((subject_type, subject, caveat)) = self.restriction(restriction) else {
-                continue;
-            };
-            if !seen.insert((subject_type, subject, caveat)) {
-                let message = format!("`{}` lists this kind of subject twice", written.name.text);
-                self.warnings
-                    .push(DiagnosticCode::DuplicateSubjectType, restriction.span, message);
-                continue;
-            }
-            let id = *slots.entry((subject_type, subject)).or_insert_with(|| {
-                let id = SlotId(self.schema.slots.len() as u32);
-                self.schema.slots.push(Slot {
-                    relation,
-                    subject_type,
-                    subject,
-                    allowed: Vec::new(),
-                });
-                if let Some(member) = self.schema.members.get_mut(relation.index()) {
-                    member.slots.push(id);
-                }
-                id
-            });
-            if let Some(slot) = self.schema.slots.get_mut(id.index()) {
-                slot.allowed.push(Allowed {
-                    caveat,
-                    expiration: false,
-                });
-            }
-        }
-    }
-
-    /// One kind of subject; reports every name in it that does not exist.
-    fn restriction(&mut self, written: &'a Restriction) -> Option<(TypeId, SlotSubject, Option<CaveatId>)> {
-        let caveat = match &written.condition {
-            None => Some(None),
-            Some(name) => match self.conditions.get(name.text.as_str()) {
-                Some(known) => known.map(Some),
-                None => {
-                    if !self.model.incomplete {
-                        let message = format!("there is no condition `{}`", name.text);
-                        self.findings
-                            .push(DiagnosticCode::UnknownCaveat, name.span, message);
-                    }
-                    None
-                }
-            },
-        };
-        if let Some(Some(id)) = caveat {
-            self.used.insert(id);
-        }
-        let Some(subject_type) = self.types.get(written.type_name.text.as_str()).copied() else {
-            self.unknown_type(&written.type_name);
-            return None;
-        };
-        let subject = match &written.subject {
-            Subject::Object => SlotSubject::Object,
-            Subject::Wildcard => SlotSubject::Wildcard,
-            Subject::Userset(name) => SlotSubject::Userset(self.member_of(subject_type, name)?),
-        };
-        Some((subject_type, subject, caveat?))
-    }
-
-    /// Gives every relation its expression. `None` if there is too much of them.
-    fn rewrites(&mut self) -> Option<()> {
-        for (position, written) in self.written.clone().into_iter().enumerate() {
-            if self.findings.is_full() {
-                return None;
-            }
-            let object_type = self.schema.members.get(position)?.object_type;
-            let expr = self.rewrite(object_type, &written.rewrite);
-            if self.from_steps > MAX_FROM_STEPS {
-                let message = "the `from` of the model lead to too many types".to_owned()
-                    + " (counting, for each of them, the types of its relation)";
-                self.findings
-                    .push(DiagnosticCode::LimitExceeded, written.name.span, message);
-                return None;
-            }
-            self.schema.members.get_mut(position)?.expr = expr;
-        }
-        Some(())
-    }
-
-    /// The rewrite resolved; [`Expr::Nil`] in the places of what was reported.
-    fn rewrite(&mut self, object_type: TypeId, written: &'a Rewrite) -> Expr {
-        match &written.kind {
-            RewriteKind::This => Expr::This,
-            RewriteKind::Broken => Expr::Nil,
-            RewriteKind::Computed(name) => self.member_of(object_type, name).map_or(Expr::Nil, Expr::Member),
-            RewriteKind::From { relation, tupleset } => {
-                self.from(object_type, relation, tupleset).unwrap_or(Expr::Nil)
-            }
-            RewriteKind::Union(operands) => Expr::Union(self.operands(object_type, operands)),
-            RewriteKind::Intersection(operands) => Expr::Intersection(self.operands(object_type, operands)),
-            RewriteKind::Exclusion(base, subtracted) => {
-                let base = self.rewrite(object_type, base);
-                let subtracted = self.rewrite(object_type, subtracted);
-                Expr::Exclusion(Box::new(base), Box::new(subtracted))
-            }
-        }
-    }
-
-    fn operands(&mut self, object_type: TypeId, operands: &'a [Rewrite]) -> Vec<Expr> {
-        operands
-            .iter()
-            .map(|operand| self.rewrite(object_type, operand))
-            .collect()
-    }
-
-    /// `target from tupleset`: the tupleset must hold plain objects alone, one of whose types has the target.
-    fn from(
-        &mut self,
-        object_type: TypeId,
-        target: &'a Identifier,
-        tupleset: &'a Identifier,
-    ) -> Option<Expr> {
-        let relation = self.member_of(object_type, tupleset)?;
-        let written = self.written.get(relation.index())?;
-        match &written.rewrite.kind {
-            RewriteKind::Broken => return None,
-            RewriteKind::This => {}
-            _ => {
-                self.indirect(tupleset, "is computed");
-                return None;
-            }
-        }
-        let is_plain = |restriction: &Restriction| matches!(restriction.subject, Subject::Object);
-        if !written.restrictions.iter().all(is_plain) {
-            self.indirect(tupleset, "can hold usersets or wildcards");
-            return None;
-        }
-        let member = self.schema.members.get(relation.index())?;
-        self.from_steps += member.slots.len();
-        let mut targets = Vec::new();
-        let mut may_have_it = false;
-        for slot in member
-            .slots
-            .iter()
-            .filter_map(|slot| self.schema.slots.get(slot.index()))
-        {
-            let found = self.members.get(&(slot.subject_type, target.text.as_str()));
-            targets.extend(found.map(|found| (slot.subject_type, *found)));
-            may_have_it |= self.is_incomplete(slot.subject_type);
-        }
-        // Where a type of the tupleset could not be resolved, that was reported.
-        if targets.is_empty() && !may_have_it && member.slots.len() == distinct(&written.restrictions) {
-            let message = format!(
-                "none of the types that `{}` can hold has a relation `{}`",
-                tupleset.text, target.text
-            );
-            self.findings
-                .push(DiagnosticCode::UnknownMember, target.span, message);
-        }
-        targets.sort_unstable();
-        targets.dedup();
-        Some(Expr::Arrow {
-            relation,
-            mode: ArrowMode::Any,
-            targets,
-        })
-    }
-
-    fn indirect(&mut self, tupleset: &Identifier, why: &str) {
-        let message = format!(
-            "`{}` {why}: only a relation that holds plain objects, and nothing else, can stand after `from`",
-            tupleset.text
-        );
-        self.findings
-            .push(DiagnosticCode::IndirectTupleset, tupleset.span, message);
-    }
-
-    fn unknown_type(&mut self, name: &Identifier) {
+    pub(super) fn unknown_type(&mut self, name: &Identifier) {
         if !self.model.incomplete {
             let message = format!("there is no type `{}`", name.text);
             self.findings
@@ -407,7 +198,7 @@ impl<'a> Resolver<'a> {
     }
 
     /// The relation of that name of a type; reports it if there is none.
-    fn member_of(&mut self, object_type: TypeId, name: &Identifier) -> Option<MemberId> {
+    pub(super) fn member_of(&mut self, object_type: TypeId, name: &Identifier) -> Option<MemberId> {
         let found = self.members.get(&(object_type, name.text.as_str())).copied();
         if found.is_none() && !self.is_incomplete(object_type) {
             let object_type = self
@@ -422,7 +213,7 @@ impl<'a> Resolver<'a> {
         found
     }
 
-    fn is_incomplete(&self, object_type: TypeId) -> bool {
+    pub(super) fn is_incomplete(&self, object_type: TypeId) -> bool {
         self.all_incomplete || self.incomplete.get(object_type.index()).copied().unwrap_or(false)
     }
 
@@ -440,23 +231,4 @@ impl<'a> Resolver<'a> {
             }
         }
     }
-}
-
-/// Whether a relation with this rewrite holds relationships of its own.
-fn stores(rewrite: &Rewrite) -> bool {
-    match &rewrite.kind {
-        RewriteKind::This => true,
-        RewriteKind::Computed(_) | RewriteKind::From { .. } | RewriteKind::Broken => false,
-        RewriteKind::Union(operands) | RewriteKind::Intersection(operands) => operands.iter().any(stores),
-        RewriteKind::Exclusion(base, subtracted) => stores(base) || stores(subtracted),
-    }
-}
-
-/// How many types plain restrictions name.
-fn distinct(restrictions: &[Restriction]) -> usize {
-    let names: HashSet<&str> = restrictions
-        .iter()
-        .map(|restriction| restriction.type_name.text.as_str())
-        .collect();
-    names.len()
 }

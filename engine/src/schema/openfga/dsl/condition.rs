@@ -83,6 +83,9 @@ impl Parser<'_> {
         let Some(Body { length, text }) = body_of(body) else {
             let message = "the `{` of this condition is never closed";
             self.findings.push(DiagnosticCode::Unterminated, opening, message);
+            // The rest is within it: to look for more there would be to read it again for every condition.
+            self.lexer.at += body.len();
+            self.advance();
             return Err(Reported);
         };
         self.lexer.at = start + length;

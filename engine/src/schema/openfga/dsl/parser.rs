@@ -70,6 +70,8 @@ impl<'a> Parser<'a> {
             self.open = 0;
             let read = match self.text() {
                 "type" | "extend" => self.type_definition(),
+                // Modules can follow one another in one text.
+                "module" if self.file.module.is_some() => self.header(),
                 "condition" => self.condition().map(|condition| {
                     self.file.model.conditions.push(condition);
                 }),
@@ -176,8 +178,7 @@ impl<'a> Parser<'a> {
 
     /// Reports what is neither a relation of this type nor the beginning of something else.
     fn report_stray(&mut self, definition: &mut TypeDefinition) {
-        let belongs = matches!(self.text(), "define" | "type" | "extend" | "condition");
-        if self.current.kind != TokenKind::End && !belongs {
+        if self.current.kind != TokenKind::End && !self.begins_item() {
             let _ = self.unexpected_here("`define`, `type` or `condition`");
             definition.incomplete = true;
             self.advance();
@@ -185,11 +186,18 @@ impl<'a> Parser<'a> {
         }
     }
 
+    /// Whether the current word begins something that stands on lines of its own.
+    fn begins_item(&self) -> bool {
+        match self.text() {
+            "define" | "type" | "extend" | "condition" => true,
+            "module" => self.file.module.is_some(),
+            _ => false,
+        }
+    }
+
     /// Goes to the next line that begins with something whole.
     fn skip_to_item(&mut self) {
-        while self.current.kind != TokenKind::End
-            && !(self.current.first && matches!(self.text(), "define" | "type" | "extend" | "condition"))
-        {
+        while self.current.kind != TokenKind::End && !(self.current.first && self.begins_item()) {
             self.advance();
         }
     }
