@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use inferadb::schema_test::{self, Bounds, Expectable, Expected, NoFiles, Suite};
 use inferadb_actors::{
-    Backend, CacheSettings, CheckRequest, Consistency, Platform, Reach, SchemaWrite, Settings, VaultError,
-    WriteRequest, now,
+    Backend, CacheSettings, CheckRequest, Consistency, MAX_CONTEXTUAL_RELATIONSHIPS, Platform, Reach,
+    SchemaWrite, Settings, SimulateRequest, VaultError, WriteRequest, now,
 };
 use inferadb_engine::evaluate::{Decision, Limits};
 use inferadb_engine::noun::Relationship;
@@ -78,7 +78,7 @@ async fn run(platform: &Platform, path: &Path) -> Result<(usize, Vec<String>), S
     let id = platform.create_vault(account, "case").await.unwrap().id;
     let (vault, pass) = platform.enter(id, account).await.unwrap();
     let schema = SchemaWrite {
-        text: suite.schema_text,
+        text: suite.schema_text.clone(),
         format: Format::Native,
         force: false,
     };
@@ -142,8 +142,68 @@ async fn run(platform: &Platform, path: &Path) -> Result<(usize, Vec<String>), S
             platform.deactivate(id, Reach::Everything).await.unwrap();
         }
     }
+    for (how, decisions) in imagined(platform, &suite.schema_text, &relationships, &assertions).await? {
+        for (assertion, found) in assertions.iter().zip(&decisions) {
+            judge(assertion, found.as_ref(), how);
+        }
+    }
     Ok((assertions.len(), failures))
 }
+
+/// The same decisions where nothing is stored: with all relationships in a simulation, together with the schema or without
+/// it, and with each check, as far as they may be so many.
+async fn imagined(
+    platform: &Platform,
+    schema: &str,
+    relationships: &[Relationship],
+    assertions: &[Assertion],
+) -> Result<Vec<(&'static str, Decisions)>, String> {
+    let account = platform.create_account("imagined").await.unwrap().id;
+    let id = platform.create_vault(account, "empty").await.unwrap().id;
+    let (vault, _pass) = platform.enter(id, account).await.unwrap();
+    let checks: Vec<CheckRequest> = assertions
+        .iter()
+        .map(|assertion| assertion.check.clone())
+        .collect();
+    let mut found = Vec::new();
+    for (how, text) in [("simulated with its schema", Some(schema)), ("simulated", None)] {
+        if text.is_none() {
+            let text = schema.to_owned();
+            let format = Format::Native;
+            let write = vault
+                .put_schema(SchemaWrite {
+                    text,
+                    format,
+                    force: false,
+                })
+                .await;
+            write.map_err(|error| format!("{error:?}"))?;
+        }
+        let request = SimulateRequest {
+            touch: relationships.to_vec(),
+            schema: text.map(str::to_owned),
+            checks: checks.clone(),
+            ..SimulateRequest::default()
+        };
+        let simulation = vault.simulate(request, Consistency::default(), now()).await;
+        let simulation = simulation.map_err(|error| format!("{how}: {error:?}"))?;
+        let after = simulation.results.into_iter().map(|result| result.after);
+        found.push((how, after.collect()));
+    }
+    if relationships.len() <= MAX_CONTEXTUAL_RELATIONSHIPS {
+        let consistency = Consistency::default();
+        let batch = vault
+            .check_batch_with(&checks, relationships, consistency, now())
+            .await;
+        let batch = batch.map_err(|error| format!("contextual: {error:?}"))?;
+        let decisions = batch.results.into_iter();
+        let decisions = decisions.map(|found| found.map(|answer| answer.decision));
+        found.push(("with contextual relationships", decisions.collect()));
+    }
+    Ok(found)
+}
+
+type Decisions = Vec<Result<Decision, VaultError>>;
 
 #[test]
 fn every_assertion_of_every_file_holds() {

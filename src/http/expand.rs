@@ -19,13 +19,15 @@ use super::caller::{Visit, in_vault};
 use super::nesting::{Left, MAX_NESTING, Parts};
 use super::problem::Problem;
 use super::trace::{arrow_mode, member_names, subject_text};
-use super::wire::{ConsistencyBody, RelationshipBody, at, format_context, format_time, parse_contextual};
+use super::wire::{ConsistencyBody, ContextRoom, RelationshipBody, at, format_time, parse_contextual};
 use super::{App, body, ok};
 
 /// How many steps from object to object a tree takes where the caller does not say.
 const DEFAULT_DEPTH: u32 = 10;
 /// The most that a caller may ask for.
 const MAX_DEPTH: u32 = 100;
+/// How many bytes of stored contexts a tree shows.
+const MAX_CONTEXT_BYTES: usize = 4 << 20;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -70,7 +72,10 @@ async fn answer(app: &App, visit: Visit, bytes: &[u8]) -> Result<HttpResponse, P
     };
     let consistency = body.consistency.parse(visit.vault.id)?;
     let expanded = visit.vault.expand(&question, consistency, now()).await?;
-    let shape = Shape { expanded: &expanded };
+    let shape = Shape {
+        expanded: &expanded,
+        room: ContextRoom::new(MAX_CONTEXT_BYTES),
+    };
     let mut parts = Parts::new(0, |id, left| shape.node(id, 0, left));
     let tree = parts.next();
     let more: Vec<Value> = parts.collect();
@@ -88,6 +93,7 @@ async fn answer(app: &App, visit: Visit, bytes: &[u8]) -> Result<HttpResponse, P
 /// The tree's nodes as JSON.
 struct Shape<'e> {
     expanded: &'e Expanded,
+    room: ContextRoom,
 }
 
 impl Shape<'_> {
@@ -213,8 +219,9 @@ impl Shape<'_> {
         if let Some((caveat, context)) = terms.and_then(|terms| terms.caveat.as_ref()) {
             let held = self.schema().caveats().get(caveat.index());
             let name = held.map_or("", |held| held.name.as_str());
-            let caveat = json!({ "name": name, "context": format_context(context) });
-            members.insert("caveat".into(), caveat);
+            let mut caveat = Map::from_iter([("name".to_owned(), Value::from(name))]);
+            self.room.show(&mut caveat, context);
+            members.insert("caveat".into(), caveat.into());
         }
         if let Some(moment) = terms.and_then(|terms| terms.expires_at) {
             members.insert("expires_at".into(), format_time(moment).into());

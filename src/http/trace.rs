@@ -8,7 +8,12 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::nesting::{Left, MAX_NESTING, Parts};
-use super::wire::{format_context, format_time};
+use super::wire::{ContextRoom, format_time};
+
+/// How many bytes of stored contexts an explanation shows.
+const MAX_CONTEXT_BYTES: usize = 1 << 20;
+/// Longer expressions of caveats are not repeated in an explanation: the schema has them.
+const MAX_EXPRESSION_BYTES: usize = 1_000;
 
 /// An explanation in JSON.
 #[derive(Debug, Serialize)]
@@ -31,7 +36,10 @@ impl From<&Explanation> for TraceView {
         let root = &explanation.trace.root;
         let mut text = Vec::new();
         lines(schema, root, 0, &mut text);
-        let mut parts = Parts::new(root, |traced: &TraceNode, parts| node(schema, traced, 0, parts));
+        let room = ContextRoom::new(MAX_CONTEXT_BYTES);
+        let mut parts = Parts::new(root, |traced: &TraceNode, parts| {
+            node(schema, &room, traced, 0, parts)
+        });
         Self {
             root: parts.next().unwrap_or_default(),
             more: parts.collect(),
@@ -49,8 +57,14 @@ impl From<&Explanation> for TraceView {
 }
 
 /// The node with what is below it, which from some depth on is left to another part.
-fn node<'t>(schema: &Schema, traced: &'t TraceNode, depth: usize, left: &mut Left<&'t TraceNode>) -> Value {
-    let mut value = kind(schema, &traced.kind);
+fn node<'t>(
+    schema: &Schema,
+    room: &ContextRoom,
+    traced: &'t TraceNode,
+    depth: usize,
+    left: &mut Left<&'t TraceNode>,
+) -> Value {
+    let mut value = kind(schema, room, &traced.kind);
     if let Some(members) = value.as_object_mut() {
         members.insert("outcome".into(), outcome(traced.outcome).into());
         if traced.truncated {
@@ -65,14 +79,14 @@ fn node<'t>(schema: &Schema, traced: &'t TraceNode, depth: usize, left: &mut Lef
         }
         let children = traced.children.iter();
         let children: Vec<Value> = children
-            .map(|child| node(schema, child, depth + 1, left))
+            .map(|child| node(schema, room, child, depth + 1, left))
             .collect();
         members.insert("children".into(), children.into());
     }
     value
 }
 
-fn kind(schema: &Schema, kind: &TraceKind) -> Value {
+fn kind(schema: &Schema, room: &ContextRoom, kind: &TraceKind) -> Value {
     match kind {
         TraceKind::Check { member, object, cut } => {
             let (object_type, name) = member_names(schema, *member);
@@ -122,7 +136,7 @@ fn kind(schema: &Schema, kind: &TraceKind) -> Value {
                     members.insert("expired".into(), true.into());
                 }
                 if let Some(caveat) = caveat {
-                    members.insert("caveat".into(), caveat_value(schema, caveat));
+                    members.insert("caveat".into(), caveat_value(schema, room, caveat));
                 }
                 if *contextual {
                     members.insert("contextual".into(), true.into());
@@ -134,15 +148,16 @@ fn kind(schema: &Schema, kind: &TraceKind) -> Value {
 }
 
 /// What a caveat said, and why: its expression and what was stored for it. What the request brought is the caller's to know.
-fn caveat_value(schema: &Schema, caveat: &TracedCaveat) -> Value {
+fn caveat_value(schema: &Schema, room: &ContextRoom, caveat: &TracedCaveat) -> Value {
     let held = schema.caveats().get(caveat.caveat.index());
     let (name, expression) = held.map_or(("", ""), |held| (held.name.as_str(), held.expression.as_str()));
-    let mut value = json!({
-        "name": name,
-        "expression": expression.trim(),
-        "context": format_context(&caveat.context),
-    });
+    let mut value = json!({ "name": name });
     if let Some(members) = value.as_object_mut() {
+        room.show(members, &caveat.context);
+        let expression = expression.trim();
+        if expression.len() <= MAX_EXPRESSION_BYTES {
+            members.insert("expression".into(), expression.into());
+        }
         let mut put = |name: &str, value: Value| members.insert(name.into(), value);
         match &caveat.outcome {
             CaveatOutcome::Decided(Outcome::True) => put("outcome", "true".into()),

@@ -1,6 +1,7 @@
 //! The wire's shapes and how they become the engine's nouns. Bad input ends here, with the member that is at fault.
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::sync::Arc;
 
 use inferadb_actors::{
@@ -285,11 +286,33 @@ fn context_json(value: &Value) -> serde_json::Value {
 }
 
 /// A caveat context in JSON.
-pub fn format_context(context: &Context) -> serde_json::Value {
+fn format_context(context: &Context) -> serde_json::Value {
     let members = context
         .iter()
         .map(|(name, value)| (name.clone(), context_json(value)));
     serde_json::Value::Object(members.collect())
+}
+
+/// How many bytes of stored contexts one answer may still show: each may be large, and there may be thousands.
+#[derive(Debug)]
+pub struct ContextRoom(Cell<usize>);
+
+impl ContextRoom {
+    /// Room for `bytes`.
+    pub const fn new(bytes: usize) -> Self {
+        Self(Cell::new(bytes))
+    }
+
+    /// Adds a stored context to the members of its caveat, or says that it is left out for want of room.
+    pub fn show(&self, members: &mut serde_json::Map<String, serde_json::Value>, context: &Context) {
+        if self.0.get() > 0 {
+            let value = format_context(context);
+            self.0.set(self.0.get().saturating_sub(value.to_string().len()));
+            members.insert("context".into(), value);
+        } else {
+            members.insert("context_omitted".into(), true.into());
+        }
+    }
 }
 
 /// An RFC 3339 time.

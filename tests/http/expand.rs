@@ -269,3 +269,40 @@ fn whole(root: &Value, more: &Value, wanted: &str) -> usize {
     assert!(!named.is_empty() && named == (0..parts.len() as u64).collect::<Vec<_>>());
     found
 }
+
+#[test]
+fn large_stored_contexts_are_shown_as_far_as_there_is_room() {
+    let server = Server::shared();
+    let tenant = Tenant::new(&*server, "expand large contexts");
+    tenant.put_schema(
+        "caveat named(name string) {
+    name != \"\"
+}
+definition user {}
+definition document {
+    relation viewer: user with named
+}",
+    );
+    for chunk in 0..10 {
+        let caveated = |at: u32| {
+            let mut body = relationship(&format!("document:d#viewer@user:u{chunk}{at:02}"));
+            body["caveat"] = json!({"name": "named", "context": {"name": "x".repeat(24_000)}});
+            body
+        };
+        tenant.change(json!({"touch": (0..20).map(caveated).collect::<Vec<_>>()}));
+    }
+    let body = json!({"resource": "document:d", "permission": "viewer"});
+    let answer = tenant.post("/v1/expand", body).expect(200);
+    let subjects = answer["tree"]["subjects"].as_array().unwrap();
+    let (shown, omitted): (Vec<_>, Vec<_>) = subjects
+        .iter()
+        .map(|subject| &subject["caveat"])
+        .partition(|caveat| caveat.get("context").is_some());
+    assert!(
+        shown.len() > 170 && shown.len() + omitted.len() == 200,
+        "{} shown",
+        shown.len()
+    );
+    assert!(!omitted.is_empty());
+    assert_eq!(omitted[0], &json!({"name": "named", "context_omitted": true}));
+}
