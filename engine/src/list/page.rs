@@ -1,0 +1,243 @@
+//! Pages: candidates taken in order, those that need it verified side by side, and put together as far as they are decided.
+
+use std::collections::VecDeque;
+
+use super::judge::{Ask, Judge, Ruling};
+use super::merge::{Merge, Next};
+use super::{ListPage, Listed, Position};
+use crate::evaluate::{Check, Decision, EvaluationError, Subject};
+use crate::noun::ObjectId;
+use crate::row::Rows;
+use crate::schema::{MemberId, TypeId};
+
+/// The fewest and the most candidates that are verified side by side.
+const AHEAD: std::ops::RangeInclusive<usize> = 8..=128;
+
+/// What is asked about each candidate.
+#[derive(Debug, Clone)]
+pub(super) enum Question {
+    /// Whether the subject has the member of the candidate.
+    Resource { member: MemberId, subject: Subject },
+    /// Whether the candidate has the member of the object.
+    Subject {
+        member: MemberId,
+        object: ObjectId,
+        object_type: TypeId,
+        relation: Option<MemberId>,
+    },
+}
+
+impl Question {
+    pub(super) fn about(&self, candidate: &ObjectId) -> Check {
+        match self {
+            Self::Resource { member, subject } => Check {
+                member: *member,
+                object: candidate.clone(),
+                subject: subject.clone(),
+            },
+            Self::Subject {
+                member,
+                object,
+                object_type,
+                relation,
+            } => Check {
+                member: *member,
+                object: object.clone(),
+                subject: Subject {
+                    object_type: *object_type,
+                    id: candidate.clone(),
+                    relation: *relation,
+                },
+            },
+        }
+    }
+}
+
+/// The candidates under way, in order.
+#[derive(Debug)]
+pub(super) struct Candidates<'a> {
+    pub(super) merge: Merge,
+    question: Question,
+    window: VecDeque<Candidate<'a>>,
+    exhausted: bool,
+}
+
+#[derive(Debug)]
+struct Candidate<'a> {
+    id: ObjectId,
+    state: State<'a>,
+}
+
+#[derive(Debug)]
+enum State<'a> {
+    Ruled(Ruling),
+    Asked(Box<Ask<'a>>),
+}
+
+/// What became of the first candidate.
+#[derive(Debug)]
+pub(super) enum Turn {
+    /// It is decided.
+    Decided(ObjectId, Decision),
+    /// It waits for rows.
+    Waiting,
+    /// There is more to do, but the step is over.
+    Tired,
+    /// There is none.
+    End,
+}
+
+impl<'a> Candidates<'a> {
+    pub(super) fn new(merge: Merge, question: Question) -> Self {
+        Self {
+            merge,
+            question,
+            window: VecDeque::new(),
+            exhausted: false,
+        }
+    }
+
+    /// Takes the first candidate if it is decided, and goes on with it and up to `ahead` others if not.
+    pub(super) fn next(
+        &mut self,
+        judge: &mut Judge<'a>,
+        rows: &impl Rows,
+        ahead: usize,
+    ) -> Result<Turn, EvaluationError> {
+        loop {
+            self.fill(judge, rows, ahead.clamp(*AHEAD.start(), *AHEAD.end()));
+            match self.window.pop_front() {
+                Some(Candidate {
+                    id,
+                    state: State::Ruled(ruling),
+                }) => return ruling.map(|decision| Turn::Decided(id, decision)),
+                Some(candidate) => self.window.push_front(candidate),
+                None if self.exhausted => return Ok(Turn::End),
+                None => return Ok(Turn::Waiting),
+            }
+            let mut moved = false;
+            for candidate in &mut self.window {
+                if let State::Asked(ask) = &mut candidate.state
+                    && let Some(ruling) = judge.pursue(rows, ask)
+                {
+                    candidate.state = State::Ruled(ruling);
+                    moved = true;
+                }
+                if judge.is_tired() || judge.is_spent() {
+                    break;
+                }
+            }
+            if judge.is_tired() || judge.is_spent() {
+                return Ok(match self.window.front() {
+                    Some(Candidate {
+                        state: State::Ruled(_),
+                        ..
+                    }) => continue,
+                    _ => Turn::Tired,
+                });
+            }
+            if !moved {
+                return Ok(Turn::Waiting);
+            }
+        }
+    }
+
+    /// Whether there is another candidate; `None` where that is not known before rows were supplied.
+    fn has_more(&mut self, judge: &mut Judge<'a>, rows: &impl Rows) -> Option<bool> {
+        self.fill(judge, rows, 1);
+        match (self.window.is_empty(), self.exhausted) {
+            (false, _) => Some(true),
+            (true, true) => Some(false),
+            (true, false) => None,
+        }
+    }
+
+    fn fill(&mut self, judge: &mut Judge<'a>, rows: &impl Rows, ahead: usize) {
+        while self.window.len() < ahead && !self.exhausted {
+            let (id, sure) = match self.merge.next(judge, rows) {
+                Next::Candidate(id, sure) => (id, sure),
+                Next::Hungry => return,
+                Next::End => {
+                    self.exhausted = true;
+                    return;
+                }
+            };
+            let state = if sure {
+                State::Ruled(Ok(Decision::Allow))
+            } else {
+                State::Asked(judge.ask(self.question.about(&id)))
+            };
+            self.window.push_back(Candidate { id, state });
+            if judge.is_spent() {
+                return;
+            }
+        }
+    }
+}
+
+/// The page in the making.
+#[derive(Debug)]
+pub(super) struct Tray {
+    pub(super) limit: usize,
+    pub(super) items: Vec<Listed>,
+    /// The last candidate that was decided.
+    position: Option<ObjectId>,
+    progressed: bool,
+}
+
+impl Tray {
+    pub(super) const fn new(limit: usize) -> Self {
+        Self {
+            limit,
+            items: Vec::new(),
+            position: None,
+            progressed: false,
+        }
+    }
+
+    /// Goes on until the page is full, or cut by the work limit; `None` where rows are missing or the step is over.
+    pub(super) fn step<'a>(
+        &mut self,
+        candidates: &mut Candidates<'a>,
+        judge: &mut Judge<'a>,
+        rows: &impl Rows,
+    ) -> Result<Option<ListPage>, EvaluationError> {
+        loop {
+            let missing = self.limit.saturating_sub(self.items.len());
+            if missing == 0 {
+                let more = candidates.has_more(judge, rows);
+                return Ok(more.map(|more| self.page(more)));
+            }
+            if judge.is_spent() {
+                if !self.progressed {
+                    return Err(judge.spent());
+                }
+                return Ok(Some(self.page(true)));
+            }
+            match candidates.next(judge, rows, missing)? {
+                Turn::Decided(id, decision) => {
+                    self.position = Some(id.clone());
+                    self.progressed = true;
+                    if decision != Decision::Deny {
+                        self.items.push(Listed {
+                            id,
+                            decision,
+                            excluded: Vec::new(),
+                        });
+                    }
+                }
+                Turn::End => return Ok(Some(self.page(false))),
+                Turn::Tired if judge.is_spent() => {}
+                Turn::Waiting | Turn::Tired => return Ok(None),
+            }
+        }
+    }
+
+    fn page(&mut self, more: bool) -> ListPage {
+        self.progressed = false;
+        ListPage {
+            items: std::mem::take(&mut self.items),
+            next: self.position.clone().filter(|_| more).map(Position::After),
+        }
+    }
+}
