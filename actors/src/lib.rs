@@ -24,6 +24,7 @@ pub use self::platform::{Page, Platform, Reach, StartError, StatsReport, VaultCh
 pub use self::registry::Reason;
 pub use self::settings::{CacheSettings, Limits, Settings};
 pub use self::vault::{
-    Answer, Batch, CheckRequest, Committed, Consistency, DeleteRequest, Explanation, ReadPage, SchemaWrite,
-    Vault, VaultStats, WriteRequest, now,
+    Answer, Batch, CheckRequest, Committed, Consistency, DeleteRequest, Explanation, ListPage, ListRequest,
+    Paging, Pass, Permission, Permissions, PermissionsRequest, ReadPage, ResourcesRequest, SchemaWrite,
+    SubjectsRequest, Vault, VaultStats, WriteRequest, now,
 };

@@ -123,7 +123,7 @@ impl Vault {
         Err(VaultError::Overloaded("the vault keeps changing"))
     }
 
-    fn take_checks(&self, count: usize) -> Result<(), VaultError> {
+    pub(super) fn take_checks(&self, count: usize) -> Result<(), VaultError> {
         self.checks
             .take(self.limits.load().checks_per_second, count)
             .map_err(|retry_after| VaultError::RateLimited {
@@ -155,7 +155,7 @@ impl Vault {
     }
 
     /// What to try on next, after the vault moved on for the `attempt`th time.
-    async fn next_frame(&self, attempt: usize, revision: Revision) -> Result<Frame, VaultError> {
+    pub(super) async fn next_frame(&self, attempt: usize, revision: Revision) -> Result<Frame, VaultError> {
         self.metrics.restarted();
         if attempt < VIEW_ATTEMPTS {
             self.catch_up(Until::Revision(revision)).await?;
@@ -164,7 +164,7 @@ impl Vault {
         Frame::detached(self).await
     }
 
-    async fn check_in(
+    pub(super) async fn check_in(
         &self,
         frame: &Frame,
         request: &CheckRequest,
@@ -332,7 +332,7 @@ fn resolve(schema: &VaultSchema, request: &CheckRequest) -> Result<Check, VaultE
     })
 }
 
-fn type_named(schema: &VaultSchema, field: &str, name: &Name) -> Result<TypeId, VaultError> {
+pub(super) fn type_named(schema: &VaultSchema, field: &str, name: &Name) -> Result<TypeId, VaultError> {
     schema.compiled.type_named(name).ok_or_else(|| {
         let message = match schema.revision {
             Some(_) => format!("the schema has no type `{name}`"),
@@ -346,7 +346,7 @@ fn type_named(schema: &VaultSchema, field: &str, name: &Name) -> Result<TypeId, 
     })
 }
 
-fn member_named(schema: &VaultSchema, field: &str, of: TypeId, name: &Name) -> Result<MemberId, VaultError> {
+pub(super) fn member_named(schema: &VaultSchema, field: &str, of: TypeId, name: &Name) -> Result<MemberId, VaultError> {
     schema.compiled.member_named(of, name).ok_or_else(|| {
         let object_type = schema
             .compiled

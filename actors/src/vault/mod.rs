@@ -4,9 +4,12 @@ mod actor;
 mod check;
 mod frame;
 mod gate;
+mod list;
+mod list_read;
 mod load;
 mod messages;
 mod operation;
+mod permissions;
 mod read;
 
 use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
@@ -20,8 +23,10 @@ use inferadb_storage::{Revision, Store, VaultId, VaultRecord};
 pub use self::actor::now;
 pub use self::check::{Answer, Batch, CheckRequest, Explanation};
 pub use self::gate::{Closed, Pass};
+pub use self::list::{ListPage, ListRequest, Paging, ResourcesRequest, SubjectsRequest};
 pub use self::messages::Until;
 pub use self::operation::{Committed, DeleteRequest, Operation, SchemaWrite, WriteRequest};
+pub use self::permissions::{Permission, Permissions, PermissionsRequest};
 pub use self::read::ReadPage;
 
 use self::actor::VaultActor;
