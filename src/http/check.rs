@@ -219,7 +219,7 @@ fn item_view(answer: &Answer) -> Value {
     }
 }
 
-const fn word(decision: &Decision) -> &'static str {
+pub(super) const fn word(decision: &Decision) -> &'static str {
     match decision {
         Decision::Allow => "allow",
         Decision::Deny => "deny",
@@ -227,7 +227,7 @@ const fn word(decision: &Decision) -> &'static str {
     }
 }
 
-fn missing(decision: &Decision) -> Option<&[String]> {
+pub(super) fn missing(decision: &Decision) -> Option<&[String]> {
     match decision {
         Decision::Conditional { missing } => Some(missing),
         Decision::Allow | Decision::Deny => None,

@@ -5,6 +5,8 @@ mod body;
 mod caller;
 mod check;
 mod health;
+mod list_stream;
+mod lists;
 mod metrics;
 mod problem;
 mod relationships;
@@ -102,6 +104,9 @@ pub fn routes(config: &mut web::ServiceConfig) {
         .service(web::resource("/v1/relationships/write").route(web::post().to(relationships::write)))
         .service(web::resource("/v1/relationships/delete").route(web::post().to(relationships::delete)))
         .service(web::resource("/v1/relationships/read").route(web::post().to(relationships::read)))
+        .service(web::resource("/v1/resources/list").route(web::post().to(lists::resources)))
+        .service(web::resource("/v1/subjects/list").route(web::post().to(lists::subjects)))
+        .service(web::resource("/v1/permissions/list").route(web::post().to(lists::permissions)))
         .service(
             web::resource("/v1/accounts")
                 .route(web::get().to(accounts::list))

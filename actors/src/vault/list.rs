@@ -112,13 +112,14 @@ impl Vault {
         Err(VaultError::Overloaded("the vault keeps changing"))
     }
 
-    /// A whole list, page after page, all at one revision. `take` gets each page and says whether to go on; the next page is not
-    /// searched for before it did. Where the state can no longer be read, the last page is empty and has a cursor.
+    /// A whole list, page after page, all at one revision. `take` gets each page and answers the limit of the next one, or
+    /// `None` for enough; the next page is not searched for before it did. Where the state can no longer be read, the last
+    /// page is empty and has a cursor.
     pub async fn list_each(
         &self,
         request: &ListRequest,
         paging: &Paging,
-        mut take: impl AsyncFnMut(ListPage) -> bool,
+        mut take: impl AsyncFnMut(ListPage) -> Option<usize>,
     ) -> Result<(), VaultError> {
         self.take_checks(1)?;
         let from = self.position(request, paging.cursor.as_deref())?;
@@ -134,8 +135,9 @@ impl Vault {
         let mut search = self.search(&frame, request, from.clone(), paging.now)?;
         let mut position = from;
         let mut has_answered = false;
+        let mut limit = paging.limit;
         loop {
-            let page = match self.next_page(&frame, &mut search, paging.limit).await {
+            let page = match self.next_page(&frame, &mut search, limit).await {
                 Ok(page) => page,
                 Err(Interrupted::Failed(VaultError::Storage(StoreError::SnapshotTooOld))) if has_answered => {
                     take(self.page(
@@ -157,8 +159,9 @@ impl Vault {
             position = page.next.clone();
             let is_last = position.is_none();
             has_answered = true;
-            if !take(self.page(request, page, frame.view.revision)).await || is_last {
-                return Ok(());
+            match take(self.page(request, page, frame.view.revision)).await {
+                Some(next) if !is_last => limit = next,
+                _ => return Ok(()),
             }
         }
     }
