@@ -134,7 +134,9 @@ impl Vault {
             ListDemand::Check(_) => panic!("no part"),
         };
         let after = stretch.after.as_ref();
-        let mut rest = all.into_iter().filter(|held| after.is_none_or(|after| held.id > *after));
+        let mut rest = all
+            .into_iter()
+            .filter(|held| after.is_none_or(|after| held.id > *after));
         let entries: Vec<Opposite> = rest.by_ref().take(stretch.limit).collect();
         Part {
             entries,
@@ -356,7 +358,11 @@ struct Tally {
 fn members(vault: &Vault) -> Vec<(TypeId, MemberId)> {
     let types = vault.schema.types().iter().enumerate();
     types
-        .flat_map(|(at, held)| held.members.iter().map(move |member| (TypeId(at as u32), *member)))
+        .flat_map(|(at, held)| {
+            held.members
+                .iter()
+                .map(move |member| (TypeId(at as u32), *member))
+        })
         .collect()
 }
 
@@ -415,8 +421,11 @@ fn try_world(seed: u64, tally: &mut Tally) {
                     Some(false) => complain(&what, &how, &found, &outcomes),
                     Some(true) => {}
                 }
-                let found: Vec<(ObjectId, Decision)> =
-                    found.unwrap().into_iter().map(|item| (item.id, item.decision)).collect();
+                let found: Vec<(ObjectId, Decision)> = found
+                    .unwrap()
+                    .into_iter()
+                    .map(|item| (item.id, item.decision))
+                    .collect();
                 if found != expected {
                     complain(&what, &how, &found, &expected);
                 }
@@ -451,8 +460,11 @@ fn try_world(seed: u64, tally: &mut Tally) {
             };
             vault.check(target, object, &subject)
         };
-        let named: Vec<(ObjectId, Outcome)> =
-            objects.iter().chain([&fresh]).map(|id| (id.clone(), ask(id))).collect();
+        let named: Vec<(ObjectId, Outcome)> = objects
+            .iter()
+            .chain([&fresh])
+            .map(|id| (id.clone(), ask(id)))
+            .collect();
         let wildcard = class.relation.is_none().then(|| ask(&ObjectId::wildcard()));
         let any_error = named.iter().any(|(_, outcome)| outcome.is_err());
         for how in hows(&mut dice) {

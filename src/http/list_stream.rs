@@ -87,9 +87,7 @@ pub async fn answer(
         };
         Some((Ok::<_, Infallible>(next), (None, lines)))
     });
-    Ok(HttpResponse::Ok()
-        .content_type(NDJSON)
-        .streaming(Box::pin(body)))
+    Ok(HttpResponse::Ok().content_type(NDJSON).streaming(Box::pin(body)))
 }
 
 struct Task {

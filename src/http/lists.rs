@@ -133,7 +133,16 @@ pub async fn resources(
                 context: parse_context("context", body.context, app.settings.max_context_bytes)?.into(),
             };
             let list = ListRequest::Resources(list);
-            answer(app, request, visit, list, body.limit, body.cursor, &body.consistency).await
+            answer(
+                app,
+                request,
+                visit,
+                list,
+                body.limit,
+                body.cursor,
+                &body.consistency,
+            )
+            .await
         }
     })
     .await
@@ -161,7 +170,16 @@ pub async fn subjects(
                 context: parse_context("context", body.context, app.settings.max_context_bytes)?.into(),
             };
             let list = ListRequest::Subjects(list);
-            answer(app, request, visit, list, body.limit, body.cursor, &body.consistency).await
+            answer(
+                app,
+                request,
+                visit,
+                list,
+                body.limit,
+                body.cursor,
+                &body.consistency,
+            )
+            .await
         }
     })
     .await

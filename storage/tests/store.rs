@@ -974,8 +974,16 @@ async fn stretches_hold_one_side_of_one_class_in_order() {
             let (mut found, mut after): (Vec<String>, _) = (Vec::new(), None);
             loop {
                 let read = match is_reverse {
-                    true => snapshot.resources_of(stretch, &id(of), after.as_ref(), limit).await,
-                    false => snapshot.subjects_of(stretch, &id(of), after.as_ref(), limit).await,
+                    true => {
+                        snapshot
+                            .resources_of(stretch, &id(of), after.as_ref(), limit)
+                            .await
+                    }
+                    false => {
+                        snapshot
+                            .subjects_of(stretch, &id(of), after.as_ref(), limit)
+                            .await
+                    }
                 };
                 let read = read.unwrap();
                 assert!(read.entries.len() <= limit);
@@ -991,7 +999,11 @@ async fn stretches_hold_one_side_of_one_class_in_order() {
                 }
                 assert!(after.is_some(), "a stretch that is not the last has an end");
             }
-            assert_eq!(found.join(" "), expected, "{row} {class:?} {of}, {limit} at a time");
+            assert_eq!(
+                found.join(" "),
+                expected,
+                "{row} {class:?} {of}, {limit} at a time"
+            );
         }
     }
 }

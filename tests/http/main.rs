@@ -14,6 +14,7 @@ mod guide;
 mod harness;
 mod isolation;
 mod lifecycle;
+mod lists;
 mod observed;
 mod problems;
 mod relationships;

@@ -346,7 +346,12 @@ pub(super) fn type_named(schema: &VaultSchema, field: &str, name: &Name) -> Resu
     })
 }
 
-pub(super) fn member_named(schema: &VaultSchema, field: &str, of: TypeId, name: &Name) -> Result<MemberId, VaultError> {
+pub(super) fn member_named(
+    schema: &VaultSchema,
+    field: &str,
+    of: TypeId,
+    name: &Name,
+) -> Result<MemberId, VaultError> {
     schema.compiled.member_named(of, name).ok_or_else(|| {
         let object_type = schema
             .compiled

@@ -361,7 +361,15 @@ mod tests {
         for position in [Position::AfterWildcard, after("a"), after("ä:*/x")] {
             assert_eq!(decode(&encode(&position)), Some(position));
         }
-        for bad in [&b""[..], b"\x00a", b"\x01", b"\x01*", b"\x01a b", b"\x01\xff", b"\x02a"] {
+        for bad in [
+            &b""[..],
+            b"\x00a",
+            b"\x01",
+            b"\x01*",
+            b"\x01a b",
+            b"\x01\xff",
+            b"\x02a",
+        ] {
             assert_eq!(decode(bad), None, "{bad:?}");
         }
     }

@@ -189,7 +189,9 @@ impl<'a> Exploration<'a> {
     /// Goes on with the checks of what is unsure; says whether one was decided.
     fn verify(&mut self, plan: &Plan, judge: &mut Judge<'a>, rows: &impl Rows) -> bool {
         while self.asked.len() < MAX_ASKS {
-            let Some(node) = self.suspects.pop_front() else { break };
+            let Some(node) = self.suspects.pop_front() else {
+                break;
+            };
             if self.standings.get(&node) == Some(&Standing::Sure) {
                 continue;
             }

@@ -80,7 +80,11 @@ impl Merge {
         let count = found.rows.len().max(1);
         let enough = limit.saturating_add(1);
         // Of many sources each has but a share in a page.
-        let chunk = if count <= 4 { enough } else { enough.saturating_mul(4) / count };
+        let chunk = if count <= 4 {
+            enough
+        } else {
+            enough.saturating_mul(4) / count
+        };
         let mut sources: Vec<Source> = found
             .rows
             .into_iter()

@@ -13,6 +13,9 @@ use crate::schema::{MemberId, TypeId};
 /// The fewest and the most candidates that are verified side by side.
 const AHEAD: std::ops::RangeInclusive<usize> = 8..=128;
 
+/// How many candidates beyond a full page are decided at most, to tell whether the list ends with it.
+const MAX_LOOKS: usize = 64;
+
 /// What is asked about each candidate.
 #[derive(Debug, Clone)]
 pub(super) enum Question {
@@ -74,6 +77,15 @@ enum State<'a> {
     Asked(Box<Ask<'a>>),
 }
 
+/// How it stands with the first candidate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Front {
+    Ruled,
+    Waiting,
+    Tired,
+    None,
+}
+
 /// What became of the first candidate.
 #[derive(Debug)]
 pub(super) enum Turn {
@@ -104,16 +116,48 @@ impl<'a> Candidates<'a> {
         rows: &impl Rows,
         ahead: usize,
     ) -> Result<Turn, EvaluationError> {
-        loop {
-            self.fill(judge, rows, ahead.clamp(*AHEAD.start(), *AHEAD.end()));
-            match self.window.pop_front() {
+        Ok(match self.decide(judge, rows, ahead) {
+            Front::Ruled => match self.window.pop_front() {
                 Some(Candidate {
                     id,
                     state: State::Ruled(ruling),
-                }) => return ruling.map(|decision| Turn::Decided(id, decision)),
-                Some(candidate) => self.window.push_front(candidate),
-                None if self.exhausted => return Ok(Turn::End),
-                None => return Ok(Turn::Waiting),
+                }) => Turn::Decided(id, ruling?),
+                _ => Turn::End,
+            },
+            Front::Waiting => Turn::Waiting,
+            Front::Tired => Turn::Tired,
+            Front::None => Turn::End,
+        })
+    }
+
+    /// Whether there is more to answer; `None` where that is not known yet. Looks at so many candidates and no further: then
+    /// more may follow.
+    fn has_more(&mut self, judge: &mut Judge<'a>, rows: &impl Rows, looks: &mut usize) -> Option<bool> {
+        while *looks > 0 && !judge.is_spent() {
+            match self.decide(judge, rows, *AHEAD.start()) {
+                Front::Ruled => {}
+                Front::None => return Some(false),
+                Front::Tired if judge.is_spent() => break,
+                Front::Waiting | Front::Tired => return None,
+            }
+            match self.window.front().map(|candidate| &candidate.state) {
+                Some(State::Ruled(Ok(Decision::Deny))) => self.window.pop_front(),
+                _ => return Some(true),
+            };
+            *looks -= 1;
+        }
+        Some(!self.window.is_empty() || !self.exhausted)
+    }
+
+    /// Goes on until the first candidate is decided, and side by side with up to `ahead` others.
+    fn decide(&mut self, judge: &mut Judge<'a>, rows: &impl Rows, ahead: usize) -> Front {
+        loop {
+            self.fill(judge, rows, ahead.clamp(*AHEAD.start(), *AHEAD.end()));
+            match self.window.front().map(|candidate| &candidate.state) {
+                Some(State::Ruled(_)) => return Front::Ruled,
+                Some(State::Asked(_)) => {}
+                None if self.exhausted => return Front::None,
+                None => return Front::Waiting,
             }
             let mut moved = false;
             for candidate in &mut self.window {
@@ -127,28 +171,16 @@ impl<'a> Candidates<'a> {
                     break;
                 }
             }
+            let is_ruled = |candidate: &Candidate<'_>| matches!(candidate.state, State::Ruled(_));
+            if self.window.front().is_some_and(is_ruled) {
+                return Front::Ruled;
+            }
             if judge.is_tired() || judge.is_spent() {
-                return Ok(match self.window.front() {
-                    Some(Candidate {
-                        state: State::Ruled(_),
-                        ..
-                    }) => continue,
-                    _ => Turn::Tired,
-                });
+                return Front::Tired;
             }
             if !moved {
-                return Ok(Turn::Waiting);
+                return Front::Waiting;
             }
-        }
-    }
-
-    /// Whether there is another candidate; `None` where that is not known before rows were supplied.
-    fn has_more(&mut self, judge: &mut Judge<'a>, rows: &impl Rows) -> Option<bool> {
-        self.fill(judge, rows, 1);
-        match (self.window.is_empty(), self.exhausted) {
-            (false, _) => Some(true),
-            (true, true) => Some(false),
-            (true, false) => None,
         }
     }
 
@@ -183,6 +215,8 @@ pub(super) struct Tray {
     /// The last candidate that was decided.
     position: Option<ObjectId>,
     progressed: bool,
+    /// How many candidates may still be looked at for the sake of knowing whether there is a next page.
+    looks: usize,
 }
 
 impl Tray {
@@ -192,6 +226,7 @@ impl Tray {
             items: Vec::new(),
             position: None,
             progressed: false,
+            looks: MAX_LOOKS,
         }
     }
 
@@ -205,7 +240,7 @@ impl Tray {
         loop {
             let missing = self.limit.saturating_sub(self.items.len());
             if missing == 0 {
-                let more = candidates.has_more(judge, rows);
+                let more = candidates.has_more(judge, rows, &mut self.looks);
                 return Ok(more.map(|more| self.page(more)));
             }
             if judge.is_spent() {
@@ -235,6 +270,7 @@ impl Tray {
 
     fn page(&mut self, more: bool) -> ListPage {
         self.progressed = false;
+        self.looks = MAX_LOOKS;
         ListPage {
             items: std::mem::take(&mut self.items),
             next: self.position.clone().filter(|_| more).map(Position::After),

@@ -238,7 +238,9 @@ impl<'s> Analysis<'s> {
             Expr::This => named.extend(slots.iter().filter_map(|slot| self.userset_of(*slot))),
             Expr::Member(member) => named.push(*member),
             Expr::Union(operands) | Expr::Intersection(operands) => {
-                operands.iter().for_each(|operand| self.name(operand, slots, named));
+                operands
+                    .iter()
+                    .for_each(|operand| self.name(operand, slots, named));
             }
             Expr::Exclusion(base, excluded) => {
                 self.name(base, slots, named);

@@ -135,7 +135,9 @@ impl Read {
     fn check(&self, model: &Model) {
         let mut inside: Vec<(Vec<u8>, Vec<u8>)> = model
             .iter()
-            .filter(|(key, _)| key.as_slice() >= self.start.as_bytes() && key.as_slice() < self.end.as_bytes())
+            .filter(|(key, _)| {
+                key.as_slice() >= self.start.as_bytes() && key.as_slice() < self.end.as_bytes()
+            })
             .map(|(key, value)| (key.clone(), value.clone()))
             .collect();
         if self.reverse {
@@ -166,7 +168,10 @@ pub async fn as_a_map(space: Space) {
             read.check(&inside);
             let name = random.name();
             let value = transaction.get(&space.key(&name), Serializable).await.unwrap();
-            assert_eq!(value.map(|value| value.to_vec()), inside.get(name.as_bytes()).cloned());
+            assert_eq!(
+                value.map(|value| value.to_vec()),
+                inside.get(name.as_bytes()).cloned()
+            );
         }
         if random.below(4) > 0 {
             let stamp = transaction.commit().await.unwrap();
