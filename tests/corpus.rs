@@ -1,5 +1,5 @@
 //! Every file in `tests/corpus`: its schema is stored in a vault, its relationships are written, and each of its
-//! assertions holds, whatever is cached or in memory, in whatever order they are asked.
+//! assertions holds, whatever is cached or in memory, in whatever order they are asked; and the lists say the same.
 //!
 //! The files have the form of SpiceDB's validation files: `schema`, `relationships` (one a line), and `assertions` with
 //! the lists `assertTrue`, `assertFalse` and `assertCaveated`, whose items can end in ` with {…}`, the request's context. A new
@@ -10,11 +10,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use inferadb_actors::{
-    Backend, CacheSettings, CheckRequest, Consistency, Platform, Reach, SchemaWrite, Settings, VaultError,
-    WriteRequest, now,
+    Backend, CacheSettings, CheckRequest, Consistency, ListRequest, Paging, Platform, Reach,
+    ResourcesRequest, SchemaWrite, Settings, SubjectsRequest, Vault, VaultError, WriteRequest, now,
 };
 use inferadb_engine::context::{Context, Value};
 use inferadb_engine::evaluate::Decision;
+use inferadb_engine::list::Listed;
 use inferadb_engine::noun::{CaveatRef, Name, ObjectRef, Relationship, SubjectRef, Timestamp};
 use serde::Deserialize;
 use time::OffsetDateTime;
@@ -196,6 +197,61 @@ fn settings(is_cached: bool, memory_budget_bytes: usize) -> Settings {
     }
 }
 
+/// All pages of a list.
+async fn list(vault: &Vault, request: &ListRequest, limit: usize) -> Result<Vec<Listed>, VaultError> {
+    let mut listed = Vec::new();
+    let mut cursor = None;
+    loop {
+        let paging = Paging {
+            limit,
+            cursor,
+            consistency: Consistency::default(),
+            now: now(),
+        };
+        let page = vault.list(request, &paging).await?;
+        listed.extend(page.items);
+        cursor = page.cursor;
+        if cursor.is_none() {
+            return Ok(listed);
+        }
+    }
+}
+
+/// What the list of the subject's resources says of the check's.
+async fn by_resources(vault: &Vault, check: &CheckRequest, limit: usize) -> Result<Decision, VaultError> {
+    let request = ListRequest::Resources(ResourcesRequest {
+        subject: check.subject.clone(),
+        permission: check.permission.clone(),
+        resource_type: check.resource.object_type.clone(),
+        context: check.context.clone(),
+    });
+    let listed = list(vault, &request, limit).await?;
+    let found = listed.into_iter().find(|item| item.id == check.resource.id);
+    Ok(found.map_or(Decision::Deny, |item| item.decision))
+}
+
+/// What the list of the resource's subjects says of the check's.
+async fn by_subjects(vault: &Vault, check: &CheckRequest, limit: usize) -> Result<Decision, VaultError> {
+    let request = ListRequest::Subjects(SubjectsRequest {
+        resource: check.resource.clone(),
+        permission: check.permission.clone(),
+        subject_type: check.subject.object_type.clone(),
+        subject_relation: check.subject.relation.clone(),
+        context: check.context.clone(),
+    });
+    let listed = list(vault, &request, limit).await?;
+    let id = &check.subject.id;
+    let wildcard = listed.first().filter(|item| item.id.is_wildcard());
+    Ok(match listed.iter().find(|item| item.id == *id) {
+        Some(item) => item.decision.clone(),
+        // Whom nothing names is meant by the wildcard.
+        None => match wildcard {
+            Some(wildcard) if !wildcard.excluded.contains(id) => wildcard.decision.clone(),
+            _ => Decision::Deny,
+        },
+    })
+}
+
 /// Runs one file on one platform; answers how many assertions there were, and the failures.
 async fn run(platform: &Platform, path: &Path) -> Result<(usize, Vec<String>), String> {
     let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
@@ -263,6 +319,14 @@ async fn run(platform: &Platform, path: &Path) -> Result<(usize, Vec<String>), S
                     found.as_ref().map(|answer| &answer.decision),
                     "in a batch",
                 );
+            }
+            for assertion in &assertions {
+                for limit in [1, 2, 1_000] {
+                    let found = by_resources(&vault, &assertion.check, limit).await;
+                    judge(assertion, found.as_ref(), "by the list of resources");
+                    let found = by_subjects(&vault, &assertion.check, limit).await;
+                    judge(assertion, found.as_ref(), "by the list of subjects");
+                }
             }
         }
         drop((vault, _pass));
