@@ -15,6 +15,8 @@ mod page;
 mod plan;
 mod resources;
 mod subjects;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
