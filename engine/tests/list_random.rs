@@ -13,6 +13,7 @@
 mod world;
 
 use std::collections::BTreeMap;
+use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
 
 use inferadb_engine::evaluate::{Check, Decision, Evaluation, EvaluationError, Limits, Step, Subject};
@@ -27,7 +28,7 @@ use inferadb_engine::schema::{MemberId, Schema, SlotId, TypeId};
 use world::{Class, Dice, NOW, OBJECTS, Who, World};
 
 const FIRST_SEED: u64 = 1;
-const WORLDS: u64 = 300;
+const WORLDS: u64 = 200;
 
 type RowMap = BTreeMap<(u32, ObjectId), Arc<Row>>;
 type Outcome = Result<Decision, EvaluationError>;
@@ -133,10 +134,8 @@ impl Vault {
             }
             ListDemand::Check(_) => panic!("no part"),
         };
-        let after = stretch.after.as_ref();
-        let mut rest = all
-            .into_iter()
-            .filter(|held| after.is_none_or(|after| held.id > *after));
+        let range = (stretch.start.clone(), Bound::Unbounded);
+        let mut rest = all.into_iter().filter(|held| range.contains(&held.id));
         let entries: Vec<Opposite> = rest.by_ref().take(stretch.limit).collect();
         Part {
             entries,

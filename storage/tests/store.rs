@@ -3,6 +3,7 @@
 
 mod support;
 
+use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -971,17 +972,17 @@ async fn stretches_hold_one_side_of_one_class_in_order() {
                 subject_type: &subject_type,
                 subject_class: class,
             };
-            let (mut found, mut after): (Vec<String>, _) = (Vec::new(), None);
+            let (mut found, mut start): (Vec<String>, _) = (Vec::new(), Bound::Unbounded);
             loop {
                 let read = match is_reverse {
                     true => {
                         snapshot
-                            .resources_of(stretch, &id(of), after.as_ref(), limit)
+                            .resources_of(stretch, &id(of), start.as_ref(), limit)
                             .await
                     }
                     false => {
                         snapshot
-                            .subjects_of(stretch, &id(of), after.as_ref(), limit)
+                            .subjects_of(stretch, &id(of), start.as_ref(), limit)
                             .await
                     }
                 };
@@ -993,11 +994,14 @@ async fn stretches_hold_one_side_of_one_class_in_order() {
                     assert_eq!(entry.caveat.is_some(), is_under_terms);
                     found.push(entry.id.to_string());
                 }
-                after = read.entries.last().map(|entry| entry.id.clone());
                 if read.is_last {
                     break;
                 }
-                assert!(after.is_some(), "a stretch that is not the last has an end");
+                let last = read
+                    .entries
+                    .last()
+                    .expect("a stretch that is not the last has an end");
+                start = Bound::Excluded(last.id.clone());
             }
             assert_eq!(
                 found.join(" "),

@@ -1,5 +1,6 @@
 //! What the search for a list demands, read from storage at the frame's revision.
 
+use std::ops::Bound;
 use std::sync::Arc;
 
 use futures_util::stream::{self, StreamExt, TryStreamExt};
@@ -78,19 +79,25 @@ async fn read_stretch(
         subject_type: names.subject_type,
         subject_class: &names.subject_class,
     };
-    let (after, limit) = (stretch.after.as_ref(), stretch.limit);
+    let limit = stretch.limit;
+    let mut start = stretch.start.clone();
     let mut entries = Vec::new();
-    let mut last = after.cloned();
     loop {
         let read = match is_reverse {
-            true => snapshot.resources_of(of, &stretch.of, last.as_ref(), limit).await,
-            false => snapshot.subjects_of(of, &stretch.of, last.as_ref(), limit).await,
+            true => {
+                snapshot
+                    .resources_of(of, &stretch.of, start.as_ref(), limit)
+                    .await
+            }
+            false => snapshot.subjects_of(of, &stretch.of, start.as_ref(), limit).await,
         };
         let StretchRead {
             entries: found,
             is_last,
         } = read.map_err(VaultError::from_store)?;
-        last = found.last().map(|entry| entry.id.clone()).or(last);
+        if let Some(last) = found.last() {
+            start = Bound::Excluded(last.id.clone());
+        }
         let fits = |entry: OppositeRead| {
             let (caveat, expires_at) = (entry.caveat.as_ref(), entry.expires_at);
             // What the schema does not allow (any more) is ignored by every answer.

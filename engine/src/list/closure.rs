@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::collections::hash_map::Entry;
+use std::ops::Bound;
 
 use rustc_hash::FxHashMap;
 
@@ -151,7 +152,7 @@ fn weighed(
     slot: SlotId,
     object: &ObjectId,
 ) -> Vec<(ObjectId, Weight)> {
-    let entries = judge.entries(rows, &row_key(slot, object), None, usize::MAX);
+    let entries = judge.entries(rows, &row_key(slot, object), &Bound::Unbounded, usize::MAX);
     let (entries, _) = entries.unwrap_or_default();
     let weighed = entries.into_iter().map(|entry| {
         let weight = judge.weigh(entry.terms.as_deref());

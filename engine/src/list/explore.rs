@@ -4,6 +4,7 @@
 //! branch costs one check and not its width. What nothing follows from is not read here but left to the merge.
 
 use std::collections::VecDeque;
+use std::ops::Bound;
 
 use rustc_hash::FxHashMap;
 
@@ -179,7 +180,7 @@ impl<'a> Exploration<'a> {
             if let Some(last) = part.entries.last()
                 && !part.is_last
             {
-                reading.stretch.after = Some(last.id.clone());
+                reading.stretch.start = Bound::Excluded(last.id.clone());
                 self.readings.push(reading);
             }
         }
@@ -295,7 +296,7 @@ impl<'a> Exploration<'a> {
                 stretch: Stretch {
                     slot,
                     of: of.clone(),
-                    after: None,
+                    start: Bound::Unbounded,
                     limit: CHUNK,
                 },
                 to: now,

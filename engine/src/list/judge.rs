@@ -1,5 +1,6 @@
 //! Verification: candidates are asked about with the evaluation that decides checks, many side by side over shared rows.
 
+use std::ops::Bound;
 use std::sync::Arc;
 
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -188,17 +189,17 @@ impl<'a> Judge<'a> {
         known
     }
 
-    /// The entries of a row that is at hand, after the given id and at most so many.
+    /// The entries of a row that is at hand, from a start on and at most so many.
     pub(super) fn entries(
         &mut self,
         rows: &impl Rows,
         key: &RowKey,
-        after: Option<&ObjectId>,
+        start: &Bound<ObjectId>,
         limit: usize,
     ) -> Option<(Vec<Entry>, bool)> {
         let all = rows_of(rows, &self.supplied, key)?;
-        let start = after.map_or(0, |after| all.partition_point(|entry| entry.subject <= *after));
-        let rest = all.get(start..).unwrap_or_default();
+        let at = all.partition_point(|entry| is_before(&entry.subject, start));
+        let rest = all.get(at..).unwrap_or_default();
         let found: Vec<Entry> = rest.iter().take(limit).cloned().collect();
         let is_last = found.len() == rest.len();
         self.charge(1 + found.len() as u64);
@@ -272,6 +273,15 @@ impl<'a> Judge<'a> {
             self.want(ListDemand::Check(demand));
         }
         complete
+    }
+}
+
+/// Whether an id lies before a start.
+pub(super) fn is_before(id: &ObjectId, start: &Bound<ObjectId>) -> bool {
+    match start {
+        Bound::Unbounded => false,
+        Bound::Included(first) => id < first,
+        Bound::Excluded(last) => id <= last,
     }
 }
 

@@ -2,10 +2,11 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::ops::Bound;
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::judge::{Judge, Weight};
+use super::judge::{Judge, Weight, is_before};
 use super::{ListDemand, Opposite, Part, Stretch};
 use crate::noun::ObjectId;
 use crate::row::{RowKey, Rows};
@@ -49,6 +50,7 @@ pub(super) struct Merge {
     heads: BinaryHeap<Reverse<(ObjectId, usize)>>,
     /// The sources whose next entry is not at hand.
     hungry: Vec<usize>,
+    asked: FxHashSet<Stretch>,
     fed: FxHashMap<Stretch, Part>,
 }
 
@@ -59,7 +61,7 @@ struct Source {
     sure: bool,
     at_hand: VecDeque<Opposite>,
     ended: bool,
-    after: Option<ObjectId>,
+    start: Bound<ObjectId>,
     chunk: usize,
 }
 
@@ -75,8 +77,8 @@ pub(super) enum Next {
 }
 
 impl Merge {
-    /// A merge that starts after `after`, for pages of about `limit`.
-    pub(super) fn new(side: Side, found: Found, after: Option<&ObjectId>, limit: usize) -> Self {
+    /// A merge from `start` on, for pages of about `limit`.
+    pub(super) fn new(side: Side, found: Found, start: &Bound<ObjectId>, limit: usize) -> Self {
         let count = found.rows.len().max(1);
         let enough = limit.saturating_add(1);
         // Of many sources each has but a share in a page.
@@ -93,13 +95,13 @@ impl Merge {
                 sure,
                 at_hand: VecDeque::new(),
                 ended: false,
-                after: after.cloned(),
+                start: start.clone(),
                 chunk: chunk.clamp(*CHUNKS.start(), *CHUNKS.end()),
             })
             .collect();
         for sure in [true, false] {
             let ids = found.ids.iter();
-            let ids = ids.filter(|(id, held)| **held == sure && after.is_none_or(|after| *id > after));
+            let ids = ids.filter(|(id, held)| **held == sure && !is_before(id, start));
             sources.push(Source {
                 row: None,
                 sure,
@@ -110,7 +112,7 @@ impl Merge {
                     })
                     .collect(),
                 ended: true,
-                after: None,
+                start: Bound::Unbounded,
                 chunk: 0,
             });
         }
@@ -119,6 +121,7 @@ impl Merge {
             hungry: Vec::new(),
             heads: BinaryHeap::with_capacity(sources.len()),
             sources,
+            asked: FxHashSet::default(),
             fed: FxHashMap::default(),
         };
         (0..merge.sources.len()).for_each(|at| merge.line_up(at));
@@ -126,11 +129,28 @@ impl Merge {
     }
 
     /// Hands over a stretch that was demanded.
-    pub(super) fn supply(&mut self, demand: ListDemand, part: Part) {
+    pub(super) fn supply(&mut self, demand: &ListDemand, part: &Part) {
         let (ListDemand::Resources(stretch) | ListDemand::Subjects(stretch)) = demand else {
             return;
         };
-        self.fed.insert(stretch, part);
+        if self.asked.remove(stretch) {
+            self.fed.insert(stretch.clone(), part.clone());
+        }
+    }
+
+    /// Leaves out what lies before `start`. What is left out is not read either, but for the rest of its chunk.
+    pub(super) fn seek(&mut self, start: &Bound<ObjectId>) {
+        while let Some(at) = self.pop_if(|id| is_before(id, start)) {
+            if let Some(source) = self.sources.get_mut(at) {
+                source.skip(start);
+            }
+            self.line_up(at);
+        }
+        for at in &self.hungry {
+            if let Some(source) = self.sources.get_mut(*at) {
+                source.skip(start);
+            }
+        }
     }
 
     /// The next candidate.
@@ -144,7 +164,7 @@ impl Merge {
             };
             let mut counts = None;
             let mut of_same = vec![first];
-            while let Some(Reverse((_, at))) = self.heads.pop_if_same(&id) {
+            while let Some(at) = self.pop_if(|held| *held == id) {
                 of_same.push(at);
             }
             for at in of_same {
@@ -171,6 +191,14 @@ impl Merge {
         }
     }
 
+    /// Takes the source with the first id, if that is as it should be.
+    fn pop_if(&mut self, fits: impl Fn(&ObjectId) -> bool) -> Option<usize> {
+        let Reverse((id, at)) = self.heads.peek()?;
+        let at = fits(id).then_some(*at)?;
+        self.heads.pop();
+        Some(at)
+    }
+
     /// Puts a source where its next entry belongs.
     fn line_up(&mut self, at: usize) {
         let Some(source) = self.sources.get(at) else {
@@ -193,10 +221,12 @@ impl Merge {
             let Some(source) = self.sources.get_mut(at) else {
                 continue;
             };
-            match source.read(self.side, &mut self.fed, judge, rows) {
+            match source.read(self.side, &mut self.asked, &mut self.fed, judge, rows) {
                 Some(part) => {
-                    source.after = part.entries.last().map(|entry| entry.id.clone());
                     source.ended = part.is_last || part.entries.is_empty();
+                    if let Some(last) = part.entries.last() {
+                        source.start = Bound::Excluded(last.id.clone());
+                    }
                     source.at_hand = part.entries.into();
                     source.chunk = source.chunk.saturating_mul(2).min(*CHUNKS.end());
                     self.line_up(at);
@@ -210,10 +240,34 @@ impl Merge {
 }
 
 impl Source {
+    /// Drops what lies before `start`, and goes on there where nothing is left at hand.
+    fn skip(&mut self, start: &Bound<ObjectId>) {
+        while self
+            .at_hand
+            .front()
+            .is_some_and(|entry| is_before(&entry.id, start))
+        {
+            self.at_hand.pop_front();
+        }
+        let (Bound::Included(id) | Bound::Excluded(id)) = start else {
+            return;
+        };
+        let is_ahead = match &self.start {
+            Bound::Unbounded => false,
+            Bound::Included(held) | Bound::Excluded(held) => held >= id,
+        };
+        if self.at_hand.is_empty() && !is_ahead {
+            self.start = start.clone();
+            // Nearby ids are no likelier to be wanted than those that were left out.
+            self.chunk = *CHUNKS.start();
+        }
+    }
+
     /// The next stretch, if it is at hand; otherwise it is demanded.
     fn read(
         &self,
         side: Side,
+        asked: &mut FxHashSet<Stretch>,
         fed: &mut FxHashMap<Stretch, Part>,
         judge: &mut Judge<'_>,
         rows: &impl Rows,
@@ -224,7 +278,7 @@ impl Source {
                 slot,
                 object: of.clone(),
             };
-            if let Some((entries, is_last)) = judge.entries(rows, &key, self.after.as_ref(), self.chunk) {
+            if let Some((entries, is_last)) = judge.entries(rows, &key, &self.start, self.chunk) {
                 let entries = entries.into_iter().map(|entry| Opposite {
                     id: entry.subject,
                     terms: entry.terms,
@@ -238,31 +292,18 @@ impl Source {
         let stretch = Stretch {
             slot,
             of,
-            after: self.after.clone(),
+            start: self.start.clone(),
             limit: self.chunk,
         };
         if let Some(part) = fed.remove(&stretch) {
             judge.charge(1 + part.entries.len() as u64);
             return Some(part);
         }
+        asked.insert(stretch.clone());
         judge.want(match side {
             Side::Resources => ListDemand::Resources(stretch),
             Side::Subjects => ListDemand::Subjects(stretch),
         });
         None
-    }
-}
-
-/// Takes the first of a heap if it is of the given id.
-trait PopIfSame {
-    fn pop_if_same(&mut self, id: &ObjectId) -> Option<Reverse<(ObjectId, usize)>>;
-}
-
-impl PopIfSame for BinaryHeap<Reverse<(ObjectId, usize)>> {
-    fn pop_if_same(&mut self, id: &ObjectId) -> Option<Reverse<(ObjectId, usize)>> {
-        match self.peek() {
-            Some(Reverse((held, _))) if held == id => self.pop(),
-            _ => None,
-        }
     }
 }

@@ -9,6 +9,7 @@
 
 mod closure;
 mod explore;
+mod join;
 mod judge;
 mod merge;
 mod page;
@@ -18,6 +19,7 @@ mod subjects;
 #[cfg(test)]
 mod tests;
 
+use std::ops::Bound;
 use std::sync::Arc;
 
 pub use self::plan::{Breadth, Class, Plan};
@@ -29,15 +31,15 @@ use crate::noun::ObjectId;
 use crate::row::{Demand, Rows, Supply, Terms};
 use crate::schema::SlotId;
 
-/// A stretch of the sorted ids that stand opposite `of` in a slot: at most `limit` of those after `after`.
+/// A stretch of the sorted ids that stand opposite `of` in a slot: at most `limit`, from `start` on.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Stretch {
     /// The relation and the class of subjects.
     pub slot: SlotId,
     /// The id on the near side; its type is the slot's on that side.
     pub of: ObjectId,
-    /// The id to go on after; `None`: from the start.
-    pub after: Option<ObjectId>,
+    /// Where it begins.
+    pub start: Bound<ObjectId>,
     /// The most entries, 1 at least.
     pub limit: usize,
 }

@@ -2,8 +2,9 @@
 
 use std::collections::VecDeque;
 
+use super::join::Join;
 use super::judge::{Ask, Judge, Ruling};
-use super::merge::{Merge, Next};
+use super::merge::Next;
 use super::{ListPage, Listed, Position};
 use crate::evaluate::{Check, Decision, EvaluationError, Subject};
 use crate::noun::ObjectId;
@@ -59,7 +60,7 @@ impl Question {
 /// The candidates under way, in order.
 #[derive(Debug)]
 pub(super) struct Candidates<'a> {
-    pub(super) merge: Merge,
+    pub(super) join: Join,
     question: Question,
     window: VecDeque<Candidate<'a>>,
     exhausted: bool,
@@ -100,9 +101,9 @@ pub(super) enum Turn {
 }
 
 impl<'a> Candidates<'a> {
-    pub(super) fn new(merge: Merge, question: Question) -> Self {
+    pub(super) fn new(join: Join, question: Question) -> Self {
         Self {
-            merge,
+            join,
             question,
             window: VecDeque::new(),
             exhausted: false,
@@ -186,7 +187,7 @@ impl<'a> Candidates<'a> {
 
     fn fill(&mut self, judge: &mut Judge<'a>, rows: &impl Rows, ahead: usize) {
         while self.window.len() < ahead && !self.exhausted {
-            let (id, sure) = match self.merge.next(judge, rows) {
+            let (id, sure) = match self.join.next(judge, rows) {
                 Next::Candidate(id, sure) => (id, sure),
                 Next::Hungry => return,
                 Next::End => {

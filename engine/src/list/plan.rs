@@ -13,6 +13,9 @@ use crate::schema::{ArrowMode, Expr, MemberId, Schema, SlotId, SlotSubject, Type
 /// How deeply the cost of an operand is looked into.
 const COST_DEPTH: u32 = 12;
 
+/// The most operands that are searched beside the first.
+const MAX_GUARDS: usize = 8;
+
 /// A class of subjects that are asked about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Class {
@@ -42,6 +45,11 @@ pub struct Plan {
     pub(super) seeds: Vec<(SlotId, MemberId, bool)>,
     /// The members that an object has on itself.
     pub(super) selves: Vec<(MemberId, bool)>,
+    /// Plans of further operands, where the target is an intersection: what each of them finds, all have to find. They need no
+    /// exploration: no hop is in them.
+    pub(super) guards: Vec<Plan>,
+    /// Whether what all of them and this plan find for sure is sure. Without all of them nothing is.
+    pub(super) is_joint: bool,
 }
 
 /// One way in which a member's candidates come about.
@@ -76,19 +84,38 @@ impl Plan {
     /// The plan for finding subjects of `class` that have `target`, or what they have it on.
     pub fn new(schema: &Schema, target: MemberId, class: Class, breadth: Breadth) -> Self {
         let analysis = Analysis::new(schema, target, class, breadth);
+        analysis
+            .joined(target)
+            .unwrap_or_else(|| Self::from(&analysis, target, None))
+    }
+
+    /// The plan of one target; with `ways` these are the target's, whatever its expression.
+    fn from(analysis: &Analysis<'_>, target: MemberId, ways: Option<Vec<(Way, bool)>>) -> Self {
         let mut plan = Self {
             target,
-            class,
-            breadth,
+            class: analysis.class,
+            breadth: analysis.breadth,
             parts: FxHashMap::default(),
             seeds: Vec::new(),
             selves: Vec::new(),
+            guards: Vec::new(),
+            is_joint: false,
         };
-        plan.collect_ways(&analysis);
+        plan.collect_ways(analysis, ways);
         plan.turn_around();
         plan.find_arrivals();
         plan.find_leads();
         plan
+    }
+
+    /// Whether nothing has to be explored, and the target does not come about by way of itself.
+    fn is_flat(&self) -> bool {
+        let mut ways = self.parts.values().flat_map(|part| &part.ways);
+        !ways.any(|(way, _)| match way {
+            Way::Hop(..) => true,
+            Way::Same(member) => *member == self.target,
+            Way::Seed(_) | Way::Itself => false,
+        })
     }
 
     /// What the plan knows of a member; `None`: it leads nowhere.
@@ -96,13 +123,14 @@ impl Plan {
         self.parts.get(&member)
     }
 
-    fn collect_ways(&mut self, analysis: &Analysis<'_>) {
+    fn collect_ways(&mut self, analysis: &Analysis<'_>, of_target: Option<Vec<(Way, bool)>>) {
+        let mut of_target = of_target;
         let mut stack = vec![self.target];
         while let Some(member) = stack.pop() {
             if self.parts.contains_key(&member) {
                 continue;
             }
-            let ways = analysis.ways(member);
+            let ways = of_target.take().unwrap_or_else(|| analysis.ways(member));
             stack.extend(ways.iter().filter_map(|(way, _)| match way {
                 Way::Same(other) | Way::Hop(_, other) => Some(*other),
                 Way::Seed(_) | Way::Itself => None,
@@ -276,12 +304,74 @@ impl<'s> Analysis<'s> {
         }
     }
 
+    /// The plan of a target that is an intersection, with guards; `None` where it is none, or no operand can be one.
+    fn joined(&self, target: MemberId) -> Option<Plan> {
+        if self.breadth == Breadth::Everything || self.class.relation.is_some() {
+            return None;
+        }
+        let (member, operands, sure) = self.intersection_of(target)?;
+        let (cheapest, _) = operands
+            .iter()
+            .enumerate()
+            .min_by_key(|(_, operand)| self.cost(operand, member, COST_DEPTH))?;
+        let plan = |operand: &Expr| Plan::from(self, target, Some(self.ways_in(operand, member)));
+        let mut guards: Vec<Plan> = Vec::new();
+        for (at, operand) in operands.iter().enumerate() {
+            if at != cheapest && guards.len() < MAX_GUARDS {
+                let guard = plan(operand);
+                if guard.is_flat() {
+                    guards.push(guard);
+                }
+            }
+        }
+        if guards.is_empty() {
+            return None;
+        }
+        let all = guards.len() + 1 == operands.len();
+        let mut first = plan(operands.get(cheapest)?);
+        if !(all && sure && first.is_flat()) {
+            first = Plan::from(self, target, None);
+        } else {
+            first.is_joint = true;
+        }
+        first.guards = guards;
+        Some(first)
+    }
+
+    /// The intersection that decides a target, if one does; its member, and whether nothing is taken away from it.
+    fn intersection_of(&self, target: MemberId) -> Option<(MemberId, &'s [Expr], bool)> {
+        let mut member = target;
+        let mut expr = &self.schema.members().get(member.index())?.expr;
+        let mut sure = true;
+        for _ in 0..COST_DEPTH {
+            match expr {
+                Expr::Member(other) => {
+                    member = *other;
+                    expr = &self.schema.members().get(member.index())?.expr;
+                }
+                Expr::Exclusion(base, excluded) => {
+                    sure &= !self.is_live_expr(excluded, member);
+                    expr = base;
+                }
+                Expr::Intersection(operands) => {
+                    let live = operands.iter().all(|operand| self.is_live_expr(operand, member));
+                    return live.then_some((member, operands, sure));
+                }
+                _ => return None,
+            }
+        }
+        None
+    }
+
     /// The ways of a member, each once.
     fn ways(&self, member: MemberId) -> Vec<(Way, bool)> {
+        let held = self.schema.members().get(member.index());
+        held.map_or_else(Vec::new, |held| self.ways_in(&held.expr, member))
+    }
+
+    fn ways_in(&self, expr: &Expr, member: MemberId) -> Vec<(Way, bool)> {
         let mut ways = Vec::new();
-        if let Some(held) = self.schema.members().get(member.index()) {
-            self.ways_of(&held.expr, member, true, &mut ways);
-        }
+        self.ways_of(expr, member, true, &mut ways);
         // Of two that differ in sureness alone the sure one comes first and stays.
         ways.sort_by_key(|(way, sure)| (*way, !*sure));
         ways.dedup_by_key(|(way, _)| *way);

@@ -1,8 +1,10 @@
 //! The resources of one type on which a subject has a member.
 
+use std::ops::Bound;
 use std::sync::Arc;
 
 use super::explore::{Exploration, Progress};
+use super::join::Join;
 use super::judge::{Judge, sort_supply};
 use super::merge::{Merge, Side};
 use super::page::{Candidates, Question, Tray};
@@ -77,12 +79,25 @@ impl<'a> ResourceSearch<'a> {
                         return Ok(None);
                     }
                     let found = std::mem::take(&mut exploration.found);
-                    let merge = Merge::new(Side::Resources, found, self.after.as_ref(), self.tray.limit);
+                    let start = match &self.after {
+                        Some(after) => Bound::Excluded(after.clone()),
+                        None => Bound::Unbounded,
+                    };
+                    let guards = self.plan.guards.iter().map(|guard| {
+                        let mut seeded = Exploration::new(guard, self.subject.clone());
+                        seeded.seed(guard, &self.judge);
+                        seeded.found
+                    });
+                    let merges = std::iter::once(found)
+                        .chain(guards)
+                        .map(|found| Merge::new(Side::Resources, found, &start, self.tray.limit));
+                    let is_joint = self.plan.guards.is_empty() || self.plan.is_joint;
+                    let join = Join::new(merges.collect(), is_joint);
                     let question = Question::Resource {
                         member: self.plan.target,
                         subject: self.subject.clone(),
                     };
-                    self.phase = Phase::Paging(Box::new(Candidates::new(merge, question)));
+                    self.phase = Phase::Paging(Box::new(Candidates::new(join, question)));
                 }
                 Phase::Paging(candidates) => return self.tray.step(candidates, &mut self.judge, rows),
                 Phase::Ended => return Ok(Some(ListPage::default())),
@@ -115,7 +130,7 @@ impl Search for ResourceSearch<'_> {
         };
         match &mut self.phase {
             Phase::Exploring(exploration) => exploration.supply(demand, part),
-            Phase::Paging(candidates) => candidates.merge.supply(demand, part),
+            Phase::Paging(candidates) => candidates.join.supply(&demand, &part),
             Phase::Ended => {}
         }
     }

@@ -1,12 +1,14 @@
 //! The subjects of one class that have a member of one resource.
 
 use std::collections::VecDeque;
+use std::ops::Bound;
 use std::sync::Arc;
 
 use super::closure::Closure;
 use super::explore::Progress;
+use super::join::Join;
 use super::judge::{Ask, Judge, sort_supply};
-use super::merge::{Merge, Side};
+use super::merge::{Found, Merge, Side};
 use super::page::{Candidates, Question, Tray, Turn};
 use super::plan::{Breadth, Class, Plan};
 use super::{ListDemand, ListPage, ListStep, ListSupply, Listed, Position, Search};
@@ -58,7 +60,8 @@ pub struct SubjectSearch<'a> {
 
 #[derive(Debug)]
 enum Phase<'a> {
-    Exploring(Box<Closure>),
+    /// Looks for the rows of one plan: the first, then its guards.
+    Exploring(Box<Closure>, Box<Guarding>),
     /// Asks about a subject that nothing names, which the wildcard stands for.
     Wildcard(Box<Ask<'a>>, Box<Closure>),
     /// Decides every named subject: those that are left out are told with the wildcard.
@@ -67,6 +70,13 @@ enum Phase<'a> {
     Told(VecDeque<Listed>),
     Paging(Box<Candidates<'a>>),
     Ended,
+}
+
+/// What was found by the first plan, and by each of its guards.
+#[derive(Debug, Default)]
+struct Guarding {
+    found: Vec<Option<Found>>,
+    lets_all_pass: bool,
 }
 
 #[derive(Debug)]
@@ -101,42 +111,49 @@ impl<'a> SubjectSearch<'a> {
             plans,
             resource: question.resource,
             from: question.from,
-            phase: Phase::Exploring(Box::new(closure)),
+            phase: Phase::Exploring(Box::new(closure), Box::default()),
             tray: Tray::new(1),
         }
     }
 
-    fn candidates(&self, closure: &mut Closure) -> Box<Candidates<'a>> {
-        let after = self.from.as_ref().and_then(Position::after);
-        let found = std::mem::take(&mut closure.found);
-        let merge = Merge::new(Side::Subjects, found, after, self.tray.limit);
-        Box::new(Candidates::new(merge, self.question.clone()))
+    fn candidates(&self, found: Vec<Found>, is_joint: bool) -> Box<Candidates<'a>> {
+        let start = match self.from.as_ref().and_then(Position::after) {
+            Some(after) => Bound::Excluded(after.clone()),
+            None => Bound::Unbounded,
+        };
+        let merges = found
+            .into_iter()
+            .map(|found| Merge::new(Side::Subjects, found, &start, self.tray.limit));
+        let join = Join::new(merges.collect(), is_joint);
+        Box::new(Candidates::new(join, self.question.clone()))
     }
 
     fn advance(&mut self, rows: &impl Rows) -> Result<Option<ListPage>, EvaluationError> {
         loop {
             match std::mem::replace(&mut self.phase, Phase::Ended) {
-                Phase::Exploring(mut closure) => {
-                    let plan = match closure.breadth {
-                        Breadth::Selected => &self.plans.selected,
-                        Breadth::Everything => &self.plans.everything,
+                Phase::Exploring(mut closure, guarding) => {
+                    let plans = &self.plans;
+                    let plan = match (closure.breadth, guarding.found.len().checked_sub(1)) {
+                        (Breadth::Everything, _) => &*plans.everything,
+                        (Breadth::Selected, None) => &*plans.selected,
+                        (Breadth::Selected, Some(at)) => {
+                            plans.selected.guards.get(at).unwrap_or(&*plans.selected)
+                        }
                     };
                     let progress = closure.step(plan, &mut self.judge, rows);
                     if self.judge.is_spent() {
                         return Err(self.judge.spent());
                     }
-                    self.phase = match progress {
-                        Progress::Done => self.explored(closure),
-                        Progress::Waiting | Progress::Tired => Phase::Exploring(closure),
-                    };
                     if progress != Progress::Done {
+                        self.phase = Phase::Exploring(closure, guarding);
                         return Ok(None);
                     }
+                    self.phase = self.explored(closure, guarding);
                 }
                 Phase::Wildcard(mut ask, mut closure) => match self.judge.pursue(rows, &mut ask) {
                     Some(ruling) => {
                         let wildcard = ruling?;
-                        let candidates = self.candidates(&mut closure);
+                        let candidates = self.candidates(vec![std::mem::take(&mut closure.found)], true);
                         self.phase = match wildcard {
                             Decision::Deny => Phase::Paging(candidates),
                             wildcard => Phase::Comparing(candidates, Box::new(Comparison::new(wildcard))),
@@ -174,17 +191,34 @@ impl<'a> SubjectSearch<'a> {
     }
 
     /// What follows once the rows between the resource and its subjects are known.
-    fn explored(&self, mut closure: Box<Closure>) -> Phase<'a> {
-        match (closure.breadth, closure.has_wildcard, &self.from) {
+    fn explored(&self, mut closure: Box<Closure>, mut guarding: Box<Guarding>) -> Phase<'a> {
+        if closure.breadth == Breadth::Everything {
+            return match self.from {
+                None => {
+                    let ask = self.judge.ask(self.question.about(&ObjectId::wildcard()));
+                    Phase::Wildcard(ask, closure)
+                }
+                Some(_) => Phase::Paging(self.candidates(vec![closure.found], true)),
+            };
+        }
+        let is_first = guarding.found.is_empty();
+        if is_first && closure.has_wildcard {
             // Any subject may have it by the wildcard: then all that can make a difference counts.
-            (Breadth::Selected, true, _) => {
-                Phase::Exploring(Box::new(Closure::new(&self.plans.everything, &self.resource)))
+            let everything = Closure::new(&self.plans.everything, &self.resource);
+            return Phase::Exploring(Box::new(everything), guarding);
+        }
+        // A guard with a wildcard lets everybody pass.
+        guarding.lets_all_pass |= closure.has_wildcard;
+        let found = (!closure.has_wildcard).then(|| std::mem::take(&mut closure.found));
+        guarding.found.push(found);
+        match self.plans.selected.guards.get(guarding.found.len() - 1) {
+            Some(guard) => Phase::Exploring(Box::new(Closure::new(guard, &self.resource)), guarding),
+            None => {
+                let is_alone = self.plans.selected.guards.is_empty();
+                let is_joint = is_alone || (self.plans.selected.is_joint && !guarding.lets_all_pass);
+                let found = guarding.found.into_iter().flatten().collect();
+                Phase::Paging(self.candidates(found, is_joint))
             }
-            (Breadth::Everything, _, None) => {
-                let ask = self.judge.ask(self.question.about(&ObjectId::wildcard()));
-                Phase::Wildcard(ask, closure)
-            }
-            _ => Phase::Paging(self.candidates(&mut closure)),
         }
     }
 }
@@ -280,7 +314,7 @@ impl Search for SubjectSearch<'_> {
             return;
         };
         if let Phase::Comparing(candidates, _) | Phase::Paging(candidates) = &mut self.phase {
-            candidates.merge.supply(demand, part);
+            candidates.join.supply(&demand, &part);
         }
     }
 

@@ -1,5 +1,7 @@
 //! Stretches: what stands opposite one end of a relationship, in the order of ids, a bounded number at a time. Lists read these.
 
+use std::ops::{Bound, RangeBounds};
+
 use inferadb_engine::noun::{CaveatRef, Name, ObjectId, Timestamp};
 
 use super::{Snapshot, StoreError, SubjectClass};
@@ -41,13 +43,13 @@ pub struct StretchRead {
 }
 
 impl Snapshot {
-    /// The resources that `subject` stands under, at most `limit` (at least one) of those after `after`. For a class of
+    /// The resources that `subject` stands under, at most `limit` (at least one) from `start` on. For a class of
     /// usersets the subject is the userset of that object.
     pub async fn resources_of(
         &self,
         of: StretchOf<'_>,
         subject: &ObjectId,
-        after: Option<&ObjectId>,
+        start: Bound<&ObjectId>,
         limit: usize,
     ) -> Result<StretchRead, StoreError> {
         let segments = [
@@ -58,15 +60,15 @@ impl Snapshot {
             of.relation.as_str(),
         ];
         let row = keys::with_segments(keys::relationships(self.vault().id, Order::Reverse), &segments);
-        self.stretch(row, after, limit).await
+        self.stretch(row, start, limit).await
     }
 
-    /// The subjects of the class that stand under `resource`, at most `limit` (at least one) of those after `after`.
+    /// The subjects of the class that stand under `resource`, at most `limit` (at least one) from `start` on.
     pub async fn subjects_of(
         &self,
         of: StretchOf<'_>,
         resource: &ObjectId,
-        after: Option<&ObjectId>,
+        start: Bound<&ObjectId>,
         limit: usize,
     ) -> Result<StretchRead, StoreError> {
         if *of.subject_class == SubjectClass::Wildcard {
@@ -85,7 +87,7 @@ impl Snapshot {
             });
             return Ok(StretchRead {
                 entries: entries
-                    .filter(|entry| after.is_none_or(|after| entry.id > *after))
+                    .filter(|entry| (start, Bound::Unbounded).contains(&entry.id))
                     .collect(),
                 is_last: true,
             });
@@ -100,7 +102,7 @@ impl Snapshot {
         let row = keys::with_segments(keys::relationships(self.vault().id, Order::Forward), &segments);
         // The wildcard lies among the plain objects and is not one of them: room for it is left, and taken back.
         let limit = limit.max(1);
-        let mut read = self.stretch(row, after, limit.saturating_add(1)).await?;
+        let mut read = self.stretch(row, start, limit.saturating_add(1)).await?;
         read.entries.retain(|entry| !entry.id.is_wildcard());
         if read.entries.len() > limit {
             read.entries.truncate(limit);
@@ -112,12 +114,15 @@ impl Snapshot {
     async fn stretch(
         &self,
         row: Vec<u8>,
-        after: Option<&ObjectId>,
+        start: Bound<&ObjectId>,
         limit: usize,
     ) -> Result<StretchRead, StoreError> {
         let mut range = prefix_range(&row);
-        if let Some(after) = after {
-            range.start = key_after(&keys::with_segments(row, &[after.as_str()]));
+        let key = |id: &ObjectId| keys::with_segments(row, &[id.as_str()]);
+        match start {
+            Bound::Unbounded => {}
+            Bound::Included(first) => range.start = key(first).into(),
+            Bound::Excluded(last) => range.start = key_after(&key(last)),
         }
         let limit = limit.max(1);
         let options = RangeOptions {
