@@ -12,7 +12,8 @@ use actix_web::web::Bytes;
 use actix_web::{HttpRequest, HttpResponse};
 use futures_util::stream;
 use inferadb_actors::{ListPage, ListRequest, Paging, Pass, Vault};
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::Value;
 use tokio::sync::mpsc::{self, Sender};
 use tokio::time::Instant;
 
@@ -125,9 +126,10 @@ impl Task {
                 let problem = Problem::from(error).of_request(&self.request_id);
                 if reached.is_begun {
                     self.vault.metrics.errors.inc();
-                    let mut summary = reached.summary();
-                    summary["error"] = problem.to_value();
-                    Ok(line(&summary))
+                    Ok(line(&Summary {
+                        error: Some(problem.to_value()),
+                        ..reached.summary()
+                    }))
                 } else {
                     Err(problem)
                 }
@@ -143,7 +145,7 @@ impl Task {
         let take = async |page: ListPage| {
             let mut text = Vec::new();
             for item in &page.items {
-                text.extend_from_slice(&line(&json!(ItemView::new(list, item))));
+                text.extend_from_slice(&line(&ItemView::new(list, item)));
             }
             if !text.is_empty() && self.sender.send(Ok(text.into())).await.is_err() {
                 return None;
@@ -158,17 +160,29 @@ impl Task {
     }
 }
 
+/// The last line. A cursor says that the list goes on.
+#[derive(Serialize)]
+struct Summary<'a> {
+    revision: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cursor: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<Value>,
+}
+
 impl Reached {
-    /// The last line. A cursor says that the list goes on.
-    fn summary(&self) -> Value {
-        let mut summary = json!({ "revision": self.revision.as_deref() });
-        if let Some(cursor) = &self.cursor {
-            summary["cursor"] = cursor.as_str().into();
+    fn summary(&self) -> Summary<'_> {
+        Summary {
+            revision: self.revision.as_deref(),
+            cursor: self.cursor.as_deref(),
+            error: None,
         }
-        summary
     }
 }
 
-fn line(value: &Value) -> Bytes {
-    Bytes::from(format!("{value}\n"))
+fn line(object: &impl Serialize) -> Bytes {
+    // Strings, numbers and lists of them are always JSON.
+    let mut text = serde_json::to_vec(object).unwrap_or_default();
+    text.push(b'\n');
+    text.into()
 }

@@ -4,12 +4,14 @@ use std::borrow::Cow;
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use inferadb_actors::auth::Scopes;
-use inferadb_actors::{ListRequest, Paging, PermissionsRequest, ResourcesRequest, SubjectsRequest, now};
+use inferadb_actors::{
+    ListRequest, Paging, Permission, PermissionsRequest, ResourcesRequest, SubjectsRequest, now,
+};
 use inferadb_engine::list::Listed;
 use inferadb_engine::noun::{Name, ObjectRef, SubjectRef};
 use inferadb_engine::schema::MemberKind;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::caller::{Visit, in_vault};
@@ -87,6 +89,52 @@ pub struct ItemView<'a> {
     missing_context: Option<&'a [String]>,
     #[serde(skip_serializing_if = "Option::is_none")]
     excluded: Option<Vec<String>>,
+}
+
+#[derive(Serialize)]
+struct PageView<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    resources: Option<Vec<ItemView<'a>>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    subjects: Option<Vec<ItemView<'a>>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cursor: Option<&'a str>,
+    revision: &'a str,
+}
+
+#[derive(Serialize)]
+struct PermissionsView<'a> {
+    permissions: Vec<PermissionView<'a>>,
+    revision: &'a str,
+}
+
+#[derive(Serialize)]
+struct PermissionView<'a> {
+    permission: &'a str,
+    kind: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    decision: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    missing_context: Option<&'a [String]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<Value>,
+}
+
+impl<'a> From<&'a Permission> for PermissionView<'a> {
+    fn from(permission: &'a Permission) -> Self {
+        let decision = permission.outcome.as_ref().ok();
+        let error = permission.outcome.as_ref().err();
+        Self {
+            permission: permission.name.as_str(),
+            kind: match permission.kind {
+                MemberKind::Relation => "relation",
+                MemberKind::Permission => "permission",
+            },
+            decision: decision.map(word),
+            missing_context: decision.and_then(missing),
+            error: error.map(|error| Problem::from(error.clone()).to_value()),
+        }
+    }
 }
 
 impl<'a> ItemView<'a> {
@@ -203,25 +251,11 @@ pub async fn permissions(
             let consistency = body.consistency.parse(visit.vault.id)?;
             let found = visit.vault.permissions(&list, consistency, now()).await?;
             let revision = visit.vault.token(found.revision);
-            let permissions = found.permissions.into_iter().map(|permission| {
-                let kind = match permission.kind {
-                    MemberKind::Relation => "relation",
-                    MemberKind::Permission => "permission",
-                };
-                let mut view = json!({ "permission": permission.name.as_str(), "kind": kind });
-                match permission.outcome {
-                    Ok(decision) => {
-                        view["decision"] = word(&decision).into();
-                        if let Some(names) = missing(&decision) {
-                            view["missing_context"] = names.into();
-                        }
-                    }
-                    Err(error) => view["error"] = Problem::from(error).to_value(),
-                }
-                view
-            });
-            let permissions: Vec<_> = permissions.collect();
-            ok(&json!({ "permissions": permissions, "revision": &*revision }))
+            let permissions = found.permissions.iter().map(PermissionView::from).collect();
+            ok(&PermissionsView {
+                permissions,
+                revision: &revision,
+            })
         }
     })
     .await
@@ -265,14 +299,15 @@ async fn answer(
     }
     let page = visit.vault.list(&list, &paging).await?;
     let items: Vec<ItemView<'_>> = page.items.iter().map(|item| ItemView::new(&list, item)).collect();
-    let member = match &list {
-        ListRequest::Resources(_) => "resources",
-        ListRequest::Subjects(_) => "subjects",
-    };
     let revision = visit.vault.token(page.revision);
-    let mut answer = json!({ member: items, "revision": &*revision });
-    if let Some(cursor) = page.cursor {
-        answer["cursor"] = cursor.into();
-    }
-    ok(&answer)
+    let (resources, subjects) = match &list {
+        ListRequest::Resources(_) => (Some(items), None),
+        ListRequest::Subjects(_) => (None, Some(items)),
+    };
+    ok(&PageView {
+        resources,
+        subjects,
+        cursor: page.cursor.as_deref(),
+        revision: &revision,
+    })
 }

@@ -351,8 +351,6 @@ fn decode(bytes: &[u8]) -> Option<Position> {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test may fail")]
-
     use super::*;
 
     #[test]

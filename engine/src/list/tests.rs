@@ -1,10 +1,4 @@
 //! What random worlds cannot reach: members that are stored and computed at once, the plan's choices, and what is read.
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a test may fail"
-)]
 
 use std::collections::BTreeMap;
 use std::ops::{Bound, RangeBounds};
