@@ -1,5 +1,5 @@
 //! Every file in `tests/corpus`: its schema is stored in a vault, its relationships are written, and each of its
-//! assertions holds, whatever is cached or in memory, in whatever order they are asked.
+//! assertions holds, whatever is cached or in memory, in whatever order they are asked; and the lists say the same.
 //!
 //! The files have the form of SpiceDB's validation files (docs/schema-tools.md): each is run as a schema test, too. A
 //! new case needs no Rust. `INFERADB_CORPUS_DIR=folder` runs the files of another folder.
@@ -11,10 +11,12 @@ use std::time::Duration;
 
 use inferadb::schema_test::{self, Bounds, Expectable, Expected, NoFiles, Suite};
 use inferadb_actors::{
-    Backend, CacheSettings, CheckRequest, Consistency, MAX_CONTEXTUAL_RELATIONSHIPS, Platform, Reach,
-    SchemaWrite, Settings, SimulateRequest, VaultError, WriteRequest, now,
+    Backend, CacheSettings, CheckRequest, Consistency, ListRequest, MAX_CONTEXTUAL_RELATIONSHIPS, Paging,
+    Platform, Reach, ResourcesRequest, SchemaWrite, Settings, SimulateRequest, SubjectsRequest, Vault,
+    VaultError, WriteRequest, now,
 };
 use inferadb_engine::evaluate::{Decision, Limits};
+use inferadb_engine::list::Listed;
 use inferadb_engine::noun::Relationship;
 use inferadb_engine::schema::Format;
 
@@ -50,6 +52,61 @@ fn settings(is_cached: bool, memory_budget_bytes: usize) -> Settings {
         memory_budget_bytes,
         ..Settings::default()
     }
+}
+
+/// All pages of a list.
+async fn list(vault: &Vault, request: &ListRequest, limit: usize) -> Result<Vec<Listed>, VaultError> {
+    let mut listed = Vec::new();
+    let mut cursor = None;
+    loop {
+        let paging = Paging {
+            limit,
+            cursor,
+            consistency: Consistency::default(),
+            now: now(),
+        };
+        let page = vault.list(request, &paging).await?;
+        listed.extend(page.items);
+        cursor = page.cursor;
+        if cursor.is_none() {
+            return Ok(listed);
+        }
+    }
+}
+
+/// What the list of the subject's resources says of the check's.
+async fn by_resources(vault: &Vault, check: &CheckRequest, limit: usize) -> Result<Decision, VaultError> {
+    let request = ListRequest::Resources(ResourcesRequest {
+        subject: check.subject.clone(),
+        permission: check.permission.clone(),
+        resource_type: check.resource.object_type.clone(),
+        context: check.context.clone(),
+    });
+    let listed = list(vault, &request, limit).await?;
+    let found = listed.into_iter().find(|item| item.id == check.resource.id);
+    Ok(found.map_or(Decision::Deny, |item| item.decision))
+}
+
+/// What the list of the resource's subjects says of the check's.
+async fn by_subjects(vault: &Vault, check: &CheckRequest, limit: usize) -> Result<Decision, VaultError> {
+    let request = ListRequest::Subjects(SubjectsRequest {
+        resource: check.resource.clone(),
+        permission: check.permission.clone(),
+        subject_type: check.subject.object_type.clone(),
+        subject_relation: check.subject.relation.clone(),
+        context: check.context.clone(),
+    });
+    let listed = list(vault, &request, limit).await?;
+    let id = &check.subject.id;
+    let wildcard = listed.first().filter(|item| item.id.is_wildcard());
+    Ok(match listed.iter().find(|item| item.id == *id) {
+        Some(item) => item.decision.clone(),
+        // Whom nothing names is meant by the wildcard.
+        None => match wildcard {
+            Some(wildcard) if !wildcard.excluded.contains(id) => wildcard.decision.clone(),
+            _ => Decision::Deny,
+        },
+    })
 }
 
 /// Runs one file on one platform; answers how many assertions there were, and the failures.
@@ -135,6 +192,14 @@ async fn run(platform: &Platform, path: &Path) -> Result<(usize, Vec<String>), S
                     found.as_ref().map(|answer| &answer.decision),
                     "in a batch",
                 );
+            }
+            for assertion in &assertions {
+                for limit in [1, 2, 1_000] {
+                    let found = by_resources(&vault, &assertion.check, limit).await;
+                    judge(assertion, found.as_ref(), "by the list of resources");
+                    let found = by_subjects(&vault, &assertion.check, limit).await;
+                    judge(assertion, found.as_ref(), "by the list of subjects");
+                }
             }
         }
         drop((vault, _pass));

@@ -27,6 +27,7 @@ pub use self::settings::{CacheSettings, Limits, Settings};
 pub use self::trial::{Trial, TrialAnswer, TrialMisfit, TrialSchema};
 pub use self::vault::{
     Answer, Batch, BeforeAfter, CheckRequest, Committed, Consistency, DeleteRequest, ExpandRequest, Expanded,
-    Explanation, MAX_CONTEXTUAL_RELATIONSHIPS, MAX_EXPAND_NODES, ReadPage, RelationshipStream, SchemaWrite,
-    SimulateRequest, Simulation, StoredSchema, Vault, VaultStats, Watch, WriteRequest, now,
+    Explanation, ListPage, ListRequest, MAX_CONTEXTUAL_RELATIONSHIPS, MAX_EXPAND_NODES, Paging, Pass,
+    Permission, Permissions, PermissionsRequest, ReadPage, RelationshipStream, ResourcesRequest, SchemaWrite,
+    SimulateRequest, Simulation, StoredSchema, SubjectsRequest, Vault, VaultStats, Watch, WriteRequest, now,
 };

@@ -3,13 +3,39 @@
 //! A view never changes once it is published. The maps in it are persistent: the next view shares all of this one
 //! that did not change, so that publishing costs what changed and not what is held.
 
-use std::sync::Arc;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
+use inferadb_engine::list::{Breadth, Class, Plan};
 use inferadb_engine::noun::{CaveatRef, Name, ObjectId, Relationship, Timestamp};
 use inferadb_engine::row::{Entry, Found, Row, RowKey, Rows, Terms};
 use inferadb_engine::schema::{Allowed, Format, MemberId, Schema, SlotId, SlotSubject};
 use inferadb_storage::{Revision, Shape, SubjectClass};
+
+/// The most plans that are kept for one schema.
+const MAX_PLANS: usize = 512;
+
+/// The plans of lists that were asked for under one schema.
+#[derive(Debug, Default)]
+struct Plans(Mutex<HashMap<(MemberId, Class, Breadth), Arc<Plan>>>);
+
+impl Plans {
+    fn get(&self, key: (MemberId, Class, Breadth), make: impl FnOnce() -> Plan) -> Arc<Plan> {
+        let held = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(plan) = held().get(&key) {
+            return Arc::clone(plan);
+        }
+        // Made without the lock: two who ask at the same time both make it, and one of them is kept.
+        let plan = Arc::new(make());
+        let mut plans = held();
+        if plans.len() >= MAX_PLANS {
+            plans.clear();
+        }
+        plans.insert(key, Arc::clone(&plan));
+        plan
+    }
+}
 
 /// A compiled schema together with what the actors need to know of it.
 #[derive(Debug)]
@@ -26,6 +52,7 @@ pub struct VaultSchema {
     pub generation: u64,
     /// For each member that is a relation: the members whose checks can read it.
     readers: Vec<Vec<MemberId>>,
+    plans: Plans,
 }
 
 impl VaultSchema {
@@ -49,6 +76,7 @@ impl VaultSchema {
             revision,
             generation,
             readers,
+            plans: Plans::default(),
         }
     }
 
@@ -56,6 +84,13 @@ impl VaultSchema {
     pub fn in_format(mut self, format: Format) -> Self {
         self.format = format;
         self
+    }
+
+    /// The plan of lists of `target` and `class`, worked out at the first use.
+    pub fn plan(&self, target: MemberId, class: Class, breadth: Breadth) -> Arc<Plan> {
+        self.plans.get((target, class, breadth), || {
+            Plan::new(&self.compiled, target, class, breadth)
+        })
     }
 
     fn readers_of(&self, relation: MemberId) -> &[MemberId] {

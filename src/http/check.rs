@@ -167,7 +167,7 @@ async fn answer_batch(app: &App, visit: Visit, bytes: &[u8]) -> Result<HttpRespo
     Ok(HttpResponse::Ok().json(json!({ "results": results, "revision": &*revision })))
 }
 
-fn missing(decision: &Decision) -> Option<&[String]> {
+pub(super) fn missing(decision: &Decision) -> Option<&[String]> {
     match decision {
         Decision::Conditional { missing } => Some(missing),
         Decision::Allow | Decision::Deny => None,

@@ -7,6 +7,8 @@ mod check;
 mod expand;
 mod health;
 mod lines;
+mod list_stream;
+mod lists;
 mod metrics;
 mod nesting;
 mod problem;
@@ -122,6 +124,9 @@ pub fn routes(config: &mut web::ServiceConfig) {
         .service(web::resource("/v1/relationships/delete").route(web::post().to(relationships::delete)))
         .service(web::resource("/v1/relationships/read").route(web::post().to(relationships::read)))
         .service(web::resource("/v1/watch").route(web::get().to(watch::watch)))
+        .service(web::resource("/v1/resources/list").route(web::post().to(lists::resources)))
+        .service(web::resource("/v1/subjects/list").route(web::post().to(lists::subjects)))
+        .service(web::resource("/v1/permissions/list").route(web::post().to(lists::permissions)))
         .service(
             web::resource("/v1/accounts")
                 .route(web::get().to(accounts::list))

@@ -9,7 +9,7 @@ use std::time::Duration;
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::StatusCode;
-use actix_web::http::header::{CONTENT_ENCODING, HeaderName, HeaderValue};
+use actix_web::http::header::{CONTENT_ENCODING, HeaderMap, HeaderName, HeaderValue};
 use actix_web::middleware::Next;
 use actix_web::{Error, ResponseError, web};
 use futures_util::FutureExt;
@@ -45,7 +45,7 @@ pub async fn surround(
     if let Err(problem) = plain(&request) {
         return Err(problem.of_request(id).into());
     }
-    let timeout = match timeout_of(&request, &app) {
+    let timeout = match timeout_of(request.headers(), &app) {
         Ok(timeout) => timeout,
         Err(problem) => return Err(problem.of_request(id).into()),
     };
@@ -164,8 +164,9 @@ fn plain(request: &ServiceRequest) -> Result<(), Problem> {
     }
 }
 
-fn timeout_of(request: &ServiceRequest, app: &App) -> Result<Duration, Problem> {
-    let Some(value) = request.headers().get(REQUEST_TIMEOUT) else {
+/// How long a request with these headers may take.
+pub fn timeout_of(headers: &HeaderMap, app: &App) -> Result<Duration, Problem> {
+    let Some(value) = headers.get(REQUEST_TIMEOUT) else {
         return Ok(app.settings.request_timeout);
     };
     let asked = value

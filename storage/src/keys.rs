@@ -237,8 +237,8 @@ pub(crate) fn decode_relationship(vault: VaultId, order: Order, key: &[u8]) -> O
     })
 }
 
-/// The subject's id at the end of a forward key.
-pub(crate) fn decode_subject_id(key: &[u8]) -> Option<ObjectId> {
+/// The id at the end of a relationship's key: the subject's of a forward one, the resource's of a reverse one.
+pub(crate) fn decode_last_id(key: &[u8]) -> Option<ObjectId> {
     let key = key.strip_suffix(&[0])?;
     object_id(std::str::from_utf8(key.rsplit(|byte| *byte == 0).next()?).ok()?)
 }

@@ -3,6 +3,7 @@
 
 mod support;
 
+use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -11,7 +12,8 @@ use inferadb_storage::engine::EmbeddedEngine;
 use inferadb_storage::kv::{Engine, Isolation, RangeOptions, prefix_range};
 use inferadb_storage::{
     AccountId, Archived, Backend, ChangeKind, ChangeOp, Precondition, PutSchema, Revision, SchemaFit,
-    SchemaRecord, Shape, StorageConfig, Store, StoreError, SubjectClass, VaultId, VaultPatch, Write,
+    SchemaRecord, Shape, StorageConfig, Store, StoreError, StretchOf, SubjectClass, VaultId, VaultPatch,
+    Write,
 };
 use support::*;
 
@@ -1046,4 +1048,90 @@ async fn a_missing_backend_is_named() {
         Store::open(StorageConfig { backend }).await.err(),
         Some(StoreError::BackendMissing)
     );
+}
+
+#[tokio::test]
+async fn stretches_hold_one_side_of_one_class_in_order() {
+    let store = memory().await;
+    let (_, vault) = vault_of(&store).await;
+    let stored = [
+        "doc:a#viewer@user:u",
+        "doc:a!#viewer@user:u",
+        "doc:b#viewer@user:u office until:5",
+        "doc:c#viewer@user:u",
+        "doc:d#owner@user:u",
+        "file:a#viewer@user:u",
+        "doc:e#viewer@user:u2",
+        "doc:f#viewer@user:*",
+        "doc:g#viewer@group:u#member",
+        "doc:z#viewer@user:!early",
+        "doc:z#viewer@user:*",
+        "doc:z#viewer@user:a",
+        "doc:z#viewer@user:b",
+    ];
+    store.write(vault, &touch(&stored)).await.unwrap();
+    let snapshot = store.snapshot(vault).await.unwrap();
+    let names = |of: &str| -> [Name; 3] {
+        let mut words = of.split(' ');
+        [(); 3].map(|()| name(words.next().unwrap()))
+    };
+    let (object, wildcard, members) = (
+        SubjectClass::Object,
+        SubjectClass::Wildcard,
+        SubjectClass::Userset(name("member")),
+    );
+    for limit in 1..6 {
+        for (is_reverse, row, class, of, expected) in [
+            (true, "doc viewer user", &object, "u", "a a! b c"),
+            (true, "doc owner user", &object, "u", "d"),
+            (true, "file viewer user", &object, "u", "a"),
+            (true, "doc viewer user", &wildcard, "*", "f z"),
+            (true, "doc viewer group", &members, "u", "g"),
+            (true, "doc viewer user", &object, "nobody", ""),
+            (false, "doc viewer user", &object, "z", "!early a b"),
+            (false, "doc viewer user", &wildcard, "z", "*"),
+            (false, "doc viewer group", &members, "g", "u"),
+        ] {
+            let [resource_type, relation, subject_type] = names(row);
+            let stretch = StretchOf {
+                resource_type: &resource_type,
+                relation: &relation,
+                subject_type: &subject_type,
+                subject_class: class,
+            };
+            let (mut found, mut start): (Vec<String>, _) = (Vec::new(), Bound::Unbounded);
+            loop {
+                let read = match is_reverse {
+                    true => {
+                        snapshot
+                            .resources_of(stretch, &id(of), start.as_ref(), limit)
+                            .await
+                    }
+                    false => {
+                        snapshot
+                            .subjects_of(stretch, &id(of), start.as_ref(), limit)
+                            .await
+                    }
+                };
+                let read = read.unwrap();
+                assert!(read.entries.len() <= limit);
+                for entry in &read.entries {
+                    let is_under_terms = is_reverse && entry.id.as_str() == "b";
+                    assert_eq!(entry.expires_at, is_under_terms.then_some(at(5)));
+                    assert_eq!(entry.caveat.is_some(), is_under_terms);
+                    found.push(entry.id.to_string());
+                }
+                if read.is_last {
+                    break;
+                }
+                let last = read.entries.last().unwrap();
+                start = Bound::Excluded(last.id.clone());
+            }
+            assert_eq!(
+                found.join(" "),
+                expected,
+                "{row} {class:?} {of}, {limit} at a time"
+            );
+        }
+    }
 }

@@ -17,6 +17,7 @@ mod harness;
 mod isolation;
 mod lifecycle;
 mod lines;
+mod lists;
 mod observed;
 mod openfga;
 mod problems;

@@ -53,8 +53,26 @@ fn each_call_takes_the_scopes_of_the_contract_and_no_others() {
         ),
         (
             "POST",
+            "/v1/resources/list",
+            Some(json!({"subject": "user:a", "permission": "view", "resource_type": "document"})),
+            &["read"],
+        ),
+        (
+            "POST",
             "/v1/expand",
             Some(json!({"resource": "document:d", "permission": "view"})),
+            &["read"],
+        ),
+        (
+            "POST",
+            "/v1/subjects/list",
+            Some(json!({"resource": "document:d", "permission": "view", "subject_type": "user"})),
+            &["read"],
+        ),
+        (
+            "POST",
+            "/v1/permissions/list",
+            Some(json!({"subject": "user:a", "resource": "document:d"})),
             &["read"],
         ),
     ];

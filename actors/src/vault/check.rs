@@ -243,7 +243,7 @@ impl Vault {
         Frame::detached(self).await
     }
 
-    async fn check_in(
+    pub(super) async fn check_in(
         &self,
         frame: &Frame,
         laid: Option<&Laid<'_, View>>,
@@ -462,7 +462,7 @@ pub(super) fn resolve_member(
     member_named(schema, "permission", resource_type, permission)
 }
 
-fn type_named(schema: &VaultSchema, field: &str, name: &Name) -> Result<TypeId, VaultError> {
+pub(super) fn type_named(schema: &VaultSchema, field: &str, name: &Name) -> Result<TypeId, VaultError> {
     schema.compiled.type_named(name).ok_or_else(|| {
         let message = match schema.revision {
             Some(_) => format!("the schema has no type `{name}`"),
@@ -476,7 +476,12 @@ fn type_named(schema: &VaultSchema, field: &str, name: &Name) -> Result<TypeId, 
     })
 }
 
-fn member_named(schema: &VaultSchema, field: &str, of: TypeId, name: &Name) -> Result<MemberId, VaultError> {
+pub(super) fn member_named(
+    schema: &VaultSchema,
+    field: &str,
+    of: TypeId,
+    name: &Name,
+) -> Result<MemberId, VaultError> {
     schema.compiled.member_named(of, name).ok_or_else(|| {
         let object_type = schema
             .compiled

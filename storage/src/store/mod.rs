@@ -10,6 +10,7 @@ mod retry;
 mod schema;
 mod shape;
 mod snapshot;
+mod stretch;
 mod sweep;
 mod vaults;
 mod write;
@@ -29,6 +30,7 @@ pub use filter::{RelationshipFilter, SubjectRelation};
 pub use schema::{FitCheck, MAX_SCHEMA_BYTES, PutSchema, SchemaFit, SchemaPut};
 pub use shape::{Shape, SubjectClass};
 pub use snapshot::{Head, RowRead, SchemaRecord, Snapshot, StoredEntry};
+pub use stretch::{OppositeRead, StretchOf, StretchRead};
 pub use vaults::{Archived, VaultPatch, VaultRecord};
 pub use write::{Precondition, Write, Written};
 

@@ -119,6 +119,10 @@ impl Snapshot {
         &self.vault
     }
 
+    pub(super) fn transaction(&self) -> &dyn Transaction {
+        &*self.transaction
+    }
+
     /// The vault's schema, if it has one.
     pub async fn schema(&self) -> Result<Option<SchemaRecord>, StoreError> {
         read_schema(&*self.transaction, self.vault.id, Isolation::Snapshot).await
@@ -265,7 +269,7 @@ fn decode_head(value: &Bytes) -> Result<Head, StoreError> {
 }
 
 fn entry(key: &[u8], value: &[u8]) -> Result<StoredEntry, StoreError> {
-    let subject = keys::decode_subject_id(key).ok_or_else(|| StoreError::unreadable("relationship's key"))?;
+    let subject = keys::decode_last_id(key).ok_or_else(|| StoreError::unreadable("relationship's key"))?;
     let terms = StoredTerms::decode(value).ok_or_else(|| StoreError::unreadable("relationship's terms"))?;
     Ok(StoredEntry {
         subject,

@@ -1,0 +1,180 @@
+//! What lists cost in a vault of a million relationships: the first page of 100 of a subject that stands under 500,000 resources, and
+//! all of 10,000 subjects; plain, through groups, with an intersection and with an exclusion; in memory and from storage.
+#![allow(missing_docs, reason = "a bench is no library")]
+#![expect(clippy::unwrap_used, reason = "a bench may fail")]
+
+use std::time::Duration;
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use inferadb_actors::{
+    Backend, Consistency, ListRequest, Paging, Platform, ResourcesRequest, SchemaWrite, Settings,
+    SubjectsRequest, Vault, WriteRequest, now,
+};
+use inferadb_engine::noun::{Name, ObjectRef, Relationship, SubjectRef};
+
+const SCHEMA: &str = "
+definition user {}
+definition group {
+    relation member: user | group#member
+}
+definition document {
+    relation viewer: user | group#member
+    relation approver: user
+    relation banned: user
+    permission view = viewer
+    permission publish = viewer & approver
+    permission read = viewer - banned
+}
+";
+const DOCUMENTS: usize = 500_000;
+const SUBJECTS: usize = 10_000;
+
+fn relationship(text: &str) -> Relationship {
+    let (resource, rest) = text.split_once('#').unwrap();
+    let (relation, subject) = rest.split_once('@').unwrap();
+    Relationship {
+        resource: ObjectRef::parse(resource).unwrap(),
+        relation: Name::parse(relation).unwrap(),
+        subject: SubjectRef::parse(subject).unwrap(),
+        caveat: None,
+        expires_at: None,
+    }
+}
+
+/// A million relationships: what `alice` and the groups of `bob` stand under, subjects of one document, and what nobody asks for.
+fn stored() -> impl Iterator<Item = Relationship> {
+    let granted = (0..DOCUMENTS).flat_map(|at| {
+        let mut of_one = vec![format!("document:d{at:06}#viewer@user:alice")];
+        if at % 100 == 0 {
+            of_one.push(format!("document:d{at:06}#approver@user:alice"));
+        }
+        if at % 10 == 0 {
+            of_one.push(format!("document:d{at:06}#banned@user:alice"));
+            of_one.push(format!(
+                "document:d{at:06}#viewer@group:g{}#member",
+                at / 10 % 100
+            ));
+        }
+        of_one
+    });
+    let groups = (0..100).map(|at| format!("group:g{at}#member@user:bob"));
+    let subjects = (0..SUBJECTS).flat_map(|at| {
+        let mut of_one = vec![format!("document:big#viewer@user:u{at:05}")];
+        if at % 2 == 0 {
+            of_one.push(format!("document:big#approver@user:u{at:05}"));
+            of_one.push(format!("document:big#banned@user:u{at:05}"));
+        }
+        of_one
+    });
+    let others = (0..375_000).map(|at| format!("document:x{at:06}#viewer@user:v{at:06}"));
+    let all = granted.chain(groups).chain(subjects).chain(others);
+    all.map(|text| relationship(&text))
+}
+
+async fn fill(vault: &Vault) {
+    let schema = SchemaWrite {
+        text: SCHEMA.into(),
+        force: false,
+    };
+    vault.put_schema(schema).await.unwrap();
+    let mut stored = stored().peekable();
+    while stored.peek().is_some() {
+        let request = WriteRequest {
+            touch: stored.by_ref().take(1_000).collect(),
+            ..WriteRequest::default()
+        };
+        vault.write(request).await.unwrap();
+    }
+}
+
+fn resources(subject: &str, permission: &str) -> ListRequest {
+    ListRequest::Resources(ResourcesRequest {
+        subject: SubjectRef::parse(subject).unwrap(),
+        permission: Name::parse(permission).unwrap(),
+        resource_type: Name::parse("document").unwrap(),
+        context: Default::default(),
+    })
+}
+
+fn subjects(permission: &str) -> ListRequest {
+    ListRequest::Subjects(SubjectsRequest {
+        resource: ObjectRef::parse("document:big").unwrap(),
+        permission: Name::parse(permission).unwrap(),
+        subject_type: Name::parse("user").unwrap(),
+        subject_relation: None,
+        context: Default::default(),
+    })
+}
+
+async fn list(vault: &Vault, request: &ListRequest, limit: usize) -> usize {
+    let paging = Paging {
+        limit,
+        cursor: None,
+        consistency: Consistency::MinimizeLatency,
+        now: now(),
+    };
+    vault.list(request, &paging).await.unwrap().items.len()
+}
+
+fn lists(criterion: &mut Criterion) {
+    let system = actix::System::new();
+    for (how, memory_budget_bytes) in [("resident", 1 << 30), ("from_storage", 0)] {
+        let settings = Settings {
+            memory_budget_bytes,
+            ..Settings::default()
+        };
+        let (platform, vault, pass) = system.block_on(async {
+            let metrics = prometheus::Registry::new();
+            let platform = Platform::start(Backend::Memory, settings, &metrics)
+                .await
+                .unwrap();
+            let account = platform.create_account("bench").await.unwrap().id;
+            let id = platform.create_vault(account, "bench").await.unwrap().id;
+            let (vault, pass) = platform.enter(id, account).await.unwrap();
+            fill(&vault).await;
+            (platform, vault, pass)
+        });
+        let stats = vault.stats();
+        eprintln!(
+            "{} relationships, resident: {}",
+            stats.relationships, stats.resident
+        );
+        for (name, request, limit, expected) in [
+            ("first_page_direct", resources("user:alice", "view"), 100, 100),
+            (
+                "first_page_through_100_groups",
+                resources("user:bob", "view"),
+                100,
+                100,
+            ),
+            (
+                "first_page_intersection",
+                resources("user:alice", "publish"),
+                100,
+                100,
+            ),
+            ("first_page_exclusion", resources("user:alice", "read"), 100, 100),
+            ("subjects", subjects("view"), SUBJECTS, SUBJECTS),
+            (
+                "subjects_intersection",
+                subjects("publish"),
+                SUBJECTS,
+                SUBJECTS / 2,
+            ),
+            ("subjects_exclusion", subjects("read"), SUBJECTS, SUBJECTS / 2),
+        ] {
+            let ask = || system.block_on(list(&vault, &request, limit));
+            assert_eq!(ask(), expected, "{name}");
+            criterion.bench_function(&format!("{how}/{name}"), |bencher| bencher.iter(ask));
+        }
+        drop((vault, pass));
+        system.block_on(platform.stop(Duration::from_secs(60)));
+    }
+}
+
+criterion_group! {
+    name = benches;
+    config = Criterion::default().sample_size(20).measurement_time(Duration::from_secs(3)).warm_up_time(Duration::from_millis(500));
+    targets = lists
+}
+criterion_main!(benches);

@@ -1,0 +1,374 @@
+//! Lists: the resources on which a subject has a permission, and the subjects that have one on a resource, page by page.
+//!
+//! A page is searched on a frame as a check is, and starts again where the vault moves on under it. A stream holds one storage
+//! snapshot from its first page on, so that all of it is of one revision.
+
+use std::sync::Arc;
+
+use inferadb_engine::context::Context;
+use inferadb_engine::evaluate::Subject;
+use inferadb_engine::list::{
+    Breadth, Class, ListPage as EnginePage, ListStep, Listed, Position, ResourceQuestion, ResourceSearch,
+    Search, SubjectPlans, SubjectQuestion, SubjectSearch,
+};
+use inferadb_engine::noun::{Name, ObjectId, ObjectRef, SubjectRef, Timestamp};
+use inferadb_engine::row::Rows;
+use inferadb_storage::token::{Cursor, fingerprint};
+use inferadb_storage::{Revision, StoreError};
+
+use super::check::{member_named, type_named};
+use super::frame::{Frame, Interrupted};
+use super::{Consistency, Vault};
+use crate::error::VaultError;
+use crate::view::VaultSchema;
+
+/// On what resources of a type does a subject have a permission?
+#[derive(Debug, Clone)]
+pub struct ResourcesRequest {
+    /// Who.
+    pub subject: SubjectRef,
+    /// The relation or permission.
+    pub permission: Name,
+    /// The type of the resources.
+    pub resource_type: Name,
+    /// Values for caveats.
+    pub context: Arc<Context>,
+}
+
+/// What subjects of a class have a permission on a resource?
+#[derive(Debug, Clone)]
+pub struct SubjectsRequest {
+    /// On what.
+    pub resource: ObjectRef,
+    /// The relation or permission.
+    pub permission: Name,
+    /// The type of the subjects.
+    pub subject_type: Name,
+    /// The relation of usersets; `None` for plain subjects and the wildcard.
+    pub subject_relation: Option<Name>,
+    /// Values for caveats.
+    pub context: Arc<Context>,
+}
+
+/// A list that is asked for.
+#[derive(Debug, Clone)]
+pub enum ListRequest {
+    /// Of resources.
+    Resources(ResourcesRequest),
+    /// Of subjects.
+    Subjects(SubjectsRequest),
+}
+
+/// Which part of a list.
+#[derive(Debug, Clone)]
+pub struct Paging {
+    /// The most entries of one page, 1 at least.
+    pub limit: usize,
+    /// Where an earlier page ended.
+    pub cursor: Option<String>,
+    /// How fresh it must be.
+    pub consistency: Consistency,
+    /// The moment at which expiry is judged.
+    pub now: Timestamp,
+}
+
+/// One page of a list.
+#[derive(Debug, Clone)]
+pub struct ListPage {
+    /// Sorted by id, a wildcard first. Their type, and relation, is the request's.
+    pub items: Vec<Listed>,
+    /// Where the next page goes on; `None` at the end. A page can be short, or empty, although more follows.
+    pub cursor: Option<String>,
+    /// The state they are of.
+    pub revision: Revision,
+}
+
+/// A search for one list on one frame.
+enum AnySearch<'a> {
+    Resources(Box<ResourceSearch<'a>>),
+    Subjects(Box<SubjectSearch<'a>>),
+}
+
+impl Vault {
+    /// One page of a list. It counts as one check.
+    ///
+    /// # Errors
+    /// `limit_exceeded` where the work limit ends the page before anything of it is certain; a page that it ends later is short.
+    pub async fn list(&self, request: &ListRequest, paging: &Paging) -> Result<ListPage, VaultError> {
+        self.take_checks(1)?;
+        let from = self.position(request, paging.cursor.as_deref())?;
+        let mut frame = Frame::of(self.view_for(paging.consistency).await?);
+        for attempt in 1.. {
+            let page = match self.search(&frame, request, from.clone(), paging.now) {
+                Ok(mut search) => self.next_page(&frame, &mut search, paging.limit).await,
+                Err(error) => Err(error.into()),
+            };
+            match page {
+                Ok(page) => return Ok(self.page(request, page, frame.view.revision)),
+                Err(Interrupted::Failed(error)) => return Err(error),
+                Err(Interrupted::Moved(revision)) => frame = self.next_frame(attempt, revision).await?,
+            }
+        }
+        Err(VaultError::Overloaded("the vault keeps changing"))
+    }
+
+    /// A whole list, page after page, all at one revision. `take` gets each page and answers the limit of the next one, or
+    /// `None` for enough; the next page is not searched for before it did. Where the state can no longer be read, the last
+    /// page is empty and has a cursor.
+    pub async fn list_each(
+        &self,
+        request: &ListRequest,
+        paging: &Paging,
+        mut take: impl AsyncFnMut(ListPage) -> Option<usize>,
+    ) -> Result<(), VaultError> {
+        self.take_checks(1)?;
+        let from = self.position(request, paging.cursor.as_deref())?;
+        let mut frame = Frame::of(self.view_for(paging.consistency).await?);
+        for attempt in 1.. {
+            // Opened at once: nothing that happens later can end the stream's hold on its revision.
+            match frame.snapshot(self).await {
+                Ok(_) => break,
+                Err(Interrupted::Failed(error)) => return Err(error),
+                Err(Interrupted::Moved(revision)) => frame = self.next_frame(attempt, revision).await?,
+            }
+        }
+        let mut search = self.search(&frame, request, from.clone(), paging.now)?;
+        let mut position = from;
+        let mut has_answered = false;
+        let mut limit = paging.limit;
+        loop {
+            let page = match self.next_page(&frame, &mut search, limit).await {
+                Ok(page) => page,
+                Err(Interrupted::Failed(VaultError::Storage(StoreError::SnapshotTooOld))) if has_answered => {
+                    take(self.page(
+                        request,
+                        EnginePage {
+                            items: Vec::new(),
+                            next: position,
+                        },
+                        frame.view.revision,
+                    ))
+                    .await;
+                    return Ok(());
+                }
+                Err(Interrupted::Failed(error)) => return Err(error),
+                Err(Interrupted::Moved(_)) => {
+                    return Err(VaultError::Overloaded("the vault keeps changing"));
+                }
+            };
+            position = page.next.clone();
+            let is_last = position.is_none();
+            has_answered = true;
+            match take(self.page(request, page, frame.view.revision)).await {
+                Some(next) if !is_last => limit = next,
+                _ => return Ok(()),
+            }
+        }
+    }
+
+    fn search<'a>(
+        &self,
+        frame: &'a Frame,
+        request: &'a ListRequest,
+        from: Option<Position>,
+        now: Timestamp,
+    ) -> Result<AnySearch<'a>, VaultError> {
+        let schema = &frame.view.schema;
+        let limits = self.limits.load().for_engine();
+        Ok(match request {
+            ListRequest::Resources(request) => {
+                let resource_type = type_named(schema, "resource_type", &request.resource_type)?;
+                let target = member_named(schema, "permission", resource_type, &request.permission)?;
+                let subject = resolve_subject(schema, &request.subject)?;
+                let class = Class {
+                    object_type: subject.object_type,
+                    relation: subject.relation,
+                };
+                let plan = schema.plan(target, class, Breadth::Selected);
+                let question = ResourceQuestion {
+                    subject,
+                    after: from.as_ref().and_then(Position::after).cloned(),
+                };
+                let (compiled, context) = (&schema.compiled, &*request.context);
+                let search = ResourceSearch::new(compiled, plan, question, context, now, limits);
+                AnySearch::Resources(Box::new(search))
+            }
+            ListRequest::Subjects(request) => {
+                let resource_type = type_named(schema, "resource", &request.resource.object_type)?;
+                let target = member_named(schema, "permission", resource_type, &request.permission)?;
+                let object_type = type_named(schema, "subject_type", &request.subject_type)?;
+                let relation = match &request.subject_relation {
+                    Some(name) => Some(member_named(schema, "subject_relation", object_type, name)?),
+                    None => None,
+                };
+                let class = Class {
+                    object_type,
+                    relation,
+                };
+                let plans = SubjectPlans {
+                    selected: schema.plan(target, class, Breadth::Selected),
+                    everything: schema.plan(target, class, Breadth::Everything),
+                };
+                let question = SubjectQuestion {
+                    resource: request.resource.id.clone(),
+                    from,
+                };
+                let (compiled, context) = (&schema.compiled, &*request.context);
+                let search = SubjectSearch::new(compiled, plans, question, context, now, limits);
+                AnySearch::Subjects(Box::new(search))
+            }
+        })
+    }
+
+    async fn next_page(
+        &self,
+        frame: &Frame,
+        search: &mut AnySearch<'_>,
+        limit: usize,
+    ) -> Result<EnginePage, Interrupted> {
+        search.set_limit(limit);
+        loop {
+            match search.step(&*frame.view).map_err(VaultError::from)? {
+                ListStep::Page(page) => return Ok(page),
+                ListStep::Yield => tokio::task::yield_now().await,
+                ListStep::Need(demands) => {
+                    for (demand, supply) in self.fetch_for_list(frame, demands).await? {
+                        search.supply(demand, supply);
+                    }
+                }
+            }
+        }
+    }
+
+    fn page(&self, request: &ListRequest, page: EnginePage, revision: Revision) -> ListPage {
+        let query = request.query();
+        let cursor = page.next.map(|next| Cursor {
+            position: encode(&next),
+            query,
+        });
+        ListPage {
+            items: page.items,
+            cursor: cursor.map(|cursor| cursor.encode(self.id.0)),
+            revision,
+        }
+    }
+
+    fn position(&self, request: &ListRequest, cursor: Option<&str>) -> Result<Option<Position>, VaultError> {
+        let Some(text) = cursor else { return Ok(None) };
+        let invalid = |message: String| VaultError::Invalid {
+            code: "invalid_cursor",
+            field: "cursor".into(),
+            message,
+        };
+        let position =
+            Cursor::decode(self.id.0, request.query(), text).map_err(|error| invalid(error.to_string()))?;
+        let malformed = || invalid("the token is malformed".into());
+        decode(&position).map(Some).ok_or_else(malformed)
+    }
+}
+
+impl ListRequest {
+    /// Tells a list from every other one. The context is no part of it: a caller's clock may go on from page to page.
+    fn query(&self) -> u64 {
+        let subject;
+        let resource;
+        let parts: [&str; 6] = match self {
+            Self::Resources(request) => {
+                subject = request.subject.to_string();
+                let (permission, of) = (request.permission.as_str(), request.resource_type.as_str());
+                ["resources", &subject, permission, of, "", ""]
+            }
+            Self::Subjects(request) => {
+                resource = request.resource.to_string();
+                let relation = request.subject_relation.as_ref().map_or("", Name::as_str);
+                let (permission, of) = (request.permission.as_str(), request.subject_type.as_str());
+                ["subjects", &resource, permission, of, relation, ""]
+            }
+        };
+        fingerprint(parts.iter().map(|part| part.as_bytes()))
+    }
+}
+
+impl AnySearch<'_> {
+    fn set_limit(&mut self, limit: usize) {
+        match self {
+            Self::Resources(search) => search.set_limit(limit),
+            Self::Subjects(search) => search.set_limit(limit),
+        }
+    }
+
+    fn step(&mut self, rows: &impl Rows) -> Result<ListStep, inferadb_engine::evaluate::EvaluationError> {
+        match self {
+            Self::Resources(search) => search.step(rows),
+            Self::Subjects(search) => search.step(rows),
+        }
+    }
+
+    fn supply(
+        &mut self,
+        demand: inferadb_engine::list::ListDemand,
+        supply: inferadb_engine::list::ListSupply,
+    ) {
+        match self {
+            Self::Resources(search) => search.supply(demand, supply),
+            Self::Subjects(search) => search.supply(demand, supply),
+        }
+    }
+}
+
+/// Resolves a subject's names against the schema.
+pub(super) fn resolve_subject(schema: &VaultSchema, subject: &SubjectRef) -> Result<Subject, VaultError> {
+    let object_type = type_named(schema, "subject", &subject.object_type)?;
+    let relation = match &subject.relation {
+        Some(name) => Some(member_named(schema, "subject", object_type, name)?),
+        None => None,
+    };
+    Ok(Subject {
+        object_type,
+        id: subject.id.clone(),
+        relation,
+    })
+}
+
+/// A position in a cursor: 0 alone after the wildcard, 1 and then the last id.
+fn encode(position: &Position) -> Vec<u8> {
+    match position {
+        Position::AfterWildcard => vec![0],
+        Position::After(id) => [&[1], id.as_str().as_bytes()].concat(),
+    }
+}
+
+fn decode(bytes: &[u8]) -> Option<Position> {
+    match bytes.split_first()? {
+        (0, []) => Some(Position::AfterWildcard),
+        (1, id) => {
+            let id = std::str::from_utf8(id).ok()?;
+            Some(Position::After(ObjectId::parse(id).ok()?))
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn positions_survive_and_nothing_else_is_one() {
+        let after = |id: &str| Position::After(ObjectId::parse(id).unwrap());
+        for position in [Position::AfterWildcard, after("a"), after("ä:*/x")] {
+            assert_eq!(decode(&encode(&position)), Some(position));
+        }
+        for bad in [
+            &b""[..],
+            b"\x00a",
+            b"\x01",
+            b"\x01*",
+            b"\x01a b",
+            b"\x01\xff",
+            b"\x02a",
+        ] {
+            assert_eq!(decode(bad), None, "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! What the search for a list demands, read from storage at the frame's revision.
+
+use std::ops::Bound;
+use std::sync::Arc;
+
+use futures_util::stream::{self, StreamExt, TryStreamExt};
+use inferadb_engine::evaluate::EvaluationError;
+use inferadb_engine::list::{ListDemand, ListSupply, Opposite, Part, Stretch};
+use inferadb_engine::row::{Demand, Supply};
+use inferadb_storage::{OppositeRead, Snapshot, StretchOf, StretchRead};
+
+use super::Vault;
+use super::frame::{Frame, Interrupted, read_entry, read_row};
+use crate::error::VaultError;
+use crate::view::VaultSchema;
+
+/// The most reads of one list that are under way at once.
+const MAX_READS: usize = 64;
+
+impl Vault {
+    /// Reads what a search demands, side by side.
+    pub(super) async fn fetch_for_list(
+        &self,
+        frame: &Frame,
+        demands: Vec<ListDemand>,
+    ) -> Result<Vec<(ListDemand, ListSupply)>, Interrupted> {
+        let snapshot = frame.snapshot(self).await?;
+        let schema = &frame.view.schema;
+        let most = self.limits.load().max_work;
+        let reads = demands.into_iter().map(|demand| async move {
+            let supply = read(snapshot, schema, &demand, most).await?;
+            Ok::<_, VaultError>((demand, supply))
+        });
+        let supplied = stream::iter(reads).buffer_unordered(MAX_READS).try_collect();
+        Ok(supplied.await?)
+    }
+}
+
+async fn read(
+    snapshot: &Snapshot,
+    schema: &Arc<VaultSchema>,
+    demand: &ListDemand,
+    max_work: u64,
+) -> Result<ListSupply, VaultError> {
+    match demand {
+        ListDemand::Check(Demand::Scan(key)) => {
+            let most = usize::try_from(max_work).unwrap_or(usize::MAX);
+            let row = read_row(snapshot, schema, key, most).await?;
+            let too_wide = EvaluationError::LimitExceeded {
+                limit: "max_work",
+                value: max_work,
+            };
+            Ok(ListSupply::Check(Supply::Row(row.ok_or(too_wide)?)))
+        }
+        ListDemand::Check(Demand::Probe(key, subject)) => {
+            let entry = read_entry(snapshot, schema, key, subject).await?;
+            Ok(ListSupply::Check(Supply::Entry(entry)))
+        }
+        ListDemand::Resources(stretch) => read_stretch(snapshot, schema, stretch, true).await,
+        ListDemand::Subjects(stretch) => read_stretch(snapshot, schema, stretch, false).await,
+    }
+}
+
+async fn read_stretch(
+    snapshot: &Snapshot,
+    schema: &VaultSchema,
+    stretch: &Stretch,
+    is_reverse: bool,
+) -> Result<ListSupply, VaultError> {
+    let Some(names) = schema.slot_names(stretch.slot) else {
+        return Ok(ListSupply::Part(Part {
+            is_last: true,
+            ..Part::default()
+        }));
+    };
+    let of = StretchOf {
+        resource_type: names.resource_type,
+        relation: names.relation,
+        subject_type: names.subject_type,
+        subject_class: &names.subject_class,
+    };
+    let limit = stretch.limit;
+    let mut start = stretch.start.clone();
+    let mut entries = Vec::new();
+    loop {
+        let read = match is_reverse {
+            true => {
+                snapshot
+                    .resources_of(of, &stretch.of, start.as_ref(), limit)
+                    .await
+            }
+            false => snapshot.subjects_of(of, &stretch.of, start.as_ref(), limit).await,
+        };
+        let StretchRead {
+            entries: found,
+            is_last,
+        } = read.map_err(VaultError::from_store)?;
+        if let Some(last) = found.last() {
+            start = Bound::Excluded(last.id.clone());
+        }
+        let fits = |entry: OppositeRead| {
+            let (caveat, expires_at) = (entry.caveat.as_ref(), entry.expires_at);
+            // What the schema does not allow (any more) is ignored by every answer.
+            let held = schema.entry_in(stretch.slot, entry.id, caveat, expires_at)?;
+            Some(Opposite {
+                id: held.subject,
+                terms: held.terms,
+            })
+        };
+        entries.extend(found.into_iter().filter_map(fits));
+        if is_last || !entries.is_empty() {
+            return Ok(ListSupply::Part(Part { entries, is_last }));
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! What one subject may do with one resource: every relation and permission of its type with its decision.
+
+use std::sync::Arc;
+
+use inferadb_engine::context::Context;
+use inferadb_engine::evaluate::Decision;
+use inferadb_engine::noun::{Name, ObjectRef, SubjectRef, Timestamp};
+use inferadb_engine::schema::MemberKind;
+use inferadb_storage::Revision;
+
+use super::check::{CheckRequest, type_named};
+use super::frame::{Frame, Interrupted};
+use super::list::resolve_subject;
+use super::{Consistency, Vault};
+use crate::error::VaultError;
+
+/// What may a subject do with a resource?
+#[derive(Debug, Clone)]
+pub struct PermissionsRequest {
+    /// Who.
+    pub subject: SubjectRef,
+    /// On what.
+    pub resource: ObjectRef,
+    /// Values for caveats.
+    pub context: Arc<Context>,
+}
+
+/// One relation or permission.
+#[derive(Debug, Clone)]
+pub struct Permission {
+    /// Its name.
+    pub name: Name,
+    /// Which of the two it is.
+    pub kind: MemberKind,
+    /// Its decision, or why there is none.
+    pub outcome: Result<Decision, VaultError>,
+}
+
+/// All of them, in the order of the schema.
+#[derive(Debug, Clone)]
+pub struct Permissions {
+    /// Those of the resource's type.
+    pub permissions: Vec<Permission>,
+    /// The state they are of.
+    pub revision: Revision,
+}
+
+impl Vault {
+    /// Every relation and permission of a resource's type with its decision, all at one revision. Each counts as a check.
+    pub async fn permissions(
+        &self,
+        request: &PermissionsRequest,
+        consistency: Consistency,
+        now: Timestamp,
+    ) -> Result<Permissions, VaultError> {
+        let mut frame = Frame::of(self.view_for(consistency).await?);
+        let mut is_charged = false;
+        for attempt in 1.. {
+            let checks = checks_of(&frame, request)?;
+            if !std::mem::replace(&mut is_charged, true) {
+                self.take_checks(checks.len().max(1))?;
+            }
+            match self.permissions_in(&frame, checks, now).await {
+                Ok(permissions) => {
+                    return Ok(Permissions {
+                        permissions,
+                        revision: frame.view.revision,
+                    });
+                }
+                Err(revision) => frame = self.next_frame(attempt, revision).await?,
+            }
+        }
+        Err(VaultError::Overloaded("the vault keeps changing"))
+    }
+
+    /// All decisions on one frame, or the revision that the vault moved on to meanwhile.
+    async fn permissions_in(
+        &self,
+        frame: &Frame,
+        checks: Vec<(MemberKind, CheckRequest)>,
+        now: Timestamp,
+    ) -> Result<Vec<Permission>, Revision> {
+        let mut permissions = Vec::with_capacity(checks.len());
+        for (at, (kind, check)) in checks.into_iter().enumerate() {
+            if at % 64 == 63 {
+                tokio::task::yield_now().await;
+            }
+            let outcome = match self.check_in(frame, None, &check, now).await {
+                Ok(answer) => Ok(answer.decision),
+                Err(Interrupted::Failed(error)) => Err(error),
+                Err(Interrupted::Moved(revision)) => return Err(revision),
+            };
+            permissions.push(Permission {
+                name: check.permission,
+                kind,
+                outcome,
+            });
+        }
+        Ok(permissions)
+    }
+}
+
+fn checks_of(
+    frame: &Frame,
+    request: &PermissionsRequest,
+) -> Result<Vec<(MemberKind, CheckRequest)>, VaultError> {
+    let schema = &frame.view.schema;
+    let resource_type = type_named(schema, "resource", &request.resource.object_type)?;
+    resolve_subject(schema, &request.subject)?;
+    let held = schema.compiled.types().get(resource_type.index());
+    let members = held.map_or(&[][..], |held| held.members.as_slice()).iter();
+    let checks = members.filter_map(|member| {
+        let member = schema.compiled.members().get(member.index())?;
+        let check = CheckRequest {
+            subject: request.subject.clone(),
+            resource: request.resource.clone(),
+            permission: member.name.clone(),
+            context: Arc::clone(&request.context),
+            contextual: Arc::default(),
+            trace: false,
+        };
+        Some((member.kind, check))
+    });
+    Ok(checks.collect())
+}
