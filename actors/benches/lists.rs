@@ -74,6 +74,7 @@ fn stored() -> impl Iterator<Item = Relationship> {
 async fn fill(vault: &Vault) {
     let schema = SchemaWrite {
         text: SCHEMA.into(),
+        format: inferadb_engine::schema::Format::Native,
         force: false,
     };
     vault.put_schema(schema).await.unwrap();

@@ -14,6 +14,7 @@ use inferadb_actors::{
 };
 use inferadb_engine::evaluate::Decision;
 use inferadb_engine::noun::{Name, ObjectRef, SubjectRef};
+use inferadb_engine::schema::Format;
 use support::{Fault, Stage, relationship};
 
 const SCHEMA: &str = "
@@ -41,7 +42,11 @@ async fn put(platform: &Platform, stage: &Stage, id: VaultId, text: &str) -> Res
 async fn put_schema(platform: &Platform, stage: &Stage, id: VaultId) -> Revision {
     let (vault, _pass) = platform.enter(id, stage.account).await.unwrap();
     let text = SCHEMA.into();
-    let schema = SchemaWrite { text, force: false };
+    let schema = SchemaWrite {
+        text,
+        format: Format::Native,
+        force: false,
+    };
     vault.put_schema(schema).await.unwrap().0
 }
 
@@ -209,6 +214,7 @@ async fn a_state_that_storage_keeps_no_longer_makes_an_evaluation_start_again() 
         resource: ObjectRef::parse("document:a").unwrap(),
         permission: Name::parse("read").unwrap(),
         context: Arc::default(),
+        contextual: Arc::default(),
         trace: true,
     };
     for times in 1..=4 {
