@@ -428,7 +428,7 @@ fn openfga_models_are_validated_by_their_extension() {
         (code, out, err),
         (0, format!("{model}: ok: 3 types\n"), String::new())
     );
-    let (code, out, _) = run(&["schema", "validate", "--format", "openfga", &plain], &[]);
+    let (code, out, _) = run(&["schema", "validate", "--language", "openfga", &plain], &[]);
     assert_eq!((code, out), (0, format!("{plain}: ok: 3 types\n")));
     assert_eq!(run(&["schema", "validate", &plain], &[]).0, 1);
     let (code, _, err) = run(&["schema", "validate", &bad], &[]);

@@ -319,8 +319,12 @@ fn what_is_wrong_with_a_file_is_said_with_its_place() {
         Err(Unfit::Schema { in_file: false, .. }) => {}
         other => panic!("{other:?}"),
     }
-    match parse("model: |\n  model\n    schema 1.1\n", None, &NoFiles) {
-        Err(Unfit::Schema { errors, .. }) => assert_eq!(errors[0].line, 2, "{errors:?}"),
+    match parse(
+        "model: |\n  model\n    schema 1.1\n  type user\n  type user\n",
+        None,
+        &NoFiles,
+    ) {
+        Err(Unfit::Schema { errors, .. }) => assert_eq!(errors[0].line, 5, "{errors:?}"),
         other => panic!("{other:?}"),
     }
     match store_report(
