@@ -7,6 +7,7 @@
 
 use std::cell::Cell;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use inferadb::schema_test::{self, Bounds, Expectable, Expected, NoFiles, Suite};
@@ -75,12 +76,18 @@ async fn list(vault: &Vault, request: &ListRequest, limit: usize) -> Result<Vec<
 }
 
 /// What the list of the subject's resources says of the check's.
-async fn by_resources(vault: &Vault, check: &CheckRequest, limit: usize) -> Result<Decision, VaultError> {
+async fn by_resources(
+    vault: &Vault,
+    check: &CheckRequest,
+    contextual: &Arc<[Relationship]>,
+    limit: usize,
+) -> Result<Decision, VaultError> {
     let request = ListRequest::Resources(ResourcesRequest {
         subject: check.subject.clone(),
         permission: check.permission.clone(),
         resource_type: check.resource.object_type.clone(),
         context: check.context.clone(),
+        contextual: Arc::clone(contextual),
     });
     let listed = list(vault, &request, limit).await?;
     let found = listed.into_iter().find(|item| item.id == check.resource.id);
@@ -88,13 +95,19 @@ async fn by_resources(vault: &Vault, check: &CheckRequest, limit: usize) -> Resu
 }
 
 /// What the list of the resource's subjects says of the check's.
-async fn by_subjects(vault: &Vault, check: &CheckRequest, limit: usize) -> Result<Decision, VaultError> {
+async fn by_subjects(
+    vault: &Vault,
+    check: &CheckRequest,
+    contextual: &Arc<[Relationship]>,
+    limit: usize,
+) -> Result<Decision, VaultError> {
     let request = ListRequest::Subjects(SubjectsRequest {
         resource: check.resource.clone(),
         permission: check.permission.clone(),
         subject_type: check.subject.object_type.clone(),
         subject_relation: check.subject.relation.clone(),
         context: check.context.clone(),
+        contextual: Arc::clone(contextual),
     });
     let listed = list(vault, &request, limit).await?;
     let id = &check.subject.id;
@@ -193,11 +206,12 @@ async fn run(platform: &Platform, path: &Path) -> Result<(usize, Vec<String>), S
                     "in a batch",
                 );
             }
+            let stored = Arc::default();
             for assertion in &assertions {
                 for limit in [1, 2, 1_000] {
-                    let found = by_resources(&vault, &assertion.check, limit).await;
+                    let found = by_resources(&vault, &assertion.check, &stored, limit).await;
                     judge(assertion, found.as_ref(), "by the list of resources");
-                    let found = by_subjects(&vault, &assertion.check, limit).await;
+                    let found = by_subjects(&vault, &assertion.check, &stored, limit).await;
                     judge(assertion, found.as_ref(), "by the list of subjects");
                 }
             }
@@ -264,6 +278,14 @@ async fn imagined(
         let decisions = batch.results.into_iter();
         let decisions = decisions.map(|found| found.map(|answer| answer.decision));
         found.push(("with contextual relationships", decisions.collect()));
+        let contextual: Arc<[Relationship]> = relationships.into();
+        let (mut resources, mut subjects) = (Vec::new(), Vec::new());
+        for check in &checks {
+            resources.push(by_resources(&vault, check, &contextual, 2).await);
+            subjects.push(by_subjects(&vault, check, &contextual, 2).await);
+        }
+        found.push(("by the list of resources, contextual", resources));
+        found.push(("by the list of subjects, contextual", subjects));
     }
     Ok(found)
 }

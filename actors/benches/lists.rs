@@ -94,6 +94,7 @@ fn resources(subject: &str, permission: &str) -> ListRequest {
         permission: Name::parse(permission).unwrap(),
         resource_type: Name::parse("document").unwrap(),
         context: Default::default(),
+        contextual: Default::default(),
     })
 }
 
@@ -104,6 +105,7 @@ fn subjects(permission: &str) -> ListRequest {
         subject_type: Name::parse("user").unwrap(),
         subject_relation: None,
         context: Default::default(),
+        contextual: Default::default(),
     })
 }
 

@@ -197,6 +197,11 @@ impl Patch {
 }
 
 impl<R: Rows> Laid<'_, R> {
+    /// The overlay that lies over the rows.
+    pub fn overlay(&self) -> &Overlay {
+        self.overlay
+    }
+
     /// Turns what storage supplied for a demand into what holds under the overlay.
     pub fn lay(&self, demand: &Demand, supply: Supply) -> Supply {
         let (Demand::Probe(key, _) | Demand::Scan(key)) = demand;

@@ -1,5 +1,6 @@
 //! Lists of random worlds are the same sets as asking a check about everything: whatever rows are at hand, in pages of any size
-//! and with little work a page.
+//! and with little work a page. In half of
+//! the worlds some relationships are changed by an overlay: a list over it is one over a store with the changes applied.
 //!
 //! `LIST_RANDOM_SEED=n` runs the one world of that seed; `LIST_RANDOM_WORLDS=n` sets how many are tried.
 #![expect(
@@ -9,6 +10,8 @@
     reason = "a test may fail"
 )]
 
+#[path = "evaluate_random/changes.rs"]
+mod changes;
 #[path = "evaluate_random/world.rs"]
 mod world;
 
@@ -22,13 +25,14 @@ use inferadb_engine::list::{
     ResourceQuestion, ResourceSearch, Search, Stretch, SubjectPlans, SubjectQuestion, SubjectSearch,
 };
 use inferadb_engine::noun::{ObjectId, Timestamp};
+use inferadb_engine::overlay::Overlay;
 use inferadb_engine::row::{Demand, Found, Row, RowKey, Rows, Supply};
 use inferadb_engine::schema::{MemberId, Schema, SlotId, TypeId};
 
 use world::{Class, Dice, NOW, OBJECTS, Who, World};
 
 const FIRST_SEED: u64 = 1;
-const WORLDS: u64 = 200;
+const WORLDS: u64 = 300;
 
 type RowMap = BTreeMap<(u32, ObjectId), Arc<Row>>;
 type Outcome = Result<Decision, EvaluationError>;
@@ -58,21 +62,32 @@ impl Rows for Source<'_> {
 struct Vault {
     world: World,
     schema: Schema,
+    /// The rows that count.
     rows: RowMap,
-    /// The resources of each slot's subjects.
+    /// The rows that are stored, and what lies over them.
+    stored: RowMap,
+    overlay: Overlay,
+    /// The resources of each slot's subjects, as they are stored.
     resources: BTreeMap<(SlotId, ObjectId), Vec<Opposite>>,
 }
 
 impl Vault {
-    fn new(world: World) -> Self {
+    fn new(dice: &mut Dice, world: World) -> Self {
         let text = world.text();
         let schema = match inferadb_engine::schema::compile(&text) {
             Ok(compiled) => compiled.schema,
             Err(errors) => panic!("{errors:?}\n{text}"),
         };
         let rows = world.rows(&schema);
+        let (stored, overlay) = match dice.chance(50) {
+            true => {
+                let (base, overlay) = changes::before(dice, &world, &schema);
+                (base.rows(&schema), overlay)
+            }
+            false => (rows.clone(), Overlay::new()),
+        };
         let mut resources: BTreeMap<_, Vec<Opposite>> = BTreeMap::new();
-        for ((slot, object), row) in &rows {
+        for ((slot, object), row) in &stored {
             for entry in row.entries() {
                 resources
                     .entry((SlotId(*slot), entry.subject.clone()))
@@ -90,6 +105,8 @@ impl Vault {
             world,
             schema,
             rows,
+            stored,
+            overlay,
             resources,
         }
     }
@@ -124,7 +141,7 @@ impl Vault {
                 (stretch, self.resources.get(&key).cloned().unwrap_or_default())
             }
             ListDemand::Subjects(stretch) => {
-                let row = self.rows.get(&(stretch.slot.0, stretch.of.clone()));
+                let row = self.stored.get(&(stretch.slot.0, stretch.of.clone()));
                 let entries = row.iter().flat_map(|row| row.entries());
                 let opposites = entries.map(|entry| Opposite {
                     id: entry.subject.clone(),
@@ -144,7 +161,7 @@ impl Vault {
     }
 
     fn supply(&self, dice: &mut Dice, demand: &ListDemand) -> ListSupply {
-        let row = |key: &RowKey| self.rows.get(&world::key_of(key)).cloned().unwrap_or_default();
+        let row = |key: &RowKey| self.stored.get(&world::key_of(key)).cloned().unwrap_or_default();
         match demand {
             ListDemand::Check(Demand::Probe(key, subject)) if dice.chance(50) => {
                 ListSupply::Check(Supply::Entry(row(key).find(subject).cloned()))
@@ -172,14 +189,15 @@ impl Vault {
         mut search: impl Search,
     ) -> Result<(Vec<Listed>, Option<Position>), EvaluationError> {
         let source = Source {
-            rows: &self.rows,
+            rows: &self.stored,
             salt: how.salt,
             percent: how.percent,
         };
+        let laid = self.overlay.over(&source);
         search.set_limit(how.limit);
         let mut items = Vec::new();
         for _ in 0..200_000 {
-            match search.step(&source)? {
+            match search.step(&laid)? {
                 ListStep::Page(page) => {
                     assert!(page.items.len() <= how.limit);
                     items.extend(page.items);
@@ -194,7 +212,7 @@ impl Vault {
                         demands = vec![demands.swap_remove(dice.below(demands.len()))];
                     }
                     for demand in demands {
-                        let supply = self.supply(dice, &demand);
+                        let supply = laid.lay_listed(&demand, self.supply(dice, &demand));
                         search.supply(demand, supply);
                     }
                 }
@@ -352,6 +370,7 @@ struct Tally {
     wildcards: u64,
     excluded: u64,
     exceeded: u64,
+    overlaid: u64,
 }
 
 fn members(vault: &Vault) -> Vec<(TypeId, MemberId)> {
@@ -387,15 +406,18 @@ fn judge<T>(
 
 fn try_world(seed: u64, tally: &mut Tally) {
     let mut dice = Dice(seed);
-    let vault = Vault::new(World::random(&mut dice));
+    let world = World::random(&mut dice);
+    let vault = Vault::new(&mut Dice(!seed), world);
     let members = members(&vault);
+    tally.overlaid += u64::from(vault.stored != vault.rows);
     let objects: Vec<ObjectId> = (0..OBJECTS).map(world::object_id).collect();
     let complain = |what: &str, how: &How, found: &dyn std::fmt::Debug, expected: &dyn std::fmt::Debug| {
         panic!(
-            "seed {seed}: {what} {how:?}\nexpected {expected:?}\nfound {found:?}\n{}{:#?}\nrequest {:?}",
+            "seed {seed}: {what} {how:?}\nexpected {expected:?}\nfound {found:?}\n{}{:#?}\nrequest {:?}\noverlay {:#?}",
             vault.world.text(),
             vault.world.edges,
-            vault.world.request
+            vault.world.request,
+            vault.overlay
         )
     };
     for _ in 0..4 {
@@ -528,7 +550,9 @@ fn agree_with_asking_about_everything() {
                 wildcards,
                 excluded,
                 exceeded,
+                overlaid,
             } = tally;
+            assert!(overlaid > worlds / 4, "the worlds are too plain: {tally:?}");
             assert!(
                 listed > worlds * 10 && conditional > worlds && exceeded > worlds,
                 "the worlds are too plain: {tally:?}"

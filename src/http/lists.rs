@@ -1,6 +1,7 @@
 //! Lists: resources of a subject, subjects of a resource, permissions of one on the other. Pages, or NDJSON streams.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use inferadb_actors::auth::Scopes;
@@ -8,7 +9,7 @@ use inferadb_actors::{
     ListRequest, Paging, Permission, PermissionsRequest, ResourcesRequest, SubjectsRequest, now,
 };
 use inferadb_engine::list::Listed;
-use inferadb_engine::noun::{Name, ObjectRef, SubjectRef};
+use inferadb_engine::noun::{Name, ObjectRef, Relationship, SubjectRef};
 use inferadb_engine::schema::MemberKind;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -19,7 +20,7 @@ use super::check::missing;
 use super::list_stream::{self, Streaming};
 use super::problem::Problem;
 use super::question::word;
-use super::wire::{ConsistencyBody, at, parse_context};
+use super::wire::{ConsistencyBody, RelationshipBody, at, parse_context, parse_contextual};
 use super::{App, body, ok};
 
 /// How many entries a page has where the caller does not say.
@@ -36,6 +37,8 @@ struct ResourcesBody<'a> {
     resource_type: Cow<'a, str>,
     #[serde(borrow, default)]
     context: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    contextual_relationships: Vec<RelationshipBody<'a>>,
     #[serde(default)]
     limit: Option<usize>,
     #[serde(default)]
@@ -57,6 +60,8 @@ struct SubjectsBody<'a> {
     subject_relation: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
     context: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    contextual_relationships: Vec<RelationshipBody<'a>>,
     #[serde(default)]
     limit: Option<usize>,
     #[serde(default)]
@@ -74,6 +79,8 @@ struct PermissionsBody<'a> {
     resource: Cow<'a, str>,
     #[serde(borrow, default)]
     context: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    contextual_relationships: Vec<RelationshipBody<'a>>,
     #[serde(default)]
     consistency: ConsistencyBody,
 }
@@ -180,6 +187,7 @@ pub async fn resources(
                 permission: at("permission", Name::parse(&body.permission))?,
                 resource_type: at("resource_type", Name::parse(&body.resource_type))?,
                 context: parse_context("context", body.context, app.settings.max_context_bytes)?.into(),
+                contextual: contextual(&app, &body.contextual_relationships)?,
             };
             let list = ListRequest::Resources(list);
             answer(
@@ -217,6 +225,7 @@ pub async fn subjects(
                 subject_type: at("subject_type", Name::parse(&body.subject_type))?,
                 subject_relation,
                 context: parse_context("context", body.context, app.settings.max_context_bytes)?.into(),
+                contextual: contextual(&app, &body.contextual_relationships)?,
             };
             let list = ListRequest::Subjects(list);
             answer(
@@ -248,6 +257,7 @@ pub async fn permissions(
                 subject: at("subject", SubjectRef::parse(&body.subject))?,
                 resource: at("resource", ObjectRef::parse(&body.resource))?,
                 context: parse_context("context", body.context, app.settings.max_context_bytes)?.into(),
+                contextual: contextual(&app, &body.contextual_relationships)?,
             };
             let consistency = body.consistency.parse(visit.vault.id)?;
             let found = visit.vault.permissions(&list, consistency, now()).await?;
@@ -260,6 +270,11 @@ pub async fn permissions(
         }
     })
     .await
+}
+
+fn contextual(app: &App, bodies: &[RelationshipBody<'_>]) -> Result<Arc<[Relationship]>, Problem> {
+    let most = app.settings.max_stored_context_bytes;
+    parse_contextual("contextual_relationships", bodies, most)
 }
 
 async fn answer(

@@ -11,6 +11,7 @@ mod accounts;
 mod checks;
 mod consistency;
 mod contextual;
+mod contextual_lists;
 mod expand;
 mod guide;
 mod harness;

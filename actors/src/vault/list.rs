@@ -11,16 +11,18 @@ use inferadb_engine::list::{
     Breadth, Class, ListPage as EnginePage, ListStep, Listed, Position, ResourceQuestion, ResourceSearch,
     Search, SubjectPlans, SubjectQuestion, SubjectSearch,
 };
-use inferadb_engine::noun::{Name, ObjectId, ObjectRef, SubjectRef, Timestamp};
+use inferadb_engine::noun::{Name, ObjectId, ObjectRef, Relationship, SubjectRef, Timestamp};
+use inferadb_engine::overlay::{Laid, Overlay};
 use inferadb_engine::row::Rows;
 use inferadb_storage::token::{Cursor, fingerprint};
 use inferadb_storage::{Revision, StoreError};
 
 use super::check::{member_named, type_named};
+use super::contextual;
 use super::frame::{Frame, Interrupted};
 use super::{Consistency, Vault};
 use crate::error::VaultError;
-use crate::view::VaultSchema;
+use crate::view::{VaultSchema, View};
 
 /// On what resources of a type does a subject have a permission?
 #[derive(Debug, Clone)]
@@ -33,6 +35,8 @@ pub struct ResourcesRequest {
     pub resource_type: Name,
     /// Values for caveats.
     pub context: Arc<Context>,
+    /// Relationships that count for this list alone.
+    pub contextual: Arc<[Relationship]>,
 }
 
 /// What subjects of a class have a permission on a resource?
@@ -48,6 +52,8 @@ pub struct SubjectsRequest {
     pub subject_relation: Option<Name>,
     /// Values for caveats.
     pub context: Arc<Context>,
+    /// Relationships that count for this list alone.
+    pub contextual: Arc<[Relationship]>,
 }
 
 /// A list that is asked for.
@@ -99,17 +105,26 @@ impl Vault {
         let from = self.position(request, paging.cursor.as_deref())?;
         let mut frame = Frame::of(self.view_for(paging.consistency).await?);
         for attempt in 1.. {
-            let page = match self.search(&frame, request, from.clone(), paging.now) {
-                Ok(mut search) => self.next_page(&frame, &mut search, paging.limit).await,
-                Err(error) => Err(error.into()),
-            };
-            match page {
+            match self.first_page(&frame, request, from.clone(), paging).await {
                 Ok(page) => return Ok(self.page(request, page, frame.view.revision)),
                 Err(Interrupted::Failed(error)) => return Err(error),
                 Err(Interrupted::Moved(revision)) => frame = self.next_frame(attempt, revision).await?,
             }
         }
         Err(VaultError::Overloaded("the vault keeps changing"))
+    }
+
+    async fn first_page(
+        &self,
+        frame: &Frame,
+        request: &ListRequest,
+        from: Option<Position>,
+        paging: &Paging,
+    ) -> Result<EnginePage, Interrupted> {
+        let mut search = self.search(frame, request, from, paging.now)?;
+        let overlay = self.overlay(frame, request)?;
+        let laid = overlay.over(&*frame.view);
+        self.next_page(frame, &laid, &mut search, paging.limit).await
     }
 
     /// A whole list, page after page, all at one revision. `take` gets each page and answers the limit of the next one, or
@@ -133,11 +148,13 @@ impl Vault {
             }
         }
         let mut search = self.search(&frame, request, from.clone(), paging.now)?;
+        let overlay = self.overlay(&frame, request)?;
+        let laid = overlay.over(&*frame.view);
         let mut position = from;
         let mut has_answered = false;
         let mut limit = paging.limit;
         loop {
-            let page = match self.next_page(&frame, &mut search, limit).await {
+            let page = match self.next_page(&frame, &laid, &mut search, limit).await {
                 Ok(page) => page,
                 Err(Interrupted::Failed(VaultError::Storage(StoreError::SnapshotTooOld))) if has_answered => {
                     take(self.page(
@@ -220,19 +237,27 @@ impl Vault {
         })
     }
 
+    /// The relationships that count for the list alone, to be laid over what is stored.
+    fn overlay(&self, frame: &Frame, request: &ListRequest) -> Result<Overlay, VaultError> {
+        let schema = &frame.view.schema.compiled;
+        contextual::overlay(schema, &Overlay::new(), request.contextual())
+    }
+
     async fn next_page(
         &self,
         frame: &Frame,
+        laid: &Laid<'_, View>,
         search: &mut AnySearch<'_>,
         limit: usize,
     ) -> Result<EnginePage, Interrupted> {
         search.set_limit(limit);
         loop {
-            match search.step(&*frame.view).map_err(VaultError::from)? {
+            match search.step(laid).map_err(VaultError::from)? {
                 ListStep::Page(page) => return Ok(page),
                 ListStep::Yield => tokio::task::yield_now().await,
                 ListStep::Need(demands) => {
                     for (demand, supply) in self.fetch_for_list(frame, demands).await? {
+                        let supply = laid.lay_listed(&demand, supply);
                         search.supply(demand, supply);
                     }
                 }
@@ -268,7 +293,15 @@ impl Vault {
 }
 
 impl ListRequest {
-    /// Tells a list from every other one. The context is no part of it: a caller's clock may go on from page to page.
+    fn contextual(&self) -> &[Relationship] {
+        match self {
+            Self::Resources(request) => &request.contextual,
+            Self::Subjects(request) => &request.contextual,
+        }
+    }
+
+    /// Tells a list from every other one. The context is no part of it: a caller's clock may go on from page to page. Nor are
+    /// the contextual relationships: like those that are stored they may change meanwhile, and a position stays one.
     fn query(&self) -> u64 {
         let subject;
         let resource;

@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use inferadb_engine::context::Context;
 use inferadb_engine::evaluate::Decision;
-use inferadb_engine::noun::{Name, ObjectRef, SubjectRef, Timestamp};
+use inferadb_engine::noun::{Name, ObjectRef, Relationship, SubjectRef, Timestamp};
+use inferadb_engine::overlay::Overlay;
 use inferadb_engine::schema::MemberKind;
 use inferadb_storage::Revision;
 
 use super::check::{CheckRequest, type_named};
+use super::contextual;
 use super::frame::{Frame, Interrupted};
 use super::list::resolve_subject;
 use super::{Consistency, Vault};
@@ -23,6 +25,8 @@ pub struct PermissionsRequest {
     pub resource: ObjectRef,
     /// Values for caveats.
     pub context: Arc<Context>,
+    /// Relationships that count for this question alone.
+    pub contextual: Arc<[Relationship]>,
 }
 
 /// One relation or permission.
@@ -60,35 +64,42 @@ impl Vault {
             if !std::mem::replace(&mut is_charged, true) {
                 self.take_checks(checks.len().max(1))?;
             }
-            match self.permissions_in(&frame, checks, now).await {
+            match self
+                .permissions_in(&frame, checks, &request.contextual, now)
+                .await
+            {
                 Ok(permissions) => {
                     return Ok(Permissions {
                         permissions,
                         revision: frame.view.revision,
                     });
                 }
-                Err(revision) => frame = self.next_frame(attempt, revision).await?,
+                Err(Interrupted::Failed(error)) => return Err(error),
+                Err(Interrupted::Moved(revision)) => frame = self.next_frame(attempt, revision).await?,
             }
         }
         Err(VaultError::Overloaded("the vault keeps changing"))
     }
 
-    /// All decisions on one frame, or the revision that the vault moved on to meanwhile.
+    /// All decisions on one frame. Only what is wrong with the contextual relationships is an error of the whole.
     async fn permissions_in(
         &self,
         frame: &Frame,
         checks: Vec<(MemberKind, CheckRequest)>,
+        contextual: &[Relationship],
         now: Timestamp,
-    ) -> Result<Vec<Permission>, Revision> {
+    ) -> Result<Vec<Permission>, Interrupted> {
+        let overlay = contextual::overlay(&frame.view.schema.compiled, &Overlay::new(), contextual)?;
+        let laid = (!overlay.is_empty()).then(|| overlay.over(&*frame.view));
         let mut permissions = Vec::with_capacity(checks.len());
         for (at, (kind, check)) in checks.into_iter().enumerate() {
             if at % 64 == 63 {
                 tokio::task::yield_now().await;
             }
-            let outcome = match self.check_in(frame, None, &check, now).await {
+            let outcome = match self.check_in(frame, laid.as_ref(), &check, now).await {
                 Ok(answer) => Ok(answer.decision),
                 Err(Interrupted::Failed(error)) => Err(error),
-                Err(Interrupted::Moved(revision)) => return Err(revision),
+                Err(moved) => return Err(moved),
             };
             permissions.push(Permission {
                 name: check.permission,
@@ -116,6 +127,7 @@ fn checks_of(
             resource: request.resource.clone(),
             permission: member.name.clone(),
             context: Arc::clone(&request.context),
+            // They are laid over the rows once for all.
             contextual: Arc::default(),
             trace: false,
         };

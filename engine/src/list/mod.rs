@@ -11,6 +11,7 @@ mod closure;
 mod explore;
 mod join;
 mod judge;
+mod laid;
 mod merge;
 mod page;
 mod plan;
