@@ -12,8 +12,14 @@
 
 #[path = "worlds/concurrent.rs"]
 mod concurrent;
+#[path = "worlds/expanded.rs"]
+mod expanded;
 #[path = "worlds/imagined.rs"]
 mod imagined;
+#[path = "worlds/listed.rs"]
+mod listed;
+#[path = "worlds/model.rs"]
+mod model;
 #[path = "worlds/past.rs"]
 mod past;
 #[allow(dead_code, reason = "the engine's own test uses the rest")]
@@ -28,7 +34,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use inferadb_actors::{
-    Answer, CacheSettings, CheckRequest, Consistency, DeleteRequest, Reach, RelationshipFilter, Revision,
+    Answer, CacheSettings, CheckRequest, Consistency, DeleteRequest, RelationshipFilter, Revision,
     SchemaWrite, Settings, Vault, VaultError, VaultId, WriteRequest, now,
 };
 use inferadb_engine::noun::Name;
@@ -45,6 +51,8 @@ const ROUNDS: usize = 24;
 /// Subjects that are asked about in one round, each with a context of its own.
 const SUBJECTS: usize = 2;
 const CHECKS: usize = 16;
+/// Lists that are followed to their ends after each round.
+const LISTS: usize = 3;
 
 /// How often each thing happened.
 #[derive(Debug, Default)]
@@ -62,6 +70,17 @@ pub struct Tally {
     trimmed: u64,
     imagined: u64,
     different: u64,
+    models: u64,
+    permitted: u64,
+    expanded: u64,
+    listed: u64,
+    wildcards: u64,
+    excluded: u64,
+    pages: u64,
+    moved: u64,
+    streams: u64,
+    exceeded: u64,
+    refused: u64,
 }
 
 impl Tally {
@@ -118,7 +137,7 @@ pub fn random_request(dice: &mut Dice) -> [Option<bool>; world::CAVEATS] {
 pub fn random_write(dice: &mut Dice, state: &State) -> WriteRequest {
     let mut request = WriteRequest::default();
     let mut seen = std::collections::BTreeSet::new();
-    let fresh = World::related(dice, &state.types);
+    let fresh = state.related(dice);
     for _ in 0..1 + dice.below(6) {
         let stored = state.stored.len();
         if stored > 0 && dice.chance(45) {
@@ -213,18 +232,30 @@ impl Trial {
         let mut state = self.state();
         let kind = self.dice.below(100);
         if kind < 8 {
-            let world = World::random(&mut self.dice);
-            state.types = world.types.clone();
+            let model = match self.dice.chance(50) {
+                true => model::random(&mut self.dice),
+                false => None,
+            };
+            self.tally.models += u64::from(model.is_some());
+            state.is_model = model.is_some();
+            let (types, text) = model.unwrap_or_else(|| {
+                let world = World::random(&mut self.dice);
+                (world.types.clone(), world.text())
+            });
+            state.types = types;
             let schema = SchemaWrite {
-                text: world.text(),
-                format: Format::Native,
+                text,
+                format: match state.is_model {
+                    true => Format::OpenFga,
+                    false => Format::Native,
+                },
                 force: true,
             };
             self.schema = vault.put_schema(schema).await.unwrap().0;
             self.head = self.schema;
             self.tally.schemas += 1;
             self.past.note(self.head, state.clone());
-            let edges = World::related(&mut self.dice, &state.types);
+            let edges = state.related(&mut self.dice);
             let request = WriteRequest {
                 touch: edges.iter().map(relationship).collect(),
                 ..WriteRequest::default()
@@ -288,12 +319,7 @@ impl Trial {
                 &nodes
             };
             let question = question(&from[self.dice.below(from.len())]);
-            let (consistency, least) = match self.dice.below(5) {
-                0 => (Consistency::FullyConsistent, self.head),
-                1 => (Consistency::AtLeast(self.head), self.head),
-                2 => (Consistency::AtLeast(self.answered), self.answered),
-                _ => (Consistency::MinimizeLatency, self.answered),
-            };
+            let (consistency, least) = self.consistency();
             let found = vault.check(&question.check(), consistency, base(now)).await;
             let revision = found
                 .as_ref()
@@ -339,6 +365,8 @@ impl Trial {
                 let who = random_subject(&mut self.dice, &state);
                 let request = random_request(&mut self.dice);
                 self.ask(&vault, &who, request).await;
+                self.permit(&vault, &who, request).await;
+                self.expand(&vault, &who, request).await;
                 if self.dice.chance(25) {
                     self.imagine(&vault, &who, request).await;
                 }
@@ -348,6 +376,7 @@ impl Trial {
                     self.ask(&vault, &who, request).await;
                 }
             }
+            self.stream(&vault).await;
             self.tally.partial += u64::from(!vault.stats().resident);
             let ahead = Consistency::AtLeast(Revision(inferadb_storage::kv::Versionstamp::new(u64::MAX, 0)));
             let state = self.state();
@@ -362,13 +391,10 @@ impl Trial {
             self.answered = vault.view().revision;
             drop((vault, pass));
             if self.dice.chance(20) {
-                self.stage
-                    .platform
-                    .deactivate(id, Reach::Everything)
-                    .await
-                    .unwrap();
-                self.answered = self.head;
-                self.tally.evictions += 1;
+                self.evict().await;
+            }
+            for _ in 0..LISTS {
+                self.walk().await;
             }
         }
         self.stage.platform.stop(Duration::from_secs(30)).await;
@@ -411,6 +437,17 @@ async fn every_answer_is_the_reference_at_its_revision() {
             ("trimmed", tally.trimmed),
             ("imagined", tally.imagined),
             ("different", tally.different),
+            ("models", tally.models),
+            ("permitted", tally.permitted),
+            ("expanded", tally.expanded),
+            ("listed", tally.listed),
+            ("wildcards", tally.wildcards),
+            ("excluded", tally.excluded),
+            ("pages", tally.pages),
+            ("moved", tally.moved),
+            ("streams", tally.streams),
+            ("exceeded", tally.exceeded),
+            ("refused", tally.refused),
         ] {
             *total.entry(name).or_default() += count;
         }

@@ -22,8 +22,9 @@ pub enum Answer {
 
 pub struct Reference {
     world: World,
+    /// The relationships that have not expired, by what they are stored under.
+    edges: BTreeMap<Node, Vec<Edge>>,
     subject: Who,
-    now: i64,
 }
 
 impl Reference {
@@ -31,10 +32,17 @@ impl Reference {
     pub fn answers(world: &World, subject: &Who, now: i64) -> BTreeMap<Node, Answer> {
         let mut world = world.clone();
         name_exclusions(&mut world);
+        let mut edges: BTreeMap<Node, Vec<Edge>> = BTreeMap::new();
+        for edge in &world.edges {
+            if edge.expires_at.is_none_or(|expires_at| expires_at > now) {
+                let node = (edge.object_type, edge.relation.clone(), edge.object);
+                edges.entry(node).or_default().push(edge.clone());
+            }
+        }
         let this = Self {
             world,
+            edges,
             subject: subject.clone(),
-            now,
         };
         let (low, high) = this.well_founded();
         let names = this.names(&low);
@@ -72,16 +80,17 @@ impl Reference {
     }
 
     fn least_fixpoint(&self, opposite: &Values) -> Values {
-        let mut values: Values = self.nodes().into_iter().map(|node| (node, 0)).collect();
+        let nodes = self.nodes();
+        let mut values: Values = nodes.iter().map(|node| (node.clone(), 0)).collect();
         loop {
-            let next: Values = values
-                .keys()
-                .map(|node| (node.clone(), self.node(node, &values, opposite)))
-                .collect();
-            if next == values {
+            let mut moved = false;
+            for node in &nodes {
+                let next = self.node(node, &values, opposite);
+                moved |= values.insert(node.clone(), next) != Some(next);
+            }
+            if !moved {
                 return values;
             }
-            values = next;
         }
     }
 
@@ -97,7 +106,7 @@ impl Reference {
         match held.permissions.get(&node.1) {
             Some(expr) => self.expr(expr, node, values, opposite),
             None => {
-                let edges = self.edges(node.0, node.2, &node.1);
+                let edges = self.edges(node);
                 let levels = edges.map(|edge| match &edge.who.class {
                     Class::Object(of) => {
                         let same = self.subject.class == Class::Object(*of);
@@ -152,25 +161,20 @@ impl Reference {
         right: &'s str,
         values: &'s Values,
     ) -> impl Iterator<Item = Level> + 's {
-        self.edges(node.0, node.2, left).map(move |edge| {
+        self.edges_of(node, left).map(move |edge| {
             let target = (edge.who.class.of(), right.to_owned(), edge.who.object);
             values.get(&target).copied().unwrap_or(0).min(self.terms(edge))
         })
     }
 
-    /// The relationships that have not expired.
-    fn edges<'s>(
-        &'s self,
-        object_type: usize,
-        object: usize,
-        relation: &'s str,
-    ) -> impl Iterator<Item = &'s Edge> + 's {
-        self.world.edges.iter().filter(move |edge| {
-            edge.object_type == object_type
-                && edge.object == object
-                && edge.relation == relation
-                && edge.expires_at.is_none_or(|expires_at| expires_at > self.now)
-        })
+    fn edges(&self, node: &Node) -> impl Iterator<Item = &Edge> {
+        self.edges.get(node).into_iter().flatten()
+    }
+
+    /// Those of another relation of the same object.
+    fn edges_of(&self, node: &Node, relation: &str) -> impl Iterator<Item = &Edge> {
+        let node = (node.0, relation.to_owned(), node.2);
+        self.edges.get(&node).into_iter().flatten()
     }
 
     fn terms(&self, edge: &Edge) -> Level {
@@ -214,7 +218,7 @@ impl Reference {
         if let Some(expr) = self.world.types[node.0].permissions.get(&node.1) {
             return self.expr_names(expr, node, values, names, into);
         }
-        for edge in self.edges(node.0, node.2, &node.1) {
+        for edge in self.edges(node) {
             match &edge.who.class {
                 Class::Object(_) | Class::Wildcard(_) => {
                     let class = &self.subject.class;
@@ -285,7 +289,7 @@ impl Reference {
                 self.expr_names(right, node, values, names, into);
             }
             Expr::Any(left, right) | Expr::All(left, right) => {
-                for edge in self.edges(node.0, node.2, left) {
+                for edge in self.edges_of(node, left) {
                     let target = (edge.who.class.of(), right.clone(), edge.who.object);
                     self.edge_names(edge, &target, values, names, into);
                 }
