@@ -178,7 +178,7 @@ impl Trial {
             ..question.check()
         });
         request.checks = checks.collect();
-        let told = format!("{request:#?}");
+        let told = request.clone();
         let now = base(self.now);
         let simulation = vault.simulate(request, Consistency::FullyConsistent, now).await;
         let simulation = simulation.unwrap();
@@ -206,7 +206,7 @@ impl Trial {
             for (side, found) in sides.iter().zip([&found.before, &found.after]) {
                 assert!(
                     side.holds(found.as_ref(), question),
-                    "seed {}: {question:?} simulated, {told}\nfound {found:?}\n{}",
+                    "seed {}: {question:?} simulated, {told:#?}\nfound {found:?}\n{}",
                     self.seed,
                     state.describe()
                 );

@@ -144,10 +144,52 @@ impl Trial {
         }
     }
 
-    /// Follows one list's cursors to its end.
-    pub async fn walk(&mut self) {
+    /// A list that is worth following, if one is soon found.
+    fn plan_walk(&mut self) -> Walk {
         let state = self.state();
         let mut walk = Walk::random(&mut self.dice, &state, self.now);
+        for _ in 0..8 {
+            if self.dice.chance(25) {
+                walk = self.wildcards_walk(&state).unwrap_or(walk);
+            }
+            let listed = (0..OBJECTS).filter(|at| {
+                let answer = self.past.answer(self.head, &walk.question(Some(*at)));
+                answer != Some(Answer::Deny)
+            });
+            if listed.count() > 1 {
+                break;
+            }
+            walk = Walk::random(&mut self.dice, &state, self.now);
+        }
+        walk
+    }
+
+    /// A list with a wildcard in it, if there is one of a random type: rather one with exclusions.
+    fn wildcards_walk(&mut self, state: &State) -> Option<Walk> {
+        let class = Class::Object(self.dice.below(state.types.len()));
+        let request = random_request(&mut self.dice);
+        let walk = |node: Node| Walk {
+            asked: Asked::Subjects(node, class.clone()),
+            request,
+            now: self.now,
+            pages: Vec::new(),
+        };
+        let answer = |walk: &Walk, at| self.past.answer(self.head, &walk.question(at));
+        let mut walks: Vec<Walk> = state.nodes().into_iter().map(walk).collect();
+        walks.retain(|walk| {
+            matches!(answer(walk, None), Some(Answer::Allow | Answer::Conditional(_)))
+        });
+        let excludes = |walk: &Walk| (0..OBJECTS).any(|at| answer(walk, Some(at)) == Some(Answer::Deny));
+        if let Some(at) = walks.iter().position(excludes).filter(|_| self.dice.chance(70)) {
+            return Some(walks.swap_remove(at));
+        }
+        let count = walks.len();
+        (count > 0).then(|| walks.swap_remove(self.dice.below(count)))
+    }
+
+    /// Follows one list's cursors to its end.
+    pub async fn walk(&mut self) {
+        let mut walk = self.plan_walk();
         let list = walk.list();
         let is_still = self.dice.chance(30);
         let mut budget = self.dice.chance(40).then(|| 1 + self.dice.below(30));
@@ -204,8 +246,7 @@ impl Trial {
 
     /// Takes a stream while the vault is written to: it is of one revision all the same.
     pub async fn stream(&mut self, vault: &Vault) {
-        let state = self.state();
-        let mut walk = Walk::random(&mut self.dice, &state, self.now);
+        let mut walk = self.plan_walk();
         let list = walk.list();
         let (consistency, least) = self.consistency();
         let mut limit = 1 + self.dice.below(3);

@@ -5,12 +5,13 @@ use std::fmt::Write as _;
 
 use inferadb_engine::schema::Format;
 
-use crate::world::{CAVEATS, Class, Dice, Expr, Type, World};
+use crate::random_world;
+use crate::world::{CAVEATS, Class, Dice, Expr, Type};
 
 /// A random schema that a model can say, and the model; `None` where what came out is none (a relation that nobody can have, or
 /// one defined by itself).
 pub fn random(dice: &mut Dice) -> Option<(Vec<Type>, String)> {
-    let world = World::random(dice);
+    let world = random_world(dice);
     let known = world.types.clone();
     let mut types = world.types;
     for held in &mut types {
