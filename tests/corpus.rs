@@ -168,6 +168,7 @@ async fn run(platform: &Platform, path: &Path) -> Result<(usize, Vec<String>), S
     }
     drop((vault, pass));
     let mut failures = Vec::new();
+    let mut disagreements = Vec::new();
     let mut judge = |assertion: &Assertion, found: Result<&Decision, &VaultError>, how: &str| {
         let holds = matches!(
             (found, assertion.expected),
@@ -207,12 +208,27 @@ async fn run(platform: &Platform, path: &Path) -> Result<(usize, Vec<String>), S
                 );
             }
             let stored = Arc::default();
-            for assertion in &assertions {
+            for (assertion, of_batch) in assertions.iter().zip(&batch.results) {
+                let check = &assertion.check;
                 for limit in [1, 2, 1_000] {
-                    let found = by_resources(&vault, &assertion.check, &stored, limit).await;
-                    judge(assertion, found.as_ref(), "by the list of resources");
-                    let found = by_subjects(&vault, &assertion.check, &stored, limit).await;
-                    judge(assertion, found.as_ref(), "by the list of subjects");
+                    for (found, how) in [
+                        (
+                            by_resources(&vault, check, &stored, limit).await,
+                            "by the list of resources",
+                        ),
+                        (
+                            by_subjects(&vault, check, &stored, limit).await,
+                            "by the list of subjects",
+                        ),
+                    ] {
+                        judge(assertion, found.as_ref(), how);
+                        // What is missing is the same as in a check.
+                        let checked = of_batch.as_ref().map(|answer| &answer.decision);
+                        if found.as_ref().ok() != checked.ok() {
+                            let text = &assertion.text;
+                            disagreements.push(format!("{text}: {found:?} {how}, {checked:?} in a check"));
+                        }
+                    }
                 }
             }
         }
@@ -226,6 +242,7 @@ async fn run(platform: &Platform, path: &Path) -> Result<(usize, Vec<String>), S
             judge(assertion, found.as_ref(), how);
         }
     }
+    failures.extend(disagreements);
     Ok((assertions.len(), failures))
 }
 

@@ -82,6 +82,8 @@ struct PermissionsBody<'a> {
     #[serde(borrow, default)]
     contextual_relationships: Vec<RelationshipBody<'a>>,
     #[serde(default)]
+    include_relations: bool,
+    #[serde(default)]
     consistency: ConsistencyBody,
 }
 
@@ -258,6 +260,7 @@ pub async fn permissions(
                 resource: at("resource", ObjectRef::parse(&body.resource))?,
                 context: parse_context("context", body.context, app.settings.max_context_bytes)?.into(),
                 contextual: contextual(&app, &body.contextual_relationships)?,
+                relations: body.include_relations,
             };
             let consistency = body.consistency.parse(visit.vault.id)?;
             let found = visit.vault.permissions(&list, consistency, now()).await?;

@@ -278,6 +278,12 @@ fn permissions_of_a_resource_are_told_with_their_decisions() {
     let tenant = tenant(&server, "permissions");
     let body = json!({"subject": "user:alice", "resource": "document:caveated"});
     let answer = tenant.post("/v1/permissions/list", body).expect(200);
+    assert_eq!(
+        entries(&answer, "permissions", "permission").join(", "),
+        "view conditional, publish deny, loop conditional"
+    );
+    let body = json!({"subject": "user:alice", "resource": "document:caveated", "include_relations": true});
+    let answer = tenant.post("/v1/permissions/list", body).expect(200);
     assert!(!answer["revision"].as_str().unwrap().is_empty());
     let found = answer["permissions"].clone();
     let relation = |name, decision| json!({"permission": name, "kind": "relation", "decision": decision});
@@ -298,8 +304,7 @@ fn permissions_of_a_resource_are_told_with_their_decisions() {
             of_loop
         ])
     );
-    let body =
-        json!({"subject": "user:alice", "resource": "document:direct", "context": {"place": "office"}});
+    let body = json!({"subject": "user:alice", "resource": "document:direct", "context": {"place": "office"}, "include_relations": true});
     let answer = tenant.post("/v1/permissions/list", body).expect(200);
     // The one that cannot be decided says why, and takes nothing from the others.
     let of_loop = &answer["permissions"][6];

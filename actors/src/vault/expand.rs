@@ -142,7 +142,8 @@ impl Vault {
             Ok::<_, VaultError>((key, row, whole))
         });
         let (mut rows, wide): (Vec<_>, Vec<_>) = try_join_all(reads)
-            .await?
+            .await
+            .map_err(|error| Interrupted::reading(frame, error))?
             .into_iter()
             .partition(|(_, _, whole)| *whole);
         if !frame.detached {
@@ -155,7 +156,8 @@ impl Vault {
         if let Some((key, ..)) = wide.into_iter().next() {
             let removed = overlay.row(&key).map_or(0, |patch| patch.removed().len());
             let most = room.saturating_add(removed).saturating_add(1);
-            let (row, whole) = read_part(snapshot, schema, &key, most).await?;
+            let read = read_part(snapshot, schema, &key, most).await;
+            let (row, whole) = read.map_err(|error| Interrupted::reading(frame, error))?;
             rows.push((key, row, whole));
         }
         for (key, row, _) in &mut rows {

@@ -14,8 +14,8 @@ use inferadb_engine::list::{
 use inferadb_engine::noun::{Name, ObjectId, ObjectRef, Relationship, SubjectRef, Timestamp};
 use inferadb_engine::overlay::{Laid, Overlay};
 use inferadb_engine::row::Rows;
+use inferadb_storage::Revision;
 use inferadb_storage::token::{Cursor, fingerprint};
-use inferadb_storage::{Revision, StoreError};
 
 use super::check::{member_named, type_named};
 use super::contextual;
@@ -140,42 +140,50 @@ impl Vault {
         let from = self.position(request, paging.cursor.as_deref())?;
         let mut frame = Frame::of(self.view_for(paging.consistency).await?);
         for attempt in 1.. {
-            // Opened at once: nothing that happens later can end the stream's hold on its revision.
-            match frame.snapshot(self).await {
-                Ok(_) => break,
+            match self
+                .stream_in(&frame, request, paging, from.clone(), &mut take)
+                .await
+            {
+                Ok(()) => return Ok(()),
                 Err(Interrupted::Failed(error)) => return Err(error),
                 Err(Interrupted::Moved(revision)) => frame = self.next_frame(attempt, revision).await?,
             }
         }
-        let mut search = self.search(&frame, request, from.clone(), paging.now)?;
-        let overlay = self.overlay(&frame, request)?;
+        Err(VaultError::Overloaded("the vault keeps changing"))
+    }
+
+    /// A whole list on one frame; interrupted only as long as no page was answered.
+    async fn stream_in(
+        &self,
+        frame: &Frame,
+        request: &ListRequest,
+        paging: &Paging,
+        from: Option<Position>,
+        take: &mut impl AsyncFnMut(ListPage) -> Option<usize>,
+    ) -> Result<(), Interrupted> {
+        // Opened at once: nothing that is written later can end the stream's hold on its revision.
+        frame.snapshot(self).await?;
+        let mut search = self.search(frame, request, from, paging.now)?;
+        let overlay = self.overlay(frame, request)?;
         let laid = overlay.over(&*frame.view);
-        let mut position = from;
-        let mut has_answered = false;
+        let mut reached: Option<Position> = None;
         let mut limit = paging.limit;
         loop {
-            let page = match self.next_page(&frame, &laid, &mut search, limit).await {
+            let page = match self.next_page(frame, &laid, &mut search, limit).await {
                 Ok(page) => page,
-                Err(Interrupted::Failed(VaultError::Storage(StoreError::SnapshotTooOld))) if has_answered => {
-                    take(self.page(
-                        request,
-                        EnginePage {
-                            items: Vec::new(),
-                            next: position,
-                        },
-                        frame.view.revision,
-                    ))
-                    .await;
+                Err(Interrupted::Moved(_)) if reached.is_some() => {
+                    // What follows can be asked for with the cursor, at a later revision.
+                    let page = EnginePage {
+                        items: Vec::new(),
+                        next: reached,
+                    };
+                    take(self.page(request, page, frame.view.revision)).await;
                     return Ok(());
                 }
-                Err(Interrupted::Failed(error)) => return Err(error),
-                Err(Interrupted::Moved(_)) => {
-                    return Err(VaultError::Overloaded("the vault keeps changing"));
-                }
+                Err(interrupted) => return Err(interrupted),
             };
-            position = page.next.clone();
-            let is_last = position.is_none();
-            has_answered = true;
+            reached = page.next.clone();
+            let is_last = reached.is_none();
             match take(self.page(request, page, frame.view.revision)).await {
                 Some(next) if !is_last => limit = next,
                 _ => return Ok(()),

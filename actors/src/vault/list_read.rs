@@ -32,7 +32,7 @@ impl Vault {
             Ok::<_, VaultError>((demand, supply))
         });
         let supplied = stream::iter(reads).buffer_unordered(MAX_READS).try_collect();
-        Ok(supplied.await?)
+        supplied.await.map_err(|error| Interrupted::reading(frame, error))
     }
 }
 

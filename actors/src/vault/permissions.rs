@@ -1,4 +1,4 @@
-//! What one subject may do with one resource: every relation and permission of its type with its decision.
+//! What one subject may do with one resource: every permission of its type with its decision.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use inferadb_engine::context::Context;
 use inferadb_engine::evaluate::Decision;
 use inferadb_engine::noun::{Name, ObjectRef, Relationship, SubjectRef, Timestamp};
 use inferadb_engine::overlay::Overlay;
-use inferadb_engine::schema::MemberKind;
+use inferadb_engine::schema::{Format, MemberKind};
 use inferadb_storage::Revision;
 
 use super::check::{CheckRequest, type_named};
@@ -27,6 +27,8 @@ pub struct PermissionsRequest {
     pub context: Arc<Context>,
     /// Relationships that count for this question alone.
     pub contextual: Arc<[Relationship]>,
+    /// Whether relations are asked about as well. In an OpenFGA model, which has no permissions, they always are.
+    pub relations: bool,
 }
 
 /// One relation or permission.
@@ -50,7 +52,7 @@ pub struct Permissions {
 }
 
 impl Vault {
-    /// Every relation and permission of a resource's type with its decision, all at one revision. Each counts as a check.
+    /// Every permission of a resource's type with its decision, all at one revision. Each counts as a check.
     pub async fn permissions(
         &self,
         request: &PermissionsRequest,
@@ -118,10 +120,14 @@ fn checks_of(
     let schema = &frame.view.schema;
     let resource_type = type_named(schema, "resource", &request.resource.object_type)?;
     resolve_subject(schema, &request.subject)?;
+    let with_relations = request.relations || schema.format == Format::OpenFga;
     let held = schema.compiled.types().get(resource_type.index());
     let members = held.map_or(&[][..], |held| held.members.as_slice()).iter();
     let checks = members.filter_map(|member| {
         let member = schema.compiled.members().get(member.index())?;
+        if member.kind == MemberKind::Relation && !with_relations {
+            return None;
+        }
         let check = CheckRequest {
             subject: request.subject.clone(),
             resource: request.resource.clone(),

@@ -119,7 +119,8 @@ impl Vault {
         let under_schema = match schema {
             Some(schema) => {
                 let snapshot = frame.snapshot(self).await?;
-                let shapes = snapshot.shapes().await.map_err(VaultError::from_store)?;
+                let shapes = snapshot.shapes().await.map_err(VaultError::from_store);
+                let shapes = shapes.map_err(|error| Interrupted::reading(frame, error))?;
                 let misfits = shapes.iter().filter(|shape| !schema.fits_shape(shape));
                 ignored.extend(misfits.map(|shape| (kind_of(shape), shape.count)));
                 Some(frame.under(self, Arc::clone(schema)).await?)

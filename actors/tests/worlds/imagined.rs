@@ -17,7 +17,7 @@ const CHECKS: usize = 24;
 
 /// Random relationships that fit the state's schema, each once.
 fn related(dice: &mut Dice, state: &State, most: usize) -> Vec<Relationship> {
-    let fresh = World::related(dice, &state.types);
+    let fresh = state.related(dice);
     let mut seen = std::collections::BTreeSet::new();
     let some = (0..most).filter_map(|_| {
         let edge = fresh.get(dice.below(fresh.len().max(1)))?;
@@ -139,6 +139,7 @@ impl Trial {
         let schema = self.dice.chance(40).then(|| {
             let world = World::random(&mut self.dice);
             after.types = world.types.clone();
+            after.is_model = false;
             world.text()
         });
         let mut changes = WriteRequest {
@@ -177,7 +178,7 @@ impl Trial {
             ..question.check()
         });
         request.checks = checks.collect();
-        let told = format!("{request:#?}");
+        let told = request.clone();
         let now = base(self.now);
         let simulation = vault.simulate(request, Consistency::FullyConsistent, now).await;
         let simulation = simulation.unwrap();
@@ -205,7 +206,7 @@ impl Trial {
             for (side, found) in sides.iter().zip([&found.before, &found.after]) {
                 assert!(
                     side.holds(found.as_ref(), question),
-                    "seed {}: {question:?} simulated, {told}\nfound {found:?}\n{}",
+                    "seed {}: {question:?} simulated, {told:#?}\nfound {found:?}\n{}",
                     self.seed,
                     state.describe()
                 );

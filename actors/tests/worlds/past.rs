@@ -12,7 +12,7 @@ use inferadb_engine::noun::{
 use inferadb_storage::ChangeOp;
 
 use crate::reference::{self, Node, Reference};
-use crate::world::{self, CAVEATS, Class, Edge, OBJECTS, Type, Who, World};
+use crate::world::{self, CAVEATS, Class, Dice, Edge, OBJECTS, Type, Who, World};
 
 /// The worlds' moments are so many microseconds later here: far from the clock, by which creating asks what has expired.
 const BASE: i64 = 4_000_000_000_000_000;
@@ -38,6 +38,8 @@ pub fn key(edge: &Edge) -> EdgeKey {
 #[derive(Debug, Clone, Default)]
 pub struct State {
     pub types: Vec<Type>,
+    /// Whether the schema is an OpenFGA model: nothing of it expires.
+    pub is_model: bool,
     pub stored: BTreeMap<EdgeKey, Edge>,
 }
 
@@ -63,8 +65,18 @@ impl State {
     pub fn of(types: &[Type]) -> Self {
         Self {
             types: types.to_vec(),
+            is_model: false,
             stored: BTreeMap::new(),
         }
+    }
+
+    /// Random relationships that fit the schema.
+    pub fn related(&self, dice: &mut Dice) -> Vec<Edge> {
+        let mut edges = World::related(dice, &self.types);
+        edges.iter_mut().for_each(|edge| {
+            edge.expires_at = edge.expires_at.filter(|_| !self.is_model);
+        });
+        edges
     }
 
     /// Every member of every object.
@@ -146,7 +158,8 @@ impl State {
     fn fits(&self, edge: &Edge) -> bool {
         let held = self.types.get(edge.object_type);
         let relation = held.and_then(|held| held.relations.get(&edge.relation));
-        relation.is_some_and(|classes| classes.contains(&edge.who.class))
+        let terms_fit = !self.is_model || edge.expires_at.is_none();
+        terms_fit && relation.is_some_and(|classes| classes.contains(&edge.who.class))
     }
 
     /// How many of these fit the schema.
@@ -170,7 +183,7 @@ impl State {
     }
 
     /// Whether the schema knows what a question names.
-    fn knows(&self, question: &Question) -> bool {
+    pub fn knows(&self, question: &Question) -> bool {
         self.knows_subject(question) && self.has(question.node.0, &question.node.1)
     }
 
@@ -226,19 +239,23 @@ impl Past {
 
 impl Question {
     pub fn check(&self) -> CheckRequest {
-        let values = self.request.iter().enumerate();
-        let context: Context = values
-            .filter_map(|(at, value)| Some((format!("v{at}"), Value::Bool((*value)?))))
-            .collect();
         CheckRequest {
             subject: subject(&self.who),
             resource: object(self.node.0, self.node.2),
             permission: Name::parse(&self.node.1).unwrap(),
-            context: context.into(),
+            context: context(self.request).into(),
             contextual: Default::default(),
             trace: false,
         }
     }
+}
+
+/// A request's values.
+pub fn context(request: [Option<bool>; CAVEATS]) -> Context {
+    let values = request.iter().enumerate();
+    values
+        .filter_map(|(at, value)| Some((format!("v{at}"), Value::Bool((*value)?))))
+        .collect()
 }
 
 pub fn agrees(found: &Result<Answer, VaultError>, expected: &reference::Answer) -> bool {
@@ -265,14 +282,14 @@ pub fn is_undefined(error: &VaultError) -> bool {
     )
 }
 
-fn object(of: usize, at: usize) -> ObjectRef {
+pub fn object(of: usize, at: usize) -> ObjectRef {
     ObjectRef {
         object_type: Name::parse(&format!("t{of}")).unwrap(),
         id: world::object_id(at),
     }
 }
 
-fn subject(who: &Who) -> SubjectRef {
+pub fn subject(who: &Who) -> SubjectRef {
     SubjectRef {
         object_type: Name::parse(&format!("t{}", who.class.of())).unwrap(),
         id: who.id(),

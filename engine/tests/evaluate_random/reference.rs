@@ -8,7 +8,8 @@ use super::world::{Class, Edge, Expr, OBJECTS, Who, World};
 pub type Level = u8;
 /// Type, member, object.
 pub type Node = (usize, String, usize);
-type Values = BTreeMap<Node, Level>;
+/// By the places of the nodes.
+type Values = Vec<Level>;
 
 /// What the reference says of one node.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,8 +23,12 @@ pub enum Answer {
 
 pub struct Reference {
     world: World,
+    nodes: Vec<Node>,
+    /// Where the nodes of each type's members begin.
+    places: Vec<BTreeMap<String, usize>>,
+    /// The relationships that have not expired, by the places of what they are stored under.
+    edges: Vec<Vec<Edge>>,
     subject: Who,
-    now: i64,
 }
 
 impl Reference {
@@ -31,36 +36,52 @@ impl Reference {
     pub fn answers(world: &World, subject: &Who, now: i64) -> BTreeMap<Node, Answer> {
         let mut world = world.clone();
         name_exclusions(&mut world);
-        let this = Self {
+        let mut this = Self {
             world,
+            nodes: Vec::new(),
+            places: Vec::new(),
+            edges: Vec::new(),
             subject: subject.clone(),
-            now,
         };
+        this.place_nodes(now);
         let (low, high) = this.well_founded();
         let names = this.names(&low);
-        let answer = |node: &Node| match (low[node], high[node]) {
+        let answer = |at: usize| match (low[at], high[at]) {
             (2, 2) => Answer::Allow,
             (0, 0) => Answer::Deny,
-            (1, 1) => Answer::Conditional(names[node].clone()),
+            (1, 1) => Answer::Conditional(names[at].clone()),
             _ => Answer::Undefined,
         };
-        low.keys().map(|node| (node.clone(), answer(node))).collect()
+        let nodes = this.nodes.iter().enumerate();
+        nodes.map(|(at, node)| (node.clone(), answer(at))).collect()
     }
 
-    fn nodes(&self) -> Vec<Node> {
-        let mut nodes = Vec::new();
-        for (at, held) in self.world.types.iter().enumerate() {
+    fn place_nodes(&mut self, now: i64) {
+        for (of, held) in self.world.types.iter().enumerate() {
+            let mut places = BTreeMap::new();
             for name in held.names() {
-                nodes.extend((0..OBJECTS).map(|object| (at, name.clone(), object)));
+                places.insert(name.clone(), self.nodes.len());
+                self.nodes
+                    .extend((0..OBJECTS).map(|object| (of, name.clone(), object)));
+            }
+            self.places.push(places);
+        }
+        self.edges = vec![Vec::new(); self.nodes.len()];
+        for edge in &self.world.edges {
+            if edge.expires_at.is_none_or(|expires_at| expires_at > now) {
+                let at = self.places[edge.object_type][&edge.relation] + edge.object;
+                self.edges[at].push(edge.clone());
             }
         }
-        nodes
+    }
+
+    fn place(&self, of: usize, name: &str, object: usize) -> Option<usize> {
+        Some(self.places[of].get(name)? + object)
     }
 
     /// The alternating fixpoint: lower bounds by what is excluded at most, upper bounds by what is excluded at least.
     fn well_founded(&self) -> (Values, Values) {
-        let all = |level| -> Values { self.nodes().into_iter().map(|node| (node, level)).collect() };
-        let mut high = all(2);
+        let mut high = vec![2; self.nodes.len()];
         loop {
             let low = self.least_fixpoint(&high);
             let next = self.least_fixpoint(&low);
@@ -72,21 +93,23 @@ impl Reference {
     }
 
     fn least_fixpoint(&self, opposite: &Values) -> Values {
-        let mut values: Values = self.nodes().into_iter().map(|node| (node, 0)).collect();
+        let mut values = vec![0; self.nodes.len()];
         loop {
-            let next: Values = values
-                .keys()
-                .map(|node| (node.clone(), self.node(node, &values, opposite)))
-                .collect();
-            if next == values {
+            let mut moved = false;
+            for (at, node) in self.nodes.iter().enumerate() {
+                let next = self.node(node, &values, opposite);
+                moved |= std::mem::replace(&mut values[at], next) != next;
+            }
+            if !moved {
                 return values;
             }
-            values = next;
         }
     }
 
     fn is_subject(&self, node: &Node) -> bool {
-        self.subject.object == node.2 && self.subject.class == Class::Userset(node.0, node.1.clone())
+        let is_class = |of: &usize, name: &String| (*of, name) == (node.0, &node.1);
+        self.subject.object == node.2
+            && matches!(&self.subject.class, Class::Userset(of, name) if is_class(of, name))
     }
 
     fn node(&self, node: &Node, values: &Values, opposite: &Values) -> Level {
@@ -97,7 +120,7 @@ impl Reference {
         match held.permissions.get(&node.1) {
             Some(expr) => self.expr(expr, node, values, opposite),
             None => {
-                let edges = self.edges(node.0, node.2, &node.1);
+                let edges = self.edges(node);
                 let levels = edges.map(|edge| match &edge.who.class {
                     Class::Object(of) => {
                         let same = self.subject.class == Class::Object(*of);
@@ -116,7 +139,8 @@ impl Reference {
                         }
                     }
                     Class::Userset(of, name) => {
-                        values[&(*of, name.clone(), edge.who.object)].min(self.terms(edge))
+                        let behind = self.place(*of, name, edge.who.object);
+                        behind.map_or(0, |at| values[at]).min(self.terms(edge))
                     }
                 });
                 levels.max().unwrap_or(0)
@@ -132,7 +156,7 @@ impl Reference {
                 let same = self.subject.class == Class::Object(node.0) && self.subject.object == node.2;
                 2 * u8::from(same)
             }
-            Expr::Member(name) => values[&(node.0, name.clone(), node.2)],
+            Expr::Member(name) => self.place(node.0, name, node.2).map_or(0, |at| values[at]),
             Expr::Union(operands) => operands.iter().map(go).max().unwrap_or(0),
             Expr::Intersection(operands) => operands.iter().map(go).min().unwrap_or(2),
             Expr::Exclusion(left, right) => {
@@ -152,25 +176,20 @@ impl Reference {
         right: &'s str,
         values: &'s Values,
     ) -> impl Iterator<Item = Level> + 's {
-        self.edges(node.0, node.2, left).map(move |edge| {
-            let target = (edge.who.class.of(), right.to_owned(), edge.who.object);
-            values.get(&target).copied().unwrap_or(0).min(self.terms(edge))
+        self.edges_of(node, left).map(move |edge| {
+            let target = self.place(edge.who.class.of(), right, edge.who.object);
+            target.map_or(0, |at| values[at]).min(self.terms(edge))
         })
     }
 
-    /// The relationships that have not expired.
-    fn edges<'s>(
-        &'s self,
-        object_type: usize,
-        object: usize,
-        relation: &'s str,
-    ) -> impl Iterator<Item = &'s Edge> + 's {
-        self.world.edges.iter().filter(move |edge| {
-            edge.object_type == object_type
-                && edge.object == object
-                && edge.relation == relation
-                && edge.expires_at.is_none_or(|expires_at| expires_at > self.now)
-        })
+    fn edges(&self, node: &Node) -> impl Iterator<Item = &Edge> {
+        self.edges_of(node, &node.1)
+    }
+
+    /// Those of another relation of the same object.
+    fn edges_of(&self, node: &Node, relation: &str) -> impl Iterator<Item = &Edge> {
+        let at = self.place(node.0, relation, node.2);
+        at.into_iter().flat_map(|at| &self.edges[at])
     }
 
     fn terms(&self, edge: &Edge) -> Level {
@@ -185,22 +204,21 @@ impl Reference {
     }
 
     /// The names that matter: those of all undecided operands of undecided nodes.
-    fn names(&self, values: &Values) -> BTreeMap<Node, BTreeSet<String>> {
-        let mut names: BTreeMap<Node, BTreeSet<String>> = values
-            .keys()
-            .map(|node| (node.clone(), BTreeSet::new()))
-            .collect();
+    fn names(&self, values: &Values) -> Vec<BTreeSet<String>> {
+        let mut names = vec![BTreeSet::new(); self.nodes.len()];
         loop {
-            let mut next = names.clone();
-            for (node, held) in &mut next {
-                if values[node] == 1 {
-                    self.node_names(node, values, &names, held);
+            let mut moved = false;
+            for (at, node) in self.nodes.iter().enumerate() {
+                if values[at] == 1 {
+                    let mut held = names[at].clone();
+                    self.node_names(node, values, &names, &mut held);
+                    moved |= held != names[at];
+                    names[at] = held;
                 }
             }
-            if next == names {
+            if !moved {
                 return names;
             }
-            names = next;
         }
     }
 
@@ -208,13 +226,13 @@ impl Reference {
         &self,
         node: &Node,
         values: &Values,
-        names: &BTreeMap<Node, BTreeSet<String>>,
+        names: &[BTreeSet<String>],
         into: &mut BTreeSet<String>,
     ) {
         if let Some(expr) = self.world.types[node.0].permissions.get(&node.1) {
             return self.expr_names(expr, node, values, names, into);
         }
-        for edge in self.edges(node.0, node.2, &node.1) {
+        for edge in self.edges(node) {
             match &edge.who.class {
                 Class::Object(_) | Class::Wildcard(_) => {
                     let class = &self.subject.class;
@@ -229,7 +247,8 @@ impl Reference {
                     }
                 }
                 Class::Userset(of, name) => {
-                    self.edge_names(edge, &(*of, name.clone(), edge.who.object), values, names, into);
+                    let target = self.place(*of, name, edge.who.object);
+                    self.edge_names(edge, target, values, names, into);
                 }
             }
         }
@@ -244,20 +263,20 @@ impl Reference {
     fn edge_names(
         &self,
         edge: &Edge,
-        target: &Node,
+        target: Option<usize>,
         values: &Values,
-        names: &BTreeMap<Node, BTreeSet<String>>,
+        names: &[BTreeSet<String>],
         into: &mut BTreeSet<String>,
     ) {
-        let behind = values.get(target).copied().unwrap_or(0);
+        let behind = target.map_or(0, |at| values[at]);
         if self.terms(edge).min(behind) != 1 {
             return;
         }
         if self.terms(edge) == 1 {
             self.edge_name(edge, into);
         }
-        if behind == 1 {
-            into.extend(names[target].iter().cloned());
+        if let Some(at) = target.filter(|_| behind == 1) {
+            into.extend(names[at].iter().cloned());
         }
     }
 
@@ -266,7 +285,7 @@ impl Reference {
         expr: &Expr,
         node: &Node,
         values: &Values,
-        names: &BTreeMap<Node, BTreeSet<String>>,
+        names: &[BTreeSet<String>],
         into: &mut BTreeSet<String>,
     ) {
         if self.expr(expr, node, values, values) != 1 {
@@ -274,7 +293,10 @@ impl Reference {
         }
         match expr {
             Expr::Nil | Expr::Itself => {}
-            Expr::Member(name) => into.extend(names[&(node.0, name.clone(), node.2)].iter().cloned()),
+            Expr::Member(name) => {
+                let at = self.place(node.0, name, node.2);
+                into.extend(at.iter().flat_map(|at| names[*at].iter().cloned()));
+            }
             Expr::Union(operands) | Expr::Intersection(operands) => {
                 for operand in operands {
                     self.expr_names(operand, node, values, names, into);
@@ -285,9 +307,9 @@ impl Reference {
                 self.expr_names(right, node, values, names, into);
             }
             Expr::Any(left, right) | Expr::All(left, right) => {
-                for edge in self.edges(node.0, node.2, left) {
-                    let target = (edge.who.class.of(), right.clone(), edge.who.object);
-                    self.edge_names(edge, &target, values, names, into);
+                for edge in self.edges_of(node, left) {
+                    let target = self.place(edge.who.class.of(), right, edge.who.object);
+                    self.edge_names(edge, target, values, names, into);
                 }
             }
         }

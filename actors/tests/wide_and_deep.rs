@@ -1,0 +1,440 @@
+//! Lists and expansions of vaults that are made to be hard: very wide, very deep, all in vain, written under, gone.
+//!
+//! `WIDE=n` sets how wide.
+#![allow(missing_docs)]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test may fail")]
+
+mod support;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use inferadb_actors::{
+    CheckRequest, Consistency, ExpandRequest, ListRequest, Paging, Pass, Reach, ResourcesRequest,
+    SchemaWrite, Settings, SimulateRequest, SubjectsRequest, Vault, VaultError, VaultId, WriteRequest, now,
+};
+use inferadb_engine::evaluate::Decision;
+use inferadb_engine::noun::{Name, ObjectRef, SubjectRef};
+use inferadb_engine::schema::Format;
+
+use support::{Fault, Stage, relationship};
+
+const SCHEMA: &str = "
+use expiration
+definition user {}
+definition group { relation member: user | group#member }
+definition folder {
+  relation parent: folder
+  relation reader: user
+  permission read = reader + parent->read
+}
+definition document {
+  relation reader: user | group#member | user:*
+  relation banned: user
+  relation parent: folder
+  permission read = reader - banned
+  permission both = reader & banned
+  permission up = parent->read
+}
+";
+
+fn wide() -> usize {
+    let given = std::env::var("WIDE").ok().and_then(|text| text.parse().ok());
+    given.unwrap_or(1_500)
+}
+
+async fn vault_of(stage: &Stage, schema: &str) -> (VaultId, Arc<Vault>, Pass) {
+    let id = stage.vault().await;
+    let (vault, pass) = stage.platform.enter(id, stage.account).await.unwrap();
+    let schema = SchemaWrite {
+        text: schema.into(),
+        format: Format::Native,
+        force: true,
+    };
+    vault.put_schema(schema).await.unwrap();
+    (id, vault, pass)
+}
+
+async fn write(vault: &Vault, texts: impl Iterator<Item = String>) {
+    let touch: Vec<_> = texts.map(|text| relationship(&text)).collect();
+    for touch in touch.chunks(1_000) {
+        let request = WriteRequest {
+            touch: touch.to_vec(),
+            ..WriteRequest::default()
+        };
+        vault.write(request).await.unwrap();
+    }
+}
+
+fn resources(subject: &str, permission: &str, of: &str) -> ListRequest {
+    ListRequest::Resources(ResourcesRequest {
+        subject: SubjectRef::parse(subject).unwrap(),
+        permission: Name::parse(permission).unwrap(),
+        resource_type: Name::parse(of).unwrap(),
+        context: Arc::default(),
+        contextual: Arc::default(),
+    })
+}
+
+fn subjects(resource: &str, permission: &str, of: &str) -> ListRequest {
+    ListRequest::Subjects(SubjectsRequest {
+        resource: ObjectRef::parse(resource).unwrap(),
+        permission: Name::parse(permission).unwrap(),
+        subject_type: Name::parse(of).unwrap(),
+        subject_relation: None,
+        context: Arc::default(),
+        contextual: Arc::default(),
+    })
+}
+
+fn paging(limit: usize, cursor: Option<String>) -> Paging {
+    Paging {
+        limit,
+        cursor,
+        consistency: Consistency::FullyConsistent,
+        now: now(),
+    }
+}
+
+fn settings(memory_budget_bytes: usize) -> Settings {
+    Settings {
+        memory_budget_bytes,
+        ..Settings::default()
+    }
+}
+
+/// How many entries a list has in all, the longest that a page took, and how many pages there were.
+async fn count(vault: &Vault, list: &ListRequest, limit: usize, most: usize) -> (usize, Duration, usize) {
+    let (mut found, mut cursor, mut longest, mut pages) = (0, None, Duration::ZERO, 0);
+    loop {
+        let started = Instant::now();
+        let page = vault.list(list, &paging(limit, cursor)).await.unwrap();
+        longest = longest.max(started.elapsed());
+        pages += 1;
+        found += page.items.len();
+        cursor = page.cursor;
+        if cursor.is_none() || pages == most {
+            return (found, longest, pages);
+        }
+    }
+}
+
+#[actix::test]
+async fn a_subject_in_very_many_groups() {
+    for budget in [0, 64 << 20] {
+        let stage = Stage::new(settings(budget)).await;
+        let (_, vault, _pass) = vault_of(&stage, SCHEMA).await;
+        let wide = wide();
+        write(
+            &vault,
+            (0..wide).map(|at| format!("group:g{at:06}#member@user:ann")),
+        )
+        .await;
+        write(
+            &vault,
+            (0..wide).map(|at| format!("document:d{at:06}#reader@group:g{at:06}#member")),
+        )
+        .await;
+        let list = resources("user:ann", "read", "document");
+        let (found, longest, pages) = count(&vault, &list, 1_000, usize::MAX).await;
+        eprintln!("{wide} groups, budget {budget}: {found} in {pages} pages, at most {longest:?}");
+        assert_eq!(found, wide);
+        let (found, longest, _) = count(&vault, &list, 1, 3).await;
+        eprintln!("  of one: {found}, at most {longest:?}");
+        assert_eq!(found, 3);
+    }
+}
+
+#[actix::test]
+async fn a_wildcard_with_very_many_exclusions() {
+    for budget in [0, 64 << 20] {
+        let stage = Stage::new(settings(budget)).await;
+        let (_, vault, _pass) = vault_of(&stage, SCHEMA).await;
+        let wide = wide();
+        write(&vault, std::iter::once("document:d#reader@user:*".into())).await;
+        write(
+            &vault,
+            (0..wide).map(|at| format!("document:d#banned@user:u{at:06}")),
+        )
+        .await;
+        let started = Instant::now();
+        let list = subjects("document:d", "read", "user");
+        let page = vault.list(&list, &paging(1, None)).await;
+        eprintln!("{wide} exclusions, budget {budget}: {:?}", started.elapsed());
+        match page {
+            Ok(page) => {
+                assert_eq!(page.items.len(), 1);
+                assert_eq!(
+                    page.items.iter().map(|item| item.excluded.len()).sum::<usize>(),
+                    wide
+                );
+                assert!(page.cursor.is_none());
+            }
+            Err(error) => panic!("{error:?}"),
+        }
+    }
+}
+
+#[actix::test]
+async fn a_list_of_candidates_that_are_all_denied() {
+    for budget in [0, 64 << 20] {
+        let stage = Stage::new(settings(budget)).await;
+        let (_, vault, _pass) = vault_of(&stage, SCHEMA).await;
+        let wide = wide();
+        write(
+            &vault,
+            (0..wide).map(|at| format!("document:d{at:06}#reader@user:ann")),
+        )
+        .await;
+        write(
+            &vault,
+            (0..wide).map(|at| format!("document:d{at:06}#banned@user:ann")),
+        )
+        .await;
+        write(&vault, std::iter::once("document:z#reader@user:ann".into())).await;
+        let list = resources("user:ann", "read", "document");
+        let (found, longest, pages) = count(&vault, &list, 1, usize::MAX).await;
+        eprintln!("{wide} denied, budget {budget}: {found} in {pages} pages, at most {longest:?}");
+        assert_eq!(found, 1);
+        // Given up in the middle: whoever waits for it is not kept waiting.
+        let started = Instant::now();
+        let limit = Duration::from_millis(20);
+        let _ = tokio::time::timeout(limit, vault.list(&list, &paging(1, None))).await;
+        eprintln!("  given up after {:?}", started.elapsed());
+        assert!(
+            started.elapsed() < Duration::from_millis(1_000),
+            "{:?}",
+            started.elapsed()
+        );
+    }
+}
+
+#[actix::test]
+async fn a_very_deep_chain() {
+    for budget in [0, 64 << 20] {
+        let stage = Stage::new(settings(budget)).await;
+        let (_, vault, _pass) = vault_of(&stage, SCHEMA).await;
+        let deep = wide();
+        write(
+            &vault,
+            (1..deep).map(|at| format!("folder:f{at:06}#parent@folder:f{:06}", at - 1)),
+        )
+        .await;
+        write(&vault, std::iter::once("folder:f000000#reader@user:ann".into())).await;
+        let started = Instant::now();
+        let list = resources("user:ann", "read", "folder");
+        let (found, longest, _) = count(&vault, &list, 1_000, usize::MAX).await;
+        eprintln!(
+            "{deep} deep, budget {budget}: {found} in {:?}, {longest:?} a page",
+            started.elapsed()
+        );
+        assert_eq!(found, deep);
+        let last = format!("folder:f{:06}", deep - 1);
+        let list = subjects(&last, "read", "user");
+        let started = Instant::now();
+        let (found, ..) = count(&vault, &list, 1, usize::MAX).await;
+        eprintln!("  subjects of the last: {found} in {:?}", started.elapsed());
+        assert_eq!(found, 1);
+        let expand = ExpandRequest {
+            resource: ObjectRef::parse(&last).unwrap(),
+            permission: Name::parse("read").unwrap(),
+            max_depth: u32::MAX,
+            contextual: Arc::default(),
+        };
+        let expanded = vault
+            .expand(&expand, Consistency::default(), now())
+            .await
+            .unwrap();
+        assert!(expanded.tree.truncated);
+    }
+}
+
+#[actix::test]
+async fn what_waits_is_given_up_in_time() {
+    let stage = Stage::new(settings(0)).await;
+    let (_, vault, _pass) = vault_of(&stage, SCHEMA).await;
+    let wide = wide();
+    write(
+        &vault,
+        (1..wide).map(|at| format!("folder:f{at:06}#parent@folder:f{:06}", at - 1)),
+    )
+    .await;
+    write(&vault, std::iter::once("folder:f000000#reader@user:ann".into())).await;
+    let limit = Duration::from_millis(5);
+    for list in [
+        resources("user:ann", "read", "folder"),
+        subjects(&format!("folder:f{:06}", wide - 1), "read", "user"),
+    ] {
+        let whole = Instant::now();
+        vault.list(&list, &paging(1, None)).await.unwrap();
+        let whole = whole.elapsed();
+        let started = Instant::now();
+        let given_up = tokio::time::timeout(limit, vault.list(&list, &paging(1, None))).await;
+        eprintln!("whole {whole:?}, given up after {:?}", started.elapsed());
+        assert!(given_up.is_err(), "it took {whole:?} before");
+    }
+}
+
+#[actix::test]
+async fn a_state_that_storage_keeps_no_longer_makes_lists_and_trees_start_again() {
+    let stage = Stage::new(settings(0)).await;
+    let (id, vault, _pass) = vault_of(&stage, SCHEMA).await;
+    let names = ["ann", "bob", "cat"];
+    write(
+        &vault,
+        names.iter().map(|name| format!("document:d#reader@user:{name}")),
+    )
+    .await;
+    write(
+        &vault,
+        ["a", "b", "c"]
+            .iter()
+            .map(|at| format!("document:{at}#reader@user:ann")),
+    )
+    .await;
+    let check = CheckRequest {
+        subject: SubjectRef::parse("user:ann").unwrap(),
+        resource: ObjectRef::parse("document:d").unwrap(),
+        permission: Name::parse("read").unwrap(),
+        context: Arc::default(),
+        contextual: Arc::default(),
+        trace: false,
+    };
+    let expand = ExpandRequest {
+        resource: check.resource.clone(),
+        permission: check.permission.clone(),
+        max_depth: 10,
+        contextual: Arc::default(),
+    };
+    let lists = [
+        (resources("user:ann", "read", "document"), 4),
+        (subjects("document:d", "read", "user"), 3),
+    ];
+    for times in 1..=4 {
+        for (list, expected) in &lists {
+            stage.switch.arm(Some(id), Fault::RowsTooOld, times);
+            let page = vault.list(list, &paging(10, None)).await.unwrap();
+            assert_eq!(page.items.len(), *expected);
+            stage.switch.arm(Some(id), Fault::RowsTooOld, times);
+            let mut found = 0;
+            let take = async |page: inferadb_actors::ListPage| {
+                found += page.items.len();
+                Some(10)
+            };
+            vault.list_each(list, &paging(10, None), take).await.unwrap();
+            assert_eq!(found, *expected);
+        }
+        stage.switch.arm(Some(id), Fault::RowsTooOld, times);
+        let expanded = vault
+            .expand(&expand, Consistency::default(), now())
+            .await
+            .unwrap();
+        assert!(!expanded.tree.truncated);
+        stage.switch.arm(Some(id), Fault::RowsTooOld, times);
+        let request = SimulateRequest {
+            schema: Some(SCHEMA.into()),
+            checks: vec![check.clone()],
+            ..SimulateRequest::default()
+        };
+        let simulated = vault
+            .simulate(request, Consistency::default(), now())
+            .await
+            .unwrap();
+        for result in &simulated.results {
+            assert_eq!(*result.before.as_ref().unwrap(), Decision::Allow);
+            assert_eq!(*result.after.as_ref().unwrap(), Decision::Allow);
+        }
+    }
+    // Where no state is kept for long enough there is an answer all the same, and it is no list.
+    stage.switch.arm(Some(id), Fault::RowsTooOld, usize::MAX);
+    for (list, _) in &lists {
+        let found = vault.list(list, &paging(10, None)).await;
+        assert!(matches!(found, Err(VaultError::Overloaded(_))), "{found:?}");
+    }
+    let expanded = vault.expand(&expand, Consistency::default(), now()).await;
+    assert!(matches!(expanded, Err(VaultError::Overloaded(_))));
+}
+
+#[actix::test]
+async fn a_failure_in_the_middle_of_a_stream_is_told() {
+    let stage = Stage::new(settings(0)).await;
+    let (id, vault, _pass) = vault_of(&stage, SCHEMA).await;
+    write(
+        &vault,
+        (0..3_000).map(|at| format!("document:d{at:06}#reader@user:ann")),
+    )
+    .await;
+    let list = resources("user:ann", "read", "document");
+    for (fault, is_error) in [(Fault::Away, true), (Fault::RowsTooOld, false)] {
+        let (mut found, mut cursor) = (0, None);
+        let take = async |page: inferadb_actors::ListPage| {
+            found += page.items.len();
+            cursor = page.cursor;
+            stage.switch.arm(Some(id), fault.clone(), usize::MAX);
+            Some(1_000)
+        };
+        let streamed = vault.list_each(&list, &paging(1_000, None), take).await;
+        assert_eq!(streamed.is_err(), is_error, "{streamed:?}");
+        assert!(found < 3_000);
+        assert!(cursor.is_some(), "it was not the end");
+        stage.switch.disarm();
+        let (rest, ..) = {
+            let mut rest = 0;
+            let mut next = cursor;
+            while let Some(cursor) = next {
+                let page = vault.list(&list, &paging(1_000, Some(cursor))).await.unwrap();
+                rest += page.items.len();
+                next = page.cursor;
+            }
+            (rest, ())
+        };
+        assert_eq!(found + rest, 3_000, "nothing is lost and nothing repeated");
+    }
+}
+
+#[actix::test]
+async fn a_vault_that_is_deleted_ends_its_streams() {
+    let stage = Stage::new(settings(0)).await;
+    let (id, vault, pass) = vault_of(&stage, SCHEMA).await;
+    write(
+        &vault,
+        (0..3_000).map(|at| format!("document:d{at:06}#reader@user:ann")),
+    )
+    .await;
+    let (other, neighbour, _kept) = vault_of(&stage, SCHEMA).await;
+    write(
+        &neighbour,
+        std::iter::once("document:other#reader@user:ann".into()),
+    )
+    .await;
+    let list = resources("user:ann", "read", "document");
+    let platform = stage.platform.clone();
+    let mut pass = Some(pass);
+    let (mut found, mut cursor) = (0, None);
+    let take = async |page: inferadb_actors::ListPage| {
+        found += page.items.len();
+        cursor = page.cursor;
+        if pass.take().is_some() {
+            let deleted = tokio::time::timeout(
+                Duration::from_secs(60),
+                platform.delete_vault(id, Reach::Everything),
+            );
+            deleted.await.unwrap().unwrap();
+        }
+        Some(1_000)
+    };
+    let streamed = vault.list_each(&list, &paging(1_000, None), take).await;
+    eprintln!("deleted under a stream: {found}, {streamed:?}");
+    assert!(
+        streamed.is_err() || found == 3_000,
+        "a list that is shorter than it says"
+    );
+    let refused = vault.list(&list, &paging(10, None)).await;
+    assert!(refused.is_err(), "{refused:?}");
+    // Nobody else's cursor, and nobody else's revision.
+    let foreign = neighbour.list(&list, &paging(10, None)).await.unwrap();
+    assert_eq!(foreign.items.len(), 1);
+    let page = neighbour.list(&list, &paging(1, None)).await.unwrap();
+    assert!(page.cursor.is_none());
+    let _ = other;
+}
