@@ -4,9 +4,12 @@ mod call;
 
 use std::collections::BTreeMap;
 
+use rustc_hash::FxHashMap;
+
 use super::CompileError;
 use super::expression::Expr;
 use super::limits::MAX_ERRORS;
+use super::pattern::Patterns;
 use super::syntax::{Node, NodeKind, Operator};
 use super::types::{Type, of_operation};
 use super::value::{Key, Value};
@@ -17,10 +20,16 @@ pub(super) fn check(
     source: &str,
     parameters: &[(String, CaveatType)],
     node: Node,
+    patterns: &mut Patterns,
 ) -> Result<Expr, Vec<CompileError>> {
+    // Of two parameters of one name, which callers refuse, the first counts.
+    let positions = parameters.iter().enumerate().rev();
+    let positions = positions.map(|(position, (name, _))| (name.as_str(), position)).collect();
     let mut checker = Checker {
         source,
         parameters,
+        positions,
+        patterns,
         locals: Vec::new(),
         errors: Vec::new(),
     };
@@ -42,6 +51,9 @@ pub(super) fn check(
 struct Checker<'a> {
     source: &'a str,
     parameters: &'a [(String, CaveatType)],
+    /// Where each parameter stands among them.
+    positions: FxHashMap<&'a str, usize>,
+    patterns: &'a mut Patterns,
     /// The variables of the loops around, outermost first.
     locals: Vec<(String, Type)>,
     errors: Vec<CompileError>,
@@ -116,11 +128,7 @@ impl Checker<'_> {
                 .map_or(Type::Dyn, |(_, local_type)| local_type.clone());
             return (Expr::Local(position), local_type);
         }
-        if let Some(position) = self
-            .parameters
-            .iter()
-            .position(|(parameter, _)| parameter == name)
-        {
+        if let Some(position) = self.positions.get(name).copied() {
             let declared = self
                 .parameters
                 .get(position)

@@ -9,6 +9,9 @@ pub(super) const MAX_SOURCE_BYTES: usize = 64 * 1024;
 /// Most parts (operators, calls, names, literals) of an expression.
 pub(super) const MAX_NODES: usize = 10_000;
 
+/// Most parameters of one caveat.
+pub(super) const MAX_PARAMETERS: usize = 1_000;
+
 /// Deepest nesting of an expression. Long chains of `&&` and of `||` are one level.
 pub(super) const MAX_DEPTH: usize = 100;
 
@@ -28,5 +31,15 @@ pub(super) const BYTES_PER_STEP: usize = 16;
 /// Deepest nesting of lists and maps in a context value.
 pub(super) const MAX_CONTEXT_DEPTH: usize = 64;
 
+/// Longest regular expression, in bytes: before its compiled size is known, every `\w` of it takes some kilobytes.
+pub(super) const MAX_PATTERN_SOURCE_BYTES: usize = 4 * 1024;
+
 /// Largest compiled regular expression, in bytes.
 pub(super) const MAX_PATTERN_BYTES: usize = 256 * 1024;
+
+/// Bytes of regular expressions that the caveats of one schema may compile to, those given up as too large among them: some
+/// hundreds of milliseconds, where every expression is as costly as it can be.
+pub(super) const MAX_PATTERNS_BYTES: usize = 16 << 20;
+
+/// Bytes of a regular expression that are compiled in one step of a decision.
+pub(super) const PATTERN_BYTES_PER_STEP: usize = 8;

@@ -27,6 +27,8 @@ mod value;
 use self::budget::Budget;
 use self::evaluate::{Evaluation, Stop};
 use self::expression::Expr;
+use self::limits::MAX_PARAMETERS;
+pub(crate) use self::pattern::Patterns;
 use crate::context::Context;
 use crate::schema::CaveatType;
 
@@ -84,10 +86,25 @@ pub enum CaveatError {
 /// Compiles a caveat's expression.
 ///
 /// Syntax, names and types are checked; what is typed `any` is checked when it is evaluated. Expressions longer than
-/// 64 KiB, of more than 10,000 parts, or nested deeper than 100 levels do not compile.
+/// 64 KiB, of more than 10,000 parts, or nested deeper than 100 levels do not compile, nor do those of more than 1,000
+/// parameters or with too much of regular expressions.
 pub fn compile(parameters: &[(String, CaveatType)], expression: &str) -> Result<Program, Vec<CompileError>> {
+    compile_with(parameters, expression, &mut Patterns::default())
+}
+
+/// The same, for one of the caveats of a schema: `patterns` are those of all of them.
+pub(crate) fn compile_with(
+    parameters: &[(String, CaveatType)],
+    expression: &str,
+    patterns: &mut Patterns,
+) -> Result<Program, Vec<CompileError>> {
+    if parameters.len() > MAX_PARAMETERS {
+        let count = parameters.len();
+        let message = format!("there are {count} parameters; at most {MAX_PARAMETERS} are allowed");
+        return Err(vec![CompileError::at(expression, 0, message)]);
+    }
     let node = parser::parse(expression).map_err(|error| vec![error])?;
-    let expr = check::check(expression, parameters, node)?;
+    let expr = check::check(expression, parameters, node, patterns)?;
     Ok(Program {
         parameters: parameters.to_vec(),
         expr,

@@ -5,7 +5,7 @@ use super::compiled::{Expr, MemberId, MemberKind, Schema, SlotSubject};
 /// How many entries all closures of one schema may have together.
 const MAX_ENTRIES: usize = 8_000_000;
 /// How many steps it may take to find them.
-const MAX_STEPS: usize = 200_000_000;
+const MAX_STEPS: usize = 50_000_000;
 
 /// The schema's members reach each other in too many ways.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -99,17 +99,21 @@ impl Closures {
         }
         let mut by_component: Vec<Vec<u32>> = Vec::with_capacity(components.len());
         let (mut entries, mut steps) = (0_usize, 0_usize);
+        // For each entry, the last component that found it: so that none is gathered twice.
+        let mut seen: Vec<u32> = Vec::new();
         // A component is found after all those it leads to: their closures are there to be merged.
         for (component, nodes) in components.iter().enumerate() {
-            let mut found = Vec::new();
+            let mut owned = Vec::new();
             let mut successors = Vec::new();
             for node in nodes {
-                own(*node as usize, &mut found);
+                own(*node as usize, &mut owned);
                 let next = edges.get(*node as usize).into_iter().flatten();
                 successors.extend(next.filter_map(|to| component_of.get(*to as usize)).copied());
             }
             successors.sort_unstable();
             successors.dedup();
+            owned.retain(|entry| Self::is_new(&mut seen, *entry, component as u32));
+            let mut found = owned;
             for successor in successors
                 .into_iter()
                 .filter(|successor| *successor != component as u32)
@@ -122,14 +126,13 @@ impl Closures {
                 if steps > MAX_STEPS {
                     return Err(TooConnected);
                 }
-                found.extend_from_slice(closure);
-                if found.len() > MAX_ENTRIES {
-                    found.sort_unstable();
-                    found.dedup();
+                for entry in closure.iter().copied() {
+                    if Self::is_new(&mut seen, entry, component as u32) {
+                        found.push(entry);
+                    }
                 }
             }
             found.sort_unstable();
-            found.dedup();
             entries += found.len() * nodes.len();
             if entries > MAX_ENTRIES {
                 return Err(TooConnected);
@@ -140,6 +143,16 @@ impl Closures {
             component_of,
             by_component,
         })
+    }
+
+    /// Whether `component` had not found `entry` before; notes that it has now.
+    fn is_new(seen: &mut Vec<u32>, entry: u32, component: u32) -> bool {
+        const NEVER: u32 = u32::MAX;
+        if seen.len() <= entry as usize {
+            seen.resize(entry as usize + 1, NEVER);
+        }
+        let last = seen.get_mut(entry as usize);
+        last.is_some_and(|last| std::mem::replace(last, component) != component)
     }
 
     /// What `node` reaches; sorted, each once.

@@ -4,7 +4,7 @@ use super::{Checked, Checker, field_type};
 use crate::caveat::expression::{Expr, Loop, LoopKind};
 use crate::caveat::function::{Function, answer_type, resolve};
 use crate::caveat::limits::MAX_LOOPS;
-use crate::caveat::pattern::Pattern;
+use crate::caveat::pattern::PatternError;
 use crate::caveat::syntax::{Node, NodeKind};
 use crate::caveat::types::Type;
 use crate::caveat::value::Value;
@@ -91,12 +91,19 @@ impl Checker<'_> {
         };
         if function == Function::Matches
             && let [_, Expr::Constant(Value::String(source))] = arguments.as_slice()
-            && let Some(pattern) = Pattern::compile(source)
         {
-            return (
-                Expr::Matches(Box::new(arguments.swap_remove(0)), Box::new(pattern)),
-                answer,
-            );
+            match self.patterns.compile(source) {
+                Ok(pattern) => {
+                    let text = Box::new(arguments.swap_remove(0));
+                    return (Expr::Matches(text, Box::new(pattern)), answer);
+                }
+                // It fails when it is evaluated, and only then.
+                Err(PatternError::Unfit) => {}
+                Err(PatternError::Exhausted) => {
+                    let message = "the regular expressions of the schema's caveats are too large together";
+                    return self.error(offset, message);
+                }
+            }
         }
         (Expr::Call(function, arguments), answer)
     }
@@ -104,7 +111,7 @@ impl Checker<'_> {
     /// `optional.of(x)`, `optional.ofNonZeroValue(x)`, `optional.none()`, unless something else is called `optional`.
     fn is_optional_namespace(&self, target: &Node) -> bool {
         let is_taken = self.locals.iter().any(|(name, _)| name == "optional")
-            || self.parameters.iter().any(|(name, _)| name == "optional");
+            || self.positions.contains_key("optional");
         matches!(&target.kind, NodeKind::Name(name) if name == "optional") && !is_taken
     }
 

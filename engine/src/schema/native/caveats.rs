@@ -45,7 +45,7 @@ impl Resolver<'_> {
             return None;
         }
         let text = expression.text(self.source);
-        let program = match crate::caveat::compile(&parameters, text) {
+        let program = match crate::caveat::compile_with(&parameters, text, &mut self.patterns) {
             Ok(program) => Arc::new(program),
             Err(errors) => {
                 for error in errors {

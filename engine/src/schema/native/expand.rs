@@ -51,18 +51,26 @@ impl<'a> Resolver<'a> {
     pub(super) fn expand_definitions(&mut self) -> Option<()> {
         let file = self.file;
         let mut bytes_left = MAX_EXPANDED_BYTES;
+        let is_member = |item: &Item| matches!(item, Item::Member(_));
+        let has_members: Vec<bool> = file
+            .partials
+            .iter()
+            .map(|partial| partial.items.iter().any(is_member))
+            .collect();
         for (position, definition) in self.definitions.clone().into_iter().enumerate() {
             let definition = file.definitions.get(definition)?;
-            self.expand(TypeId(position as u32), definition, &mut bytes_left)?;
+            self.expand(TypeId(position as u32), definition, &has_members, &mut bytes_left)?;
         }
         Some(())
     }
 
     /// Collects the members of one type, the spreads depth first, as if they were written in their places.
+    /// `has_members` says of each partial whether it has members of its own.
     fn expand(
         &mut self,
         object_type: TypeId,
         definition: &'a Definition,
+        has_members: &[bool],
         bytes_left: &mut usize,
     ) -> Option<()> {
         let file = self.file;
@@ -106,7 +114,7 @@ impl<'a> Resolver<'a> {
                     }
                     if spread.insert(at) {
                         open.push(partial.items.iter());
-                    } else if partial.items.iter().any(|item| matches!(item, Item::Member(_))) {
+                    } else if has_members.get(at).copied().unwrap_or(false) {
                         let (name, text) = (name, definition.name.text.as_str());
                         let message = format!("partial `{}` is spread into `{text}` twice", name.text);
                         self.findings

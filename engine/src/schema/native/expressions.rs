@@ -91,6 +91,11 @@ impl Resolver<'_> {
                 .push(DiagnosticCode::ArrowOverWildcard, left.span, message);
             return None;
         }
+        // Before they are looked up: one permission can hold any number of arrows.
+        self.arrow_steps += member.slots.len();
+        if self.arrow_steps > MAX_ARROW_STEPS {
+            return None;
+        }
         let mut targets = Vec::new();
         for slot in member
             .slots
@@ -102,7 +107,6 @@ impl Resolver<'_> {
                 targets.push((slot.subject_type, *found));
             }
         }
-        self.arrow_steps += member.slots.len();
         targets.sort_unstable();
         targets.dedup();
         Some(Expr::Arrow {

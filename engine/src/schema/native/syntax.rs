@@ -1,5 +1,6 @@
 //! The syntax tree of a native schema: what was written, and where.
 
+use std::collections::HashSet;
 use std::fmt;
 
 use smol_str::SmolStr;
@@ -36,7 +37,7 @@ pub(super) struct Comment {
     /// Its text without comment marks.
     pub(super) doc: Option<String>,
     /// The codes of the warnings that it switches off.
-    pub(super) ignored_warnings: Vec<String>,
+    pub(super) ignored_warnings: HashSet<String>,
 }
 
 /// A `definition` or `partial`.

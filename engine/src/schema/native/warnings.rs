@@ -104,12 +104,11 @@ impl Lint<'_, '_> {
         let resolver = self.resolver;
         let definition = resolver.definitions.get(self.object_type.index());
         let definition = definition.and_then(|position| resolver.file.definitions.get(*position));
-        let comments = definition
+        let mut comments = definition
             .map(|definition| &definition.comment)
             .into_iter()
             .chain([&self.written.comment]);
-        let mut ignored = comments.flat_map(|comment| &comment.ignored_warnings);
-        if !ignored.any(|held| held == code.as_str()) {
+        if !comments.any(|comment| comment.ignored_warnings.contains(code.as_str())) {
             self.warnings.push(code, span, message);
         }
     }

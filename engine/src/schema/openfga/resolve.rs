@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::model::{Identifier, Model, Relation, TypeDefinition};
 use super::restrictions::stores;
+use crate::caveat::Patterns;
 use crate::noun::Name;
 use crate::schema::diagnostic::{DiagnosticCode, Findings};
 use crate::schema::{CaveatId, Expr, Member, MemberId, MemberKind, Schema, Type, TypeId};
@@ -29,7 +30,12 @@ pub(super) struct Resolver<'a> {
     all_incomplete: bool,
     pub(super) used: HashSet<CaveatId>,
     pub(super) warnings: Findings,
-    pub(super) from_steps: usize,
+    /// How many subject types the rewrites were looked up in.
+    pub(super) steps: usize,
+    /// How many kinds of subjects the relation lists whose rewrite is being resolved.
+    pub(super) listed: usize,
+    /// What the regular expressions of the conditions may still cost.
+    pub(super) patterns: Patterns,
 }
 
 /// The schema of `model` and its warnings. `None` or findings, or both, where there are errors.
@@ -50,7 +56,9 @@ pub(super) fn resolve(source: &str, model: &Model, findings: &mut Findings) -> O
         all_incomplete: model.incomplete && model.types.iter().any(|held| held.extends),
         used: HashSet::new(),
         warnings: Findings::default(),
-        from_steps: 0,
+        steps: 0,
+        listed: 0,
+        patterns: Patterns::default(),
     };
     resolver.conditions();
     resolver.declare_types();

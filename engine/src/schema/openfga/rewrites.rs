@@ -7,8 +7,9 @@ use super::resolve::Resolver;
 use crate::schema::diagnostic::DiagnosticCode;
 use crate::schema::{ArrowMode, Expr, TypeId};
 
-/// How many subject types `from` may be looked up in, over the whole model.
-const MAX_FROM_STEPS: usize = 1_000_000;
+/// How many subject types rewrites may lead to, over the whole model: for each `from` those of its relation, for each
+/// `[…]` (JSON can repeat it) those that stand there.
+const MAX_STEPS: usize = 1_000_000;
 
 impl<'a> Resolver<'a> {
     /// Gives every relation its expression. `None` if there is too much of them.
@@ -18,10 +19,11 @@ impl<'a> Resolver<'a> {
                 return None;
             }
             let object_type = self.schema.members.get(position)?.object_type;
+            self.listed = written.restrictions.len();
             let expr = self.rewrite(object_type, &written.rewrite);
-            if self.from_steps > MAX_FROM_STEPS {
-                let message = "the `from` of the model lead to too many types".to_owned()
-                    + " (counting, for each of them, the types of its relation)";
+            if self.steps > MAX_STEPS {
+                let message = "the rewrites of the model lead to too many types".to_owned()
+                    + " (counting, for each `from`, the types of its relation)";
                 self.findings
                     .push(DiagnosticCode::LimitExceeded, written.name.span, message);
                 return None;
@@ -34,7 +36,10 @@ impl<'a> Resolver<'a> {
     /// The rewrite resolved; [`Expr::Nil`] in the places of what was reported.
     fn rewrite(&mut self, object_type: TypeId, written: &'a Rewrite) -> Expr {
         match &written.kind {
-            RewriteKind::This => Expr::This,
+            RewriteKind::This => {
+                self.steps += self.listed;
+                Expr::This
+            }
             RewriteKind::Broken => Expr::Nil,
             RewriteKind::Computed(name) => self.member_of(object_type, name).map_or(Expr::Nil, Expr::Member),
             RewriteKind::From { relation, tupleset } => {
@@ -74,13 +79,17 @@ impl<'a> Resolver<'a> {
                 return None;
             }
         }
+        // Before the restrictions are walked: a relation can list one type as often as it likes, and a rewrite name it as often.
+        self.steps += written.restrictions.len();
+        if self.steps > MAX_STEPS {
+            return None;
+        }
         let is_plain = |restriction: &Restriction| matches!(restriction.subject, Subject::Object);
         if !written.restrictions.iter().all(is_plain) {
             self.indirect(tupleset, "can hold usersets or wildcards");
             return None;
         }
         let member = self.schema.members.get(relation.index())?;
-        self.from_steps += member.slots.len();
         let mut targets = Vec::new();
         let mut may_have_it = false;
         for slot in member

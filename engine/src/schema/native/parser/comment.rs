@@ -1,5 +1,7 @@
 //! Doc comments, and comments that switch warnings off.
 
+use std::collections::HashSet;
+
 use super::Parser;
 use crate::schema::diagnostic::Span;
 use crate::schema::native::lexer::TokenKind;
@@ -41,7 +43,7 @@ impl Parser<'_> {
 /// Strips comment marks, and picks out the lines that switch warnings off.
 fn comment_of<'a>(comments: impl Iterator<Item = &'a str>) -> Comment {
     let mut lines = Vec::new();
-    let mut ignored_warnings = Vec::new();
+    let mut ignored_warnings = HashSet::new();
     for comment in comments {
         if let Some(line) = comment.strip_prefix("//") {
             let line = line.trim_matches('/').trim();
@@ -50,7 +52,9 @@ fn comment_of<'a>(comments: impl Iterator<Item = &'a str>) -> Comment {
                 .or(line.strip_prefix("ignore-warning:"))
             {
                 // SpiceDB writes the codes of its warnings with hyphens.
-                Some(code) => ignored_warnings.push(code.trim().replace('-', "_")),
+                Some(code) => {
+                    ignored_warnings.insert(code.trim().replace('-', "_"));
+                }
                 None => lines.push(line),
             }
         } else {

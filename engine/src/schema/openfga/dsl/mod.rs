@@ -27,14 +27,24 @@ pub(super) fn parse(source: &str, start: usize, end: usize, findings: &mut Findi
 
 /// The comment on the lines just before `at`, without comment marks.
 fn doc_before(source: &str, start: usize, at: usize) -> Option<String> {
+    // Lines end where the lexer ends them: else a comment would belong to all that follows it with bare returns.
+    let ends = ['\n', '\r'];
     let before = source.get(start..at)?;
     let mut lines: Vec<&str> = Vec::new();
-    // The last piece is the indentation of what the comment is about.
-    for line in before.split('\n').rev().skip(1) {
+    // What stands after the last line end is the indentation of what the comment is about.
+    let mut left = before.get(..before.rfind(ends)? + 1)?;
+    loop {
+        let above = left.strip_suffix('\n').map(|line| line.strip_suffix('\r').unwrap_or(line));
+        let Some(above) = above.or_else(|| left.strip_suffix('\r')) else {
+            break;
+        };
+        let line_start = above.rfind(ends).map_or(0, |end| end + 1);
+        let (rest, line) = above.split_at_checked(line_start)?;
         match line.trim().strip_prefix('#') {
             Some(text) => lines.push(text.trim()),
             None => break,
         }
+        left = rest;
     }
     lines.reverse();
     (!lines.is_empty()).then(|| lines.join("\n"))
