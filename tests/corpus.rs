@@ -198,7 +198,10 @@ async fn run(platform: &Platform, path: &Path) -> Result<(usize, Vec<String>), S
                 let check = &assertion.check;
                 for limit in [1, 2, 1_000] {
                     for (found, how) in [
-                        (by_resources(&vault, check, limit).await, "by the list of resources"),
+                        (
+                            by_resources(&vault, check, limit).await,
+                            "by the list of resources",
+                        ),
                         (by_subjects(&vault, check, limit).await, "by the list of subjects"),
                     ] {
                         judge(assertion, found.as_ref(), how);

@@ -178,13 +178,17 @@ pub fn random_world(dice: &mut Dice) -> World {
     let mut world = World::random(dice);
     for held in &mut world.types {
         let is_public = |class: &Class| matches!(class, Class::Wildcard(_));
-        let public = held.relations.iter().find(|(_, classes)| classes.iter().any(is_public));
+        let public = held
+            .relations
+            .iter()
+            .find(|(_, classes)| classes.iter().any(is_public));
         let other = held.relations.keys().nth(dice.below(held.relations.len()));
         if let (Some((public, _)), Some(other)) = (public, other)
             && public != other
         {
             let [public, other] = [public, other].map(|name| Box::new(Expr::Member(name.clone())));
-            held.permissions.insert("p3".into(), Expr::Exclusion(public, other));
+            held.permissions
+                .insert("p3".into(), Expr::Exclusion(public, other));
         }
     }
     world

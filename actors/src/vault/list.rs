@@ -13,8 +13,8 @@ use inferadb_engine::list::{
 };
 use inferadb_engine::noun::{Name, ObjectId, ObjectRef, SubjectRef, Timestamp};
 use inferadb_engine::row::Rows;
-use inferadb_storage::token::{Cursor, fingerprint};
 use inferadb_storage::Revision;
+use inferadb_storage::token::{Cursor, fingerprint};
 
 use super::check::{member_named, type_named};
 use super::frame::{Frame, Interrupted};
@@ -243,6 +243,8 @@ impl Vault {
                     for (demand, supply) in self.fetch_for_list(frame, demands).await? {
                         search.supply(demand, supply);
                     }
+                    // One read can follow from the other for very long.
+                    tokio::task::yield_now().await;
                 }
             }
         }

@@ -201,7 +201,9 @@ impl Reading<'_> {
         };
         let name = self.schema().caveats()[caveat.index()].name.as_str();
         let at: usize = name[1..].parse().unwrap();
-        let stored = stored.get(&format!("v{at}")).map(|value| *value == Value::Bool(true));
+        let stored = stored
+            .get(&format!("v{at}"))
+            .map(|value| *value == Value::Bool(true));
         match stored.or(self.request[at]) {
             Some(true) => 2,
             Some(false) => 0,

@@ -176,9 +176,7 @@ impl Trial {
         };
         let answer = |walk: &Walk, at| self.past.answer(self.head, &walk.question(at));
         let mut walks: Vec<Walk> = state.nodes().into_iter().map(walk).collect();
-        walks.retain(|walk| {
-            matches!(answer(walk, None), Some(Answer::Allow | Answer::Conditional(_)))
-        });
+        walks.retain(|walk| matches!(answer(walk, None), Some(Answer::Allow | Answer::Conditional(_))));
         let excludes = |walk: &Walk| (0..OBJECTS).any(|at| answer(walk, Some(at)) == Some(Answer::Deny));
         if let Some(at) = walks.iter().position(excludes).filter(|_| self.dice.chance(70)) {
             return Some(walks.swap_remove(at));
@@ -273,7 +271,10 @@ impl Trial {
         }
         for page in &walk.pages {
             assert!(page.revision >= least);
-            assert_eq!(page.revision, walk.pages[0].revision, "a stream is of one revision");
+            assert_eq!(
+                page.revision, walk.pages[0].revision,
+                "a stream is of one revision"
+            );
         }
         self.tally.streams += 1;
         self.judge_walk(&walk, streamed.is_ok());
@@ -363,15 +364,13 @@ impl Trial {
             VaultError::Invalid { code, .. } => {
                 let unknown = ["unknown_type", "unknown_permission"].contains(code);
                 unknown
-                    && revisions.any(|at| {
-                        questions
-                            .iter()
-                            .any(|question| !self.past.at(at).knows(question))
-                    })
+                    && revisions.any(|at| questions.iter().any(|question| !self.past.at(at).knows(question)))
             }
             error if is_undefined(error) => revisions.any(|at| {
                 let answers = questions.iter().map(|question| self.past.answer(at, question));
-                answers.into_iter().any(|answer| answer == Some(Answer::Undefined))
+                answers
+                    .into_iter()
+                    .any(|answer| answer == Some(Answer::Undefined))
             }),
             _ => false,
         };
@@ -471,5 +470,7 @@ fn possible(pages: &[Page], object: Option<usize>) -> Vec<Revision> {
     let last = pages.iter().position(after).unwrap_or(pages.len() - 1);
     let full = |page: &Page| page.is_full && page.has_more && before(page) && !after(page);
     let some = pages.iter().take(last + 1).skip(first);
-    some.filter(|page| !full(page)).map(|page| page.revision).collect()
+    some.filter(|page| !full(page))
+        .map(|page| page.revision)
+        .collect()
 }

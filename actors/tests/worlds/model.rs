@@ -39,9 +39,11 @@ fn sayable(expr: &Expr, of: &str, relations: &BTreeMap<String, Vec<Class>>, type
         Expr::Any(left, right) | Expr::All(left, right) => {
             let classes = relations.get(left).map_or(&[][..], Vec::as_slice);
             let plain = classes.iter().all(|class| matches!(class, Class::Object(_)));
-            let leads = classes
-                .iter()
-                .any(|class| types.get(class.of()).is_some_and(|held| held.names().contains(right)));
+            let leads = classes.iter().any(|class| {
+                types
+                    .get(class.of())
+                    .is_some_and(|held| held.names().contains(right))
+            });
             match plain && leads {
                 true => Expr::Any(left.clone(), right.clone()),
                 false => Expr::Member(left.clone()),
