@@ -2,7 +2,7 @@
 //!
 //! `WIDE=n` sets how wide.
 #![allow(missing_docs)]
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test may fail")]
+#![expect(clippy::unwrap_used, reason = "a test may fail")]
 
 mod support;
 
