@@ -607,7 +607,7 @@ fn lists_see_what_was_written_before_them() {
             body["consistency"] = consistency;
             let answer = tenant.post("/v1/permissions/list", body).expect(200);
             assert_eq!(answer["revision"], revision.as_str());
-            assert_eq!(answer["permissions"][1]["decision"], "allow");
+            assert_eq!(answer["permissions"][0]["decision"], "allow");
         }
     }
 }

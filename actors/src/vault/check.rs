@@ -29,6 +29,8 @@ const VIEW_ATTEMPTS: usize = 3;
 const MOST_ATTEMPTS: usize = 6;
 /// The most nodes of an explanation.
 const MAX_TRACE_NODES: usize = 1_000;
+/// After how many reads that follow one from the other a check lets others have their turn.
+const ROUNDS_A_TURN: usize = 16;
 /// A row of more entries is not held for the sake of one probe: the entry is read alone.
 const WIDE_ROW: usize = 256;
 
@@ -352,6 +354,7 @@ impl Vault {
         trace: bool,
     ) -> Result<Evaluated, Interrupted> {
         let mut storage_reads = 0;
+        let mut rounds: usize = 0;
         loop {
             match evaluation.step(rows).map_err(VaultError::from)? {
                 Step::Done(verdict) => {
@@ -368,6 +371,11 @@ impl Vault {
                     for (demand, supply) in self.fetch(frame, demands).await? {
                         let supply = lay(&demand, supply);
                         evaluation.supply(demand, supply);
+                    }
+                    // Storage may answer at once: others of the thread get their turn all the same.
+                    rounds += 1;
+                    if rounds.is_multiple_of(ROUNDS_A_TURN) {
+                        tokio::task::yield_now().await;
                     }
                 }
             }

@@ -121,6 +121,8 @@ impl Vault {
                     for (key, row, whole) in self.read_rows(frame, overlay, keys, room).await? {
                         expansion.supply(key, row, whole);
                     }
+                    // One read can follow from the other for very long.
+                    tokio::task::yield_now().await;
                 }
             }
         }

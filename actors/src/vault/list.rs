@@ -268,6 +268,8 @@ impl Vault {
                         let supply = laid.lay_listed(&demand, supply);
                         search.supply(demand, supply);
                     }
+                    // One read can follow from the other for very long.
+                    tokio::task::yield_now().await;
                 }
             }
         }

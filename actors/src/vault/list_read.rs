@@ -31,8 +31,19 @@ impl Vault {
             let supply = read(snapshot, schema, &demand, most).await?;
             Ok::<_, VaultError>((demand, supply))
         });
-        let supplied = stream::iter(reads).buffer_unordered(MAX_READS).try_collect();
-        supplied.await.map_err(|error| Interrupted::reading(frame, error))
+        let mut reads = std::pin::pin!(stream::iter(reads).buffer_unordered(MAX_READS));
+        let mut supplied = Vec::new();
+        loop {
+            let read = reads.try_next().await;
+            match read.map_err(|error| Interrupted::reading(frame, error))? {
+                Some(read) => supplied.push(read),
+                None => return Ok(supplied),
+            }
+            // Where storage answers at once nothing else lets others, and the deadline, have their turn.
+            if supplied.len() % MAX_READS == 0 {
+                tokio::task::yield_now().await;
+            }
+        }
     }
 }
 
@@ -111,5 +122,7 @@ async fn read_stretch(
         if is_last || !entries.is_empty() {
             return Ok(ListSupply::Part(Part { entries, is_last }));
         }
+        // There can be very many that are ignored.
+        tokio::task::yield_now().await;
     }
 }
