@@ -1,20 +1,19 @@
 //! Lists as NDJSON: an entry a line, and at the end a line that says how the list ended.
 //!
-//! A task of its own searches page after page, never more than a few ahead of the reader. It ends with the reader, with the list, or
-//! with the request's deadline; then the last line holds a cursor to go on from.
+//! Page after page is searched for, never more than the stream's queue ahead of its reader. The list ends with the reader, with
+//! the last entry, or with the request's deadline; then the last line holds a cursor to go on from.
 
-use std::convert::Infallible;
+use std::cell::Cell;
+use std::pin::pin;
+use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
-use actix_web::http::header::ACCEPT;
-use actix_web::web::Bytes;
-use actix_web::{HttpRequest, HttpResponse};
-use futures_util::stream;
-use inferadb_actors::{ListPage, ListRequest, Paging, Pass, Vault};
+use actix_web::{HttpRequest, HttpResponse, web};
+use futures_util::future::{Either, select};
+use inferadb_actors::{ListPage, ListRequest, Paging, VaultError};
 use serde::Serialize;
 use serde_json::Value;
-use tokio::sync::mpsc::{self, Sender};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::App;
@@ -22,12 +21,10 @@ use super::caller::Visit;
 use super::lists::ItemView;
 use super::problem::Problem;
 use super::request::timeout_of;
+use super::stream::{self, NDJSON, Unread, Writer};
 
-const NDJSON: &str = "application/x-ndjson";
-/// How many pages may wait for the reader.
-const PAGES_AHEAD: usize = 2;
-/// How long the last line waits for a reader that is slow.
-const GRACE: Duration = Duration::from_secs(5);
+/// The name of these streams in the metrics.
+const STREAM: &str = "list";
 
 /// A list that is to be streamed.
 pub struct Streaming {
@@ -39,124 +36,165 @@ pub struct Streaming {
     pub total: Option<usize>,
 }
 
-/// What the reader gets next: lines, or instead of all of them a problem.
-type Lines = Result<Bytes, Problem>;
-
-/// Whether a request's `Accept` names NDJSON.
-pub fn is_asked_for(request: &HttpRequest) -> bool {
-    let accepted = request
-        .headers()
-        .get_all(ACCEPT)
-        .filter_map(|value| value.to_str().ok());
-    let mut types = accepted.flat_map(|value| value.split(','));
-    types.any(|item| {
-        let media_type = item.split(';').next().unwrap_or_default();
-        media_type.trim().eq_ignore_ascii_case(NDJSON)
-    })
-}
+/// Tells the handler that the first page is there, or why there is none.
+type Begun = oneshot::Sender<Result<(), Problem>>;
 
 /// Answers with a stream, once its first page is there: until then what fails is answered as a problem.
 pub async fn answer(
-    app: &App,
+    app: &web::Data<App>,
     request: &HttpRequest,
-    visit: &Visit,
+    visit: Visit,
     streaming: Streaming,
 ) -> Result<HttpResponse, Problem> {
     let deadline = Instant::from_std(visit.scope.started()) + timeout_of(request.headers(), app)?;
-    // The stream is inside the vault on its own account: the request's pass ends with its handler.
-    let account = visit.vault.record().account;
-    let (vault, pass) = app.platform.enter(visit.vault.id, account).await?;
-    let (sender, mut lines) = mpsc::channel(PAGES_AHEAD);
+    let patience = app.settings.slow_reader;
+    let scope = Rc::clone(&visit.scope);
+    let (begun, beginning) = oneshot::channel();
     let task = Task {
-        vault,
+        app: app.clone(),
+        visit,
         streaming,
-        request_id: visit.scope.request_id().to_owned(),
-        sender,
         deadline,
-        _pass: pass,
     };
-    actix_web::rt::spawn(task.run());
-    let first = match lines.recv().await {
-        Some(first) => first?,
-        None => return Err(Problem::from(inferadb_actors::VaultError::Stopping)),
-    };
-    let body = stream::unfold((Some(first), lines), |(first, mut lines)| async move {
-        let next = match first {
-            Some(first) => first,
-            // A problem stands first or nowhere.
-            None => lines.recv().await?.ok()?,
-        };
-        Some((Ok::<_, Infallible>(next), (None, lines)))
-    });
-    Ok(HttpResponse::Ok().content_type(NDJSON).streaming(Box::pin(body)))
+    let answer = stream::answer(&scope, NDJSON, patience, |writer| task.run(writer, begun));
+    match beginning.await {
+        Ok(outcome) => outcome.map(|()| answer),
+        Err(_) => Err(Problem::from(VaultError::Stopping)),
+    }
 }
 
 struct Task {
-    vault: Arc<Vault>,
+    app: web::Data<App>,
+    visit: Visit,
     streaming: Streaming,
-    request_id: String,
-    sender: Sender<Lines>,
     deadline: Instant,
-    _pass: Pass,
 }
 
 /// How far the stream has come.
-#[derive(Default)]
 struct Reached {
-    is_begun: bool,
+    begun: Option<Begun>,
     cursor: Option<String>,
     revision: Option<Arc<str>>,
+    unread: Option<Unread>,
 }
 
 impl Task {
-    async fn run(self) {
-        let mut reached = Reached::default();
+    async fn run(self, mut writer: Writer, begun: Begun) {
+        let mut reached = Reached {
+            begun: Some(begun),
+            cursor: None,
+            revision: None,
+            unread: None,
+        };
         let outcome = {
-            let work = self.pages(&mut reached);
-            tokio::select! {
-                () = self.sender.closed() => return,
-                outcome = tokio::time::timeout_at(self.deadline, work) => outcome,
-            }
-        };
-        let last = match outcome {
-            // Where the deadline passed before the first page, the handler's own has passed as well.
-            Err(_) if !reached.is_begun => return,
-            Ok(Ok(())) | Err(_) => Ok(line(&reached.summary())),
-            Ok(Err(error)) => {
-                let problem = Problem::from(error).of_request(&self.request_id);
-                if reached.is_begun {
-                    self.vault.metrics.errors.inc();
-                    Ok(line(&Summary {
-                        error: Some(problem.to_value()),
-                        ..reached.summary()
-                    }))
-                } else {
-                    Err(problem)
+            let gone = writer.gone();
+            let writing = Cell::new(false);
+            let work = pin!(async {
+                let mut pages = pin!(self.pages(&mut reached, &mut writer, &writing));
+                let in_time = async {
+                    match tokio::time::timeout_at(self.deadline, &mut pages).await {
+                        // A page is written whole, or no cursor would say where the list goes on; it is the last one then.
+                        Err(_) if writing.get() => Ok(pages.await),
+                        outcome => outcome,
+                    }
+                };
+                tokio::select! {
+                    () = gone => None,
+                    outcome = in_time => Some(outcome),
                 }
+            });
+            // A request under way, which the vault is kept for; but a reader that takes its time does not hold up its end.
+            let staying = pin!(async {
+                let _pass = self.visit.vault.stay();
+                self.visit.vault.closing().await;
+            });
+            match select(work, staying).await {
+                Either::Left((outcome, _)) => outcome,
+                Either::Right(((), work)) => work.await,
             }
         };
-        // A reader who does not take even this line learns from its absence that the stream is not whole.
-        let _ = tokio::time::timeout(GRACE, self.sender.send(last)).await;
+        let ended = |reason: &str| {
+            self.app.metrics.stream_ended(STREAM, reason);
+        };
+        let failed = |problem: Problem| {
+            let problem = problem.of_request(self.visit.scope.request_id());
+            ended(problem.code);
+            tracing::warn!(reason = problem.code, "the stream of a list ended early");
+            problem.to_value()
+        };
+        let error = match (outcome, reached.unread) {
+            (None, _) | (_, Some(Unread::Gone)) => {
+                ended("reader_gone");
+                return;
+            }
+            (_, Some(Unread::Slow)) => Some(failed(stream::slow_reader(self.app.settings.slow_reader))),
+            (Some(Ok(Err(error))), None) => match reached.begun.take() {
+                // The handler answers it, if it is still there.
+                Some(begun) => {
+                    let _ = begun.send(Err(error.into()));
+                    return;
+                }
+                None => {
+                    self.visit.vault.metrics.errors.inc();
+                    Some(failed(error.into()))
+                }
+            },
+            // Where the deadline passed before the first page, the handler's own has passed as well.
+            (Some(Err(_)), None) if reached.begun.is_some() => return,
+            (Some(Err(_)), None) => {
+                ended("deadline");
+                None
+            }
+            (Some(Ok(Ok(()))), None) => {
+                let is_cut = reached.cursor.is_some() && self.has_passed();
+                ended(if is_cut { "deadline" } else { "complete" });
+                None
+            }
+        };
+        writer.finish(&line(&Summary {
+            revision: reached.revision.as_deref(),
+            cursor: reached.cursor.as_deref(),
+            error,
+        }));
     }
 
-    async fn pages(&self, reached: &mut Reached) -> Result<(), inferadb_actors::VaultError> {
+    fn has_passed(&self) -> bool {
+        Instant::now() >= self.deadline
+    }
+
+    /// `writing` says that a page is being written.
+    async fn pages(
+        &self,
+        reached: &mut Reached,
+        writer: &mut Writer,
+        writing: &Cell<bool>,
+    ) -> Result<(), VaultError> {
         let Streaming { list, paging, total } = &self.streaming;
         let mut left = total.unwrap_or(usize::MAX);
         let take = async |page: ListPage| {
-            let mut text = Vec::new();
-            for item in &page.items {
-                text.extend_from_slice(&line(&ItemView::new(list, item)));
+            if let Some(begun) = reached.begun.take() {
+                // A handler that is gone takes the stream's reading end with it.
+                let _ = begun.send(Ok(()));
             }
-            if !text.is_empty() && self.sender.send(Ok(text.into())).await.is_err() {
+            let written = async {
+                for item in &page.items {
+                    writer.write(&line(&ItemView::new(list, item))).await?;
+                }
+                writer.flush().await
+            };
+            writing.set(true);
+            let written = written.await;
+            writing.set(false);
+            if let Err(unread) = written {
+                reached.unread = Some(unread);
                 return None;
             }
-            reached.is_begun = true;
             reached.cursor = page.cursor;
-            reached.revision = Some(self.vault.token(page.revision));
+            reached.revision = Some(self.visit.vault.token(page.revision));
             left = left.saturating_sub(page.items.len());
-            (left > 0).then(|| paging.limit.min(left))
+            (left > 0 && !self.has_passed()).then(|| paging.limit.min(left))
         };
-        self.vault.list_each(list, paging, take).await
+        self.visit.vault.list_each(list, paging, take).await
     }
 }
 
@@ -170,19 +208,9 @@ struct Summary<'a> {
     error: Option<Value>,
 }
 
-impl Reached {
-    fn summary(&self) -> Summary<'_> {
-        Summary {
-            revision: self.revision.as_deref(),
-            cursor: self.cursor.as_deref(),
-            error: None,
-        }
-    }
-}
-
-fn line(object: &impl Serialize) -> Bytes {
+fn line(object: &impl Serialize) -> Vec<u8> {
     // Strings, numbers and lists of them are always JSON.
     let mut text = serde_json::to_vec(object).unwrap_or_default();
     text.push(b'\n');
-    text.into()
+    text
 }

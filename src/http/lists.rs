@@ -20,6 +20,7 @@ use super::check::missing;
 use super::list_stream::{self, Streaming};
 use super::problem::Problem;
 use super::question::word;
+use super::stream::{self, NDJSON};
 use super::wire::{ConsistencyBody, RelationshipBody, at, parse_context, parse_contextual};
 use super::{App, body, ok};
 
@@ -290,7 +291,7 @@ async fn answer(
     consistency: &ConsistencyBody,
 ) -> Result<HttpResponse, Problem> {
     let most = app.settings.max_page_size;
-    let streams = list_stream::is_asked_for(&request);
+    let streams = stream::preferred(&request, &["application/json", NDJSON]) == NDJSON;
     let out_of_range = |range: &str| {
         let detail = format!("`limit` must be {range}");
         Problem::invalid("invalid_value", "limit", detail)
@@ -314,7 +315,7 @@ async fn answer(
             paging,
             total: limit,
         };
-        return list_stream::answer(&app, &request, &visit, streaming).await;
+        return list_stream::answer(&app, &request, visit, streaming).await;
     }
     let page = visit.vault.list(&list, &paging).await?;
     let items: Vec<ItemView<'_>> = page.items.iter().map(|item| ItemView::new(&list, item)).collect();
