@@ -24,7 +24,9 @@ pub(super) fn check(
 ) -> Result<Expr, Vec<CompileError>> {
     // Of two parameters of one name, which callers refuse, the first counts.
     let positions = parameters.iter().enumerate().rev();
-    let positions = positions.map(|(position, (name, _))| (name.as_str(), position)).collect();
+    let positions = positions
+        .map(|(position, (name, _))| (name.as_str(), position))
+        .collect();
     let mut checker = Checker {
         source,
         parameters,

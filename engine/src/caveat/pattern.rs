@@ -6,7 +6,9 @@ use rustc_hash::FxHashMap;
 use super::budget::Budget;
 use super::evaluate::{Answer, Stop};
 use super::function::shown;
-use super::limits::{MAX_PATTERN_BYTES, MAX_PATTERN_SOURCE_BYTES, MAX_PATTERNS_BYTES, PATTERN_BYTES_PER_STEP};
+use super::limits::{
+    MAX_PATTERN_BYTES, MAX_PATTERN_SOURCE_BYTES, MAX_PATTERNS_BYTES, PATTERN_BYTES_PER_STEP,
+};
 use super::value::Value;
 
 /// Bytes that a byte of a regular expression's source is weighed by: what it is parsed to.
@@ -56,7 +58,10 @@ impl Patterns {
             return known.clone();
         }
         let mut spend = |bytes: usize| {
-            self.bytes_left = self.bytes_left.checked_sub(bytes).ok_or(PatternError::Exhausted)?;
+            self.bytes_left = self
+                .bytes_left
+                .checked_sub(bytes)
+                .ok_or(PatternError::Exhausted)?;
             Ok(())
         };
         let compiled = Pattern::within(source, &mut spend)?.map_err(|_| PatternError::Unfit);

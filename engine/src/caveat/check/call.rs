@@ -110,8 +110,8 @@ impl Checker<'_> {
 
     /// `optional.of(x)`, `optional.ofNonZeroValue(x)`, `optional.none()`, unless something else is called `optional`.
     fn is_optional_namespace(&self, target: &Node) -> bool {
-        let is_taken = self.locals.iter().any(|(name, _)| name == "optional")
-            || self.positions.contains_key("optional");
+        let is_taken =
+            self.locals.iter().any(|(name, _)| name == "optional") || self.positions.contains_key("optional");
         matches!(&target.kind, NodeKind::Name(name) if name == "optional") && !is_taken
     }
 

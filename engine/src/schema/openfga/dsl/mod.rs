@@ -34,7 +34,9 @@ fn doc_before(source: &str, start: usize, at: usize) -> Option<String> {
     // What stands after the last line end is the indentation of what the comment is about.
     let mut left = before.get(..before.rfind(ends)? + 1)?;
     loop {
-        let above = left.strip_suffix('\n').map(|line| line.strip_suffix('\r').unwrap_or(line));
+        let above = left
+            .strip_suffix('\n')
+            .map(|line| line.strip_suffix('\r').unwrap_or(line));
         let Some(above) = above.or_else(|| left.strip_suffix('\r')) else {
             break;
         };
