@@ -9,7 +9,8 @@ use std::sync::{Arc, LazyLock};
 use inferadb_engine::context::{Context, Value};
 use inferadb_engine::evaluate::{Check, Decision, Evaluation, EvaluationError, Limits, Step, Subject};
 use inferadb_engine::list::{
-    Breadth, Class, ListDemand, ListStep, ListSupply, Opposite, Part, Plan, ResourceQuestion, ResourceSearch, Search,
+    Breadth, Class, ListDemand, ListStep, ListSupply, Opposite, Part, Plan, ResourceQuestion, ResourceSearch,
+    Search,
 };
 use inferadb_engine::noun::{ObjectId, Timestamp};
 use inferadb_engine::row::{Demand, Entry, Found, Row, RowKey, Rows, Supply, Terms};
@@ -24,7 +25,10 @@ const OBJECTS: u8 = 5;
 static SCHEMAS: LazyLock<Vec<Schema>> = LazyLock::new(|| {
     let native = [
         "definition user {}
-         definition group { relation member: user | user:* | group#member }
+         definition group {
+             relation member: user | group#member
+             relation guest: user:*
+         }
          definition doc {
              relation parent: doc
              relation viewer: user | user:* | group#member
@@ -48,10 +52,14 @@ static SCHEMAS: LazyLock<Vec<Schema>> = LazyLock::new(|| {
              permission both = reader & up->read
          }",
         "use self
-         definition user { relation friend: user | user#friends
-             permission friends = self + friend + friend->friends }
-         definition doc { relation owner: user | user#friends
-             permission edit = owner - owner->friends }",
+         definition user {
+             relation friend: user | user#friends
+             permission friends = self + friend + friend->friends
+         }
+         definition doc {
+             relation owner: user | user#friends
+             permission edit = owner - owner->friends
+         }",
     ];
     let model = "model
   schema 1.1
@@ -69,7 +77,12 @@ condition c(c: bool) {
     let sources = native.map(|text| (Format::Native, text)).into_iter();
     sources
         .chain([(Format::OpenFga, model)])
-        .map(|(format, text)| format.compile(text).unwrap_or_else(|errors| panic!("{errors:?}")).schema)
+        .map(|(format, text)| {
+            format
+                .compile(text)
+                .unwrap_or_else(|errors| panic!("{errors:?}"))
+                .schema
+        })
         .collect()
 });
 
@@ -156,7 +169,9 @@ impl World {
                     stored.retain(|held, _| held == name);
                     (caveat, stored)
                 }),
-                expires_at: allowed.expiration.then(|| Timestamp(NOW - 10 + 20 * i64::from(input.byte() % 2))),
+                expires_at: allowed
+                    .expiration
+                    .then(|| Timestamp(NOW - 10 + 20 * i64::from(input.byte() % 2))),
             };
             let row = rows.entry((at as u32, object)).or_default();
             Arc::make_mut(row).put(Entry {
@@ -172,16 +187,31 @@ impl World {
     }
 
     fn row(&self, key: &RowKey) -> Arc<Row> {
-        self.rows.get(&(key.slot.0, key.object.clone())).cloned().unwrap_or_default()
+        self.rows
+            .get(&(key.slot.0, key.object.clone()))
+            .cloned()
+            .unwrap_or_default()
     }
 
-    fn check(&self, member: MemberId, object: ObjectId, subject: &Subject, every: u8) -> Result<Decision, EvaluationError> {
+    fn check(
+        &self,
+        member: MemberId,
+        object: ObjectId,
+        subject: &Subject,
+        every: u8,
+    ) -> Result<Decision, EvaluationError> {
         let check = Check {
             member,
             object,
             subject: subject.clone(),
         };
-        let mut evaluation = Evaluation::new(self.schema, check, &self.context, Timestamp(NOW), Limits::default());
+        let mut evaluation = Evaluation::new(
+            self.schema,
+            check,
+            &self.context,
+            Timestamp(NOW),
+            Limits::default(),
+        );
         loop {
             match evaluation.step(&Source { world: self, every })? {
                 Step::Done(verdict) => return Ok(verdict.decision),
@@ -201,26 +231,43 @@ impl World {
         let (stretch, all) = match demand {
             ListDemand::Resources(stretch) => {
                 let rows = self.rows.iter().filter(|((slot, _), _)| *slot == stretch.slot.0);
-                let held = rows.filter_map(|((_, object), row)| Some((object.clone(), row.find(&stretch.of)?.terms.clone())));
+                let held = rows.filter_map(|((_, object), row)| {
+                    Some((object.clone(), row.find(&stretch.of)?.terms.clone()))
+                });
                 (stretch, held.collect::<Vec<_>>())
             }
             ListDemand::Subjects(stretch) => {
                 let row = self.rows.get(&(stretch.slot.0, stretch.of.clone()));
                 let entries = row.iter().flat_map(|row| row.entries());
-                (stretch, entries.map(|entry| (entry.subject.clone(), entry.terms.clone())).collect())
+                (
+                    stretch,
+                    entries
+                        .map(|entry| (entry.subject.clone(), entry.terms.clone()))
+                        .collect(),
+                )
             }
             ListDemand::Check(_) => unreachable!("it is answered with rows"),
         };
         let range = (stretch.start.clone(), Bound::Unbounded);
         let mut rest = all.into_iter().filter(|(id, _)| range.contains(id));
-        let entries = rest.by_ref().take(stretch.limit).map(|(id, terms)| Opposite { id, terms }).collect();
+        let entries = rest
+            .by_ref()
+            .take(stretch.limit)
+            .map(|(id, terms)| Opposite { id, terms })
+            .collect();
         Part {
             entries,
             is_last: rest.next().is_none(),
         }
     }
 
-    fn list(&self, member: MemberId, subject: &Subject, every: u8, limit: usize) -> Result<Vec<(ObjectId, Decision)>, EvaluationError> {
+    fn list(
+        &self,
+        member: MemberId,
+        subject: &Subject,
+        every: u8,
+        limit: usize,
+    ) -> Result<Vec<(ObjectId, Decision)>, EvaluationError> {
         let class = Class {
             object_type: subject.object_type,
             relation: subject.relation,
@@ -230,7 +277,14 @@ impl World {
             subject: subject.clone(),
             after: None,
         };
-        let mut search = ResourceSearch::new(self.schema, plan, question, &self.context, Timestamp(NOW), Limits::default());
+        let mut search = ResourceSearch::new(
+            self.schema,
+            plan,
+            question,
+            &self.context,
+            Timestamp(NOW),
+            Limits::default(),
+        );
         search.set_limit(limit);
         let mut found = Vec::new();
         for _ in 0..10_000 {

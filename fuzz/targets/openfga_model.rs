@@ -14,7 +14,10 @@ fuzz_target!(|source: &str| {
             for error in errors {
                 assert!(error.column >= 1, "{error:?}");
                 // The lines of a module are its own, and written with escapes in the source.
-                assert!(error.file.is_some() || (1..=lines).contains(&error.line), "{error:?}");
+                assert!(
+                    error.file.is_some() || (1..=lines).contains(&error.line),
+                    "{error:?}"
+                );
             }
             return;
         }
@@ -23,10 +26,16 @@ fuzz_target!(|source: &str| {
     assert!(diff.is_empty() && diff.affected.is_empty(), "{diff:?}");
     match print(&compiled.schema) {
         Ok(printed) => {
-            let native = Format::Native.compile(&printed.text).expect("what is printed compiles");
+            let native = Format::Native
+                .compile(&printed.text)
+                .expect("what is printed compiles");
             let again = print(&native.schema).expect("a native schema is printed in its own language");
-            assert_eq!(again.text, printed.text);
             assert!(again.splits.is_empty(), "{:?}", again.splits);
+            // Comments are trimmed on the way in, and only then.
+            let native = Format::Native
+                .compile(&again.text)
+                .expect("what is printed compiles");
+            assert_eq!(print(&native.schema).map(|printed| printed.text), Ok(again.text));
         }
         Err(reasons) => assert!(!reasons.is_empty()),
     }

@@ -9,7 +9,8 @@ fuzz_target!(|text: &str| {
         let key = relationship.key();
         // An id that ends with a bracket reads as one with terms.
         if !key.subject.id.as_str().ends_with(']') {
-            let again = parse_relationship(&key.to_string()).expect("what was read is written so that it can be read");
+            let again = parse_relationship(&key.to_string())
+                .expect("what was read is written so that it can be read");
             assert_eq!(again.key(), key);
         }
     }

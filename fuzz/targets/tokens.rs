@@ -23,7 +23,10 @@ fuzz_target!(|input: (&str, u64, &[u8], u16, u8)| {
     };
     let token = cursor.encode(vault.0);
     assert_eq!(Cursor::decode(vault.0, query, &token), Ok(cursor.position));
-    assert_eq!(Cursor::decode(other.0, query, &token), Err(TokenError::OtherVault));
+    assert_eq!(
+        Cursor::decode(other.0, query, &token),
+        Err(TokenError::OtherVault)
+    );
     assert!(Revision::decode(vault, &token).is_err());
     // A slip of one character is found.
     let mut bytes = token.clone().into_bytes();

@@ -46,7 +46,8 @@ fn comment_of<'a>(comments: impl Iterator<Item = &'a str>) -> Comment {
     let mut ignored_warnings = HashSet::new();
     for comment in comments {
         if let Some(line) = comment.strip_prefix("//") {
-            let line = line.trim_matches('/').trim();
+            // More slashes may open a line; those at its end are text, such as an address.
+            let line = line.trim_start_matches('/').trim();
             match line
                 .strip_prefix("spicedb-ignore-warning:")
                 .or(line.strip_prefix("ignore-warning:"))
