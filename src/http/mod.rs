@@ -33,6 +33,7 @@ use inferadb_actors::auth::{Authenticator, Principal};
 use inferadb_actors::{AccountId, Platform, VaultId};
 use serde::Serialize;
 
+pub use self::health::livez;
 pub use self::metrics::HttpMetrics;
 pub use self::problem::{Problem, diagnostic};
 pub use self::request::surround;

@@ -29,7 +29,7 @@ mod foundationdb {
         let Ok(file) = std::env::var("INFERADB_TEST_FDB_CLUSTER_FILE") else {
             return;
         };
-        let engine = inferadb_storage::engine::FoundationDbEngine::open(file.as_ref())
+        let engine = inferadb_storage::engine::FoundationDbEngine::open(file.as_ref(), b"conformance")
             .await
             .unwrap();
         let engine: std::sync::Arc<dyn inferadb_storage::kv::Engine> = std::sync::Arc::new(engine);
