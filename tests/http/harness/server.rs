@@ -233,6 +233,12 @@ impl Server {
         line.map(|value| value.trim().parse().unwrap())
     }
 
+    /// The process.
+    #[cfg(feature = "foundationdb")]
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Asks the process to end, as an orchestrator does.
     pub fn terminate(&self) {
         let id = self.child.id().to_string();
