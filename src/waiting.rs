@@ -6,12 +6,12 @@ use std::time::Duration;
 use actix_web::dev::{Server, ServerHandle};
 use actix_web::http::header::RETRY_AFTER;
 use actix_web::rt::task::JoinHandle;
-use actix_web::{App, HttpResponse, HttpServer, web};
+use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
 use inferadb_actors::{StartError, StoreError, VaultError};
 use serde_json::json;
 
 use crate::config::{Backend, Config};
-use crate::http::{Problem, livez};
+use crate::http::{Problem, REQUEST_ID, livez, with_id};
 use crate::server::{ServerError, Signals};
 
 /// How long to wait between two attempts, each of which takes seconds itself.
@@ -111,14 +111,21 @@ fn passes(error: &ServerError) -> bool {
 fn listen(config: &Config) -> Result<Server, ServerError> {
     let server = &config.server;
     let bound = HttpServer::new(|| {
+        let health = |path, status| {
+            let answer = move |request: HttpRequest| async move { not_ready(&request, status) };
+            web::resource(path)
+                .route(web::get().to(answer))
+                .route(web::head().to(answer))
+        };
         App::new()
-            .route("/livez", web::get().to(livez))
-            .route("/readyz", web::get().to(async || not_ready("not_ready")))
-            .route("/healthz", web::get().to(async || not_ready("failing")))
-            .default_service(web::to(async || {
-                let reason = StoreError::Unavailable("it was not reached since the start".into());
-                Err::<HttpResponse, _>(Problem::from(VaultError::Storage(reason)))
-            }))
+            .service(
+                web::resource("/livez")
+                    .route(web::get().to(livez))
+                    .route(web::head().to(livez)),
+            )
+            .service(health("/readyz", "not_ready"))
+            .service(health("/healthz", "failing"))
+            .default_service(web::to(unavailable))
     })
     .workers(1)
     .disable_signals()
@@ -135,8 +142,18 @@ fn listen(config: &Config) -> Result<Server, ServerError> {
     Ok(bound.run())
 }
 
-fn not_ready(status: &str) -> HttpResponse {
-    HttpResponse::ServiceUnavailable()
-        .insert_header((RETRY_AFTER, "1"))
-        .json(json!({ "status": status, "checks": { "storage": { "status": "failing" } } }))
+/// The answer to whatever needs storage.
+async fn unavailable(request: HttpRequest) -> Result<HttpResponse, Problem> {
+    let reason = StoreError::Unavailable("it has not been reached since the start".into());
+    let problem = Problem::from(VaultError::Storage(reason));
+    Err(with_id(request.headers(), |id| problem.of_request(id)))
+}
+
+fn not_ready(request: &HttpRequest, status: &str) -> HttpResponse {
+    with_id(request.headers(), |id| {
+        HttpResponse::ServiceUnavailable()
+            .insert_header((RETRY_AFTER, "1"))
+            .insert_header((REQUEST_ID, id))
+            .json(json!({ "status": status, "checks": { "storage": { "status": "failing" } } }))
+    })
 }

@@ -6,8 +6,8 @@
 use std::fs;
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -53,7 +53,12 @@ impl Cluster {
     }
 
     fn file(&self) -> String {
-        self.directory.path().join("fdb.cluster").to_str().unwrap().to_owned()
+        self.directory
+            .path()
+            .join("fdb.cluster")
+            .to_str()
+            .unwrap()
+            .to_owned()
     }
 
     fn start(&mut self) {
@@ -73,7 +78,14 @@ impl Cluster {
     fn configure(&self) {
         until("the database is made", || {
             let output = Command::new(program("INFERADB_TEST_FDBCLI", "fdbcli"))
-                .args(["-C", &self.file(), "--timeout", "5", "--exec", "configure new single ssd"])
+                .args([
+                    "-C",
+                    &self.file(),
+                    "--timeout",
+                    "5",
+                    "--exec",
+                    "configure new single ssd",
+                ])
                 .output()
                 .unwrap();
             let text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -114,8 +126,15 @@ fn a_server_without_its_cluster_waits_says_so_and_serves_once_it_is_there() {
     let mut settings = cluster.storage();
     settings["server"] = json!({ "port": port });
     let mut launched = Server::launched_with(settings);
-    let get = |path: &str| exchange(port, format!("GET {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").as_bytes());
-    until("it says something", || std::net::TcpStream::connect(("127.0.0.1", port)).ok());
+    let get = |path: &str| {
+        exchange(
+            port,
+            format!("GET {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").as_bytes(),
+        )
+    };
+    until("it says something", || {
+        std::net::TcpStream::connect(("127.0.0.1", port)).ok()
+    });
     assert_eq!(get("/livez").status, 200);
     for path in ["/readyz", "/healthz", "/v1/accounts"] {
         let answer = get(path);
@@ -132,7 +151,9 @@ fn a_server_without_its_cluster_waits_says_so_and_serves_once_it_is_there() {
     until("it is ready", || {
         let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).ok()?;
         use std::io::{Read, Write};
-        stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").ok()?;
+        stream
+            .write_all(b"GET /readyz HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
+            .ok()?;
         let mut text = String::new();
         stream.read_to_string(&mut text).ok()?;
         text.starts_with("HTTP/1.1 200").then_some(())
@@ -148,9 +169,17 @@ fn a_server_that_waits_for_its_cluster_can_be_stopped() {
     let mut settings = cluster.storage();
     settings["server"] = json!({ "port": port });
     let launched = Server::launched_with(settings);
-    until("it waits", || std::net::TcpStream::connect(("127.0.0.1", port)).ok());
+    until("it waits", || {
+        std::net::TcpStream::connect(("127.0.0.1", port)).ok()
+    });
     let id = launched.child.id().to_string();
-    assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+    assert!(
+        Command::new("kill")
+            .args(["-TERM", &id])
+            .status()
+            .unwrap()
+            .success()
+    );
     let (code, text) = launched.ended();
     assert_eq!(code, Some(0), "{text}");
 }
@@ -179,7 +208,11 @@ impl Load {
     /// Whether the server answered what was asked. If not, what it says must be that it cannot now.
     fn answered(&self, server: usize, answer: Option<&Answer>) -> bool {
         let Some(answer) = answer else {
-            assert_eq!(self.killed.load(Ordering::SeqCst), server + 1, "no answer from a living server");
+            assert_eq!(
+                self.killed.load(Ordering::SeqCst),
+                server + 1,
+                "no answer from a living server"
+            );
             return false;
         };
         if answer.status == 200 {
@@ -187,7 +220,10 @@ impl Load {
             return true;
         }
         assert!([503, 504].contains(&answer.status), "{answer:?}");
-        assert!(answer.status == 504 || answer.header("retry-after").is_some(), "{answer:?}");
+        assert!(
+            answer.status == 504 || answer.header("retry-after").is_some(),
+            "{answer:?}"
+        );
         self.refused.fetch_add(1, Ordering::SeqCst);
         false
     }
@@ -202,7 +238,8 @@ impl Load {
                 return;
             }
             let (document, user) = (format!("d{server}-{writer}-{n}"), format!("u{writer}"));
-            let pair = ["owner", "approver"].map(|name| relationship(&format!("document:{document}#{name}@user:{user}")));
+            let pair = ["owner", "approver"]
+                .map(|name| relationship(&format!("document:{document}#{name}@user:{user}")));
             let answer = send(tenant, "/v1/relationships/write", &json!({ "touch": pair }));
             let revision = self.answered(server, answer.as_ref()).then(|| {
                 let body = answer.unwrap().expect(200);
@@ -226,7 +263,12 @@ impl Load {
                 let attempts = self.attempts.lock().unwrap();
                 let acknowledged = attempts.iter().rev().filter(|attempt| attempt.revision.is_some());
                 let picked = acknowledged.take(50).nth(n * 7 % 50);
-                picked.map(|one| (format!("user:{} publish document:{}", one.user, one.document), one.revision.clone()))
+                picked.map(|one| {
+                    (
+                        format!("user:{} publish document:{}", one.user, one.document),
+                        one.revision.clone(),
+                    )
+                })
             };
             let Some((question, revision)) = question else {
                 thread::yield_now();
@@ -255,7 +297,10 @@ impl Load {
         for server in 0..2 {
             let after = until("the server answers again", || {
                 let answered = self.answered.lock().unwrap();
-                answered.iter().find(|(at, by)| *at > moment && *by == server).map(|(at, _)| *at - moment)
+                answered
+                    .iter()
+                    .find(|(at, by)| *at > moment && *by == server)
+                    .map(|(at, _)| *at - moment)
             });
             eprintln!("server {server} answered {after:?} after the cluster's return");
             assert!(after < Duration::from_secs(15), "{after:?}");
@@ -265,7 +310,12 @@ impl Load {
 
 fn send(tenant: &Tenant<&Server>, path: &str, body: &Value) -> Option<Answer> {
     let token = tenant.token(crate::harness::ALL_SCOPES);
-    tenant.server.request("POST", path).bearer(&token).json(body).send_to_mortal()
+    tenant
+        .server
+        .request("POST", path)
+        .bearer(&token)
+        .json(body)
+        .send_to_mortal()
 }
 
 #[test]
@@ -286,8 +336,14 @@ fn what_was_acknowledged_outlives_a_cluster_that_freezes_and_dies_and_a_server_t
     let count = || {
         let attempts = load.attempts.lock().unwrap();
         let acknowledged = attempts.iter().filter(|one| one.revision.is_some()).count();
-        let (checks, refused) = (load.checks.load(Ordering::SeqCst), load.refused.load(Ordering::SeqCst));
-        eprintln!("{} writes, {acknowledged} acknowledged; {checks} checks; {refused} refused", attempts.len());
+        let (checks, refused) = (
+            load.checks.load(Ordering::SeqCst),
+            load.refused.load(Ordering::SeqCst),
+        );
+        eprintln!(
+            "{} writes, {acknowledged} acknowledged; {checks} checks; {refused} refused",
+            attempts.len()
+        );
     };
     thread::scope(|scope| {
         for (server, tenant) in tenants.iter().enumerate() {
@@ -319,7 +375,13 @@ fn what_was_acknowledged_outlives_a_cluster_that_freezes_and_dies_and_a_server_t
         count();
         load.killed.store(1, Ordering::SeqCst);
         let id = first.id().to_string();
-        assert!(Command::new("kill").args(["-KILL", &id]).status().unwrap().success());
+        assert!(
+            Command::new("kill")
+                .args(["-KILL", &id])
+                .status()
+                .unwrap()
+                .success()
+        );
         eprintln!("one server killed");
         pause(4);
         count();
@@ -328,7 +390,10 @@ fn what_was_acknowledged_outlives_a_cluster_that_freezes_and_dies_and_a_server_t
     let (mut kept, mut lost) = (0, 0);
     for attempt in load.attempts.lock().unwrap().iter() {
         let holds = |permission: &str| {
-            let mut body = question_body(&format!("user:{} {permission} document:{}", attempt.user, attempt.document));
+            let mut body = question_body(&format!(
+                "user:{} {permission} document:{}",
+                attempt.user, attempt.document
+            ));
             body["consistency"] = json!("fully_consistent");
             tenants[1].post("/v1/check", body).expect(200)["decision"] == "allow"
         };

@@ -234,7 +234,10 @@ fn a_wrong_configuration_ends_the_start_with_one_line() {
         (json!({"server": {"prot": 1}}), "server.prot"),
         (json!({"server": {"port": 70000}}), "server.port"),
         (json!({"storage": {"backend": "postgres"}}), "storage.backend"),
-        (json!({"storage": {"backend": "embedded", "path": "/dev/null/store"}}), "/dev/null/store"),
+        (
+            json!({"storage": {"backend": "embedded", "path": "/dev/null/store"}}),
+            "/dev/null/store",
+        ),
         (json!({"cache": {"ttl_seconds": "long"}}), "cache.ttl_seconds"),
         (
             json!({"auth": {"jwks_url": "ftp://example.com/"}}),

@@ -66,7 +66,10 @@ impl Scene {
     }
 
     async fn enter(&self, server: usize) -> (Arc<Vault>, Pass) {
-        self.servers[server].enter(self.vault, self.account).await.unwrap()
+        self.servers[server]
+            .enter(self.vault, self.account)
+            .await
+            .unwrap()
     }
 
     fn schema(&self) -> (Revision, Vec<Type>) {

@@ -357,8 +357,13 @@ mod tests {
     fn errors_of_reads_are_told_apart() {
         assert_eq!(read_error(error(1007)), KvError::TooOld);
         assert_eq!(read_error(error(1020)), KvError::Conflict);
-        for code in [1004, 1009, 1025, 1031, 1032, 1037, 1038, 1039, 1051, 1078, 1213, 2125] {
-            assert!(matches!(read_error(error(code)), KvError::Unavailable(_)), "{code}");
+        for code in [
+            1004, 1009, 1025, 1031, 1032, 1037, 1038, 1039, 1051, 1078, 1213, 2125,
+        ] {
+            assert!(
+                matches!(read_error(error(code)), KvError::Unavailable(_)),
+                "{code}"
+            );
         }
         for code in [2101, 2102, 2103] {
             assert!(matches!(read_error(error(code)), KvError::TooLarge(_)), "{code}");
@@ -373,7 +378,10 @@ mod tests {
         assert_eq!(commit_error(error(1020)), KvError::Conflict);
         assert_eq!(commit_error(error(1007)), KvError::TooOld);
         for code in [1038, 1051, 1213] {
-            assert!(matches!(commit_error(error(code)), KvError::Unavailable(_)), "{code}");
+            assert!(
+                matches!(commit_error(error(code)), KvError::Unavailable(_)),
+                "{code}"
+            );
         }
         assert!(matches!(commit_error(error(2101)), KvError::TooLarge(_)));
         for code in [1000, 1004, 1021, 1022, 1025, 1030, 1031, 1039, 1100, 1101, 1510] {
