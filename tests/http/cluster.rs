@@ -142,8 +142,10 @@ fn a_server_without_its_cluster_waits_says_so_and_serves_once_it_is_there() {
         assert!(answer.header("retry-after").is_some(), "{answer:?}");
     }
     get("/v1/accounts").problem(503, "storage_unavailable");
-    let log = fs::read_to_string(launched.directory.path().join("logs/inferadb.log")).unwrap();
-    assert!(log.contains("waiting for storage"), "{log}");
+    until("the log says so", || {
+        let log = fs::read_to_string(launched.directory.path().join("logs/inferadb.log")).ok()?;
+        log.contains("waiting for storage").then_some(())
+    });
     assert!(launched.child.try_wait().unwrap().is_none());
     cluster.start();
     cluster.configure();
