@@ -9,3 +9,4 @@ pub mod notation;
 pub mod schema_test;
 pub mod server;
 pub mod telemetry;
+mod waiting;

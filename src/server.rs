@@ -2,8 +2,10 @@
 //! in the order that loses nothing.
 
 use std::any::Any;
+use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,6 +23,7 @@ use tracing_actix_web::TracingLogger;
 use crate::config::{self, Config};
 use crate::http::{App, HttpMetrics, HttpSettings, RequestSpan, Stopping, routes, surround};
 use crate::telemetry::{self, Telemetry, spans_are_sent};
+use crate::waiting::Waiting;
 
 /// How long after a stream gave up its reader the connection is closed, if it still has not taken anything: that much time it
 /// has to read what the system holds for it, and with that the reason.
@@ -37,6 +40,21 @@ pub enum ServerError {
     /// Telemetry did not start.
     #[error(transparent)]
     Telemetry(#[from] telemetry::TelemetryError),
+    /// FoundationDB's cluster file cannot be read: that is no state of the cluster which passes.
+    #[error("storage.cluster_file: `{}`: {error}", path.display())]
+    ClusterFile {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        error: io::Error,
+    },
+    /// The prefix of keys is none.
+    #[error("storage.key_prefix: {0}")]
+    KeyPrefix(#[from] inferadb_actors::BadKeyPrefix),
+    /// The process was told to stop before it served.
+    #[error("told to stop while storage was waited for")]
+    StoppedWaiting,
     /// Storage or the actors did not start.
     #[error(transparent)]
     Platform(#[from] inferadb_actors::StartError),
@@ -96,19 +114,23 @@ pub struct Listening {
 
 /// Runs a server until it is told to stop by SIGTERM or SIGINT.
 pub async fn run(config: Config) -> Result<(), ServerError> {
-    Prepared::new(config).await?.listen()?.serve().await
+    match Prepared::new(config).await {
+        Ok(prepared) => prepared.listen()?.serve().await,
+        Err(ServerError::StoppedWaiting) => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 impl Prepared {
-    /// Opens storage, makes the defaults, and starts the actors.
+    /// Opens storage, makes the defaults, and starts the actors. Waits for a cluster that cannot be reached, and answers
+    /// at the server's address meanwhile that it is not ready.
     pub async fn new(config: Config) -> Result<Self, ServerError> {
         if !config.storage.backend.is_built_in() {
             return Err(ServerError::BackendMissing);
         }
         let telemetry = telemetry::init(&config.observability)?;
         let registry = telemetry.metrics.registry();
-        let platform = Platform::start(backend(&config), settings(&config), registry).await?;
-        let default_vault = ensure_defaults(&platform, &config).await?;
+        let (platform, default_vault) = open(&config, registry).await?;
         let authenticator = match config.auth.enabled {
             true => Some(Authenticator::start(auth_settings(&config), Some(registry))?),
             false => {
@@ -276,7 +298,7 @@ impl Listening {
 }
 
 /// The signals that the process heeds.
-struct Signals {
+pub(crate) struct Signals {
     terminate: Signal,
     interrupt: Signal,
     /// Tells of a closed terminal, or of rotated logs: neither is a reason to stop.
@@ -284,7 +306,7 @@ struct Signals {
 }
 
 impl Signals {
-    fn new() -> io::Result<Self> {
+    pub(crate) fn new() -> io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
@@ -293,7 +315,7 @@ impl Signals {
     }
 
     /// Ends when the process is told to stop.
-    async fn stop(&mut self) {
+    pub(crate) async fn stop(&mut self) {
         loop {
             tokio::select! {
                 _ = self.terminate.recv() => return,
@@ -325,6 +347,29 @@ fn listen_for_metrics(config: &Config, telemetry: &Telemetry) -> Result<Option<S
     Ok(Some(handle))
 }
 
+/// Starts the platform and makes the defaults.
+async fn open(
+    config: &Config,
+    registry: &prometheus::Registry,
+) -> Result<(Platform, Option<(VaultId, AccountId)>), ServerError> {
+    let backend = backend(config)?;
+    if let Backend::FoundationDb { cluster_file, .. } = &backend {
+        File::open(cluster_file).map_err(|error| ServerError::ClusterFile {
+            path: cluster_file.clone(),
+            error,
+        })?;
+    }
+    let mut waiting = Waiting::new(config)?;
+    let platform = waiting
+        .until(async || Ok(Platform::start(backend.clone(), settings(config), registry).await?))
+        .await?;
+    let defaults = waiting
+        .until(async || ensure_defaults(&platform, config).await)
+        .await?;
+    waiting.end().await;
+    Ok((platform, defaults))
+}
+
 async fn ensure_defaults(
     platform: &Platform,
     config: &Config,
@@ -344,17 +389,18 @@ async fn ensure_defaults(
     Ok(defaults.vault.map(|vault| (vault.id, vault.account)))
 }
 
-fn backend(config: &Config) -> Backend {
+fn backend(config: &Config) -> Result<Backend, ServerError> {
     let storage = &config.storage;
-    match storage.backend {
+    Ok(match storage.backend {
         config::Backend::Embedded => Backend::Embedded {
             path: storage.path.clone(),
         },
         config::Backend::FoundationDb => Backend::FoundationDb {
             cluster_file: storage.cluster_file.clone(),
+            key_prefix: storage.key_prefix()?,
         },
         config::Backend::Memory => Backend::Memory,
-    }
+    })
 }
 
 fn settings(config: &Config) -> Settings {

@@ -16,8 +16,8 @@ mod vault;
 mod view;
 
 pub use inferadb_storage::{
-    AccountId, AccountRecord, Backend, Change, ChangeKind, ChangeOp, Precondition, RelationshipFilter,
-    Revision, StoreError, SubjectRelation, VaultId, VaultRecord,
+    AccountId, AccountRecord, Backend, BadKeyPrefix, Change, ChangeKind, ChangeOp, KeyPrefix, Precondition,
+    RelationshipFilter, Revision, StoreError, SubjectRelation, VaultId, VaultRecord, stop_client,
 };
 
 pub use self::error::VaultError;

@@ -497,7 +497,17 @@ async fn answers_among_writers_are_the_reference_at_their_revision() {
     let mut checks = 0;
     for seed in seeds(12) {
         eprintln!("seed {seed}");
-        checks += concurrent::try_world(seed).await;
+        checks += concurrent::try_world(seed, 1).await;
+    }
+    eprintln!("{checks} checks");
+}
+
+#[actix::test]
+async fn two_servers_over_the_same_data_answer_as_the_reference() {
+    let mut checks = 0;
+    for seed in seeds(12) {
+        eprintln!("seed {seed}");
+        checks += concurrent::try_world(seed, 2).await;
     }
     eprintln!("{checks} checks");
 }

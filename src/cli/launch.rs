@@ -1,5 +1,7 @@
 //! The one place where the command line starts a server.
 
+use std::future::Future;
+
 use actix_web::rt::System;
 
 use super::DevArgs;
@@ -8,14 +10,17 @@ use crate::config::Config;
 
 /// Runs the server until it is told to stop.
 pub(super) fn serve(config: Config) -> Result<(), CliError> {
-    System::new()
-        .block_on(crate::server::run(config))
-        .map_err(CliError::failed)
+    run(crate::server::run(config)).map_err(CliError::failed)
 }
 
 /// Runs a development server until it is told to stop.
 pub(super) fn dev(arguments: DevArgs) -> Result<(), CliError> {
-    System::new()
-        .block_on(crate::dev::run(arguments))
-        .map_err(CliError::failed)
+    run(crate::dev::run(arguments)).map_err(CliError::failed)
+}
+
+fn run<T>(server: impl Future<Output = T>) -> T {
+    let ended = System::new().block_on(server);
+    // After everything that could still ask storage for something.
+    inferadb_actors::stop_client();
+    ended
 }

@@ -62,6 +62,7 @@ impl Default for StorageConfig {
             backend: Backend::Embedded,
             path: PathBuf::from("/var/lib/inferadb"),
             cluster_file: PathBuf::from("/etc/foundationdb/fdb.cluster"),
+            key_prefix: None,
         }
     }
 }

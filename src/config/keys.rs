@@ -122,6 +122,7 @@ pub(super) const KEYS: &[Key] = &[
     ),
     key("storage.path", Kind::Text),
     key("storage.cluster_file", Kind::Text),
+    key("storage.key_prefix", Kind::Text),
     key("cache.enabled", Kind::Flag),
     key("cache.max_entries", Kind::Whole(1, 100_000_000)),
     key("cache.ttl_seconds", Kind::Whole(1, YEAR)),

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use inferadb_actors::{BadKeyPrefix, KeyPrefix};
 use serde::Deserialize;
 use uuid::Uuid;
 
@@ -111,6 +112,8 @@ pub struct StorageConfig {
     pub path: PathBuf,
     /// FoundationDB's cluster file.
     pub cluster_file: PathBuf,
+    /// What every key in the FoundationDB cluster starts with; `None` if the cluster is this deployment's alone.
+    pub key_prefix: Option<String>,
 }
 
 /// A storage engine.
@@ -331,6 +334,17 @@ impl ServerConfig {
     /// How long a stop waits for requests that are under way.
     pub fn shutdown_timeout(&self) -> Duration {
         Duration::from_secs(self.shutdown_timeout_seconds)
+    }
+}
+
+impl StorageConfig {
+    /// What every key in the FoundationDB cluster starts with.
+    ///
+    /// # Errors
+    ///
+    /// That the text is no such prefix; a configuration that was loaded has a good one.
+    pub fn key_prefix(&self) -> Result<KeyPrefix, BadKeyPrefix> {
+        self.key_prefix.as_deref().unwrap_or_default().parse()
     }
 }
 

@@ -31,6 +31,13 @@ pub(super) fn check(config: &Config, settings: &Settings) -> Result<(), ConfigEr
             ),
         );
     }
+    if let Err(error) = config.storage.key_prefix() {
+        let prefix = config.storage.key_prefix.as_deref().unwrap_or_default();
+        return refuse(
+            "storage.key_prefix",
+            format!("`{prefix}` is not allowed: {error}"),
+        );
+    }
     let vaults = &config.vaults;
     for (key, value, bound, bound_key) in [
         (

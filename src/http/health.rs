@@ -1,10 +1,16 @@
 //! Whether the server lives, is ready, and what of that it depends on.
 
+use std::time::Duration;
+
 use actix_web::http::header::RETRY_AFTER;
 use actix_web::{HttpResponse, web};
+use inferadb_actors::VaultError;
 use serde_json::{Value, json};
 
 use super::App;
+
+/// How long storage may take to answer. Whoever asks for health is about to give up then.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// `GET /livez`: the process answers.
 pub async fn livez() -> HttpResponse {
@@ -40,7 +46,8 @@ fn answer(ready: bool, body: Value) -> HttpResponse {
 }
 
 async fn examine(app: &App) -> (bool, Value) {
-    let storage = app.platform.is_ready().await;
+    let asked = tokio::time::timeout(PATIENCE, app.platform.is_ready()).await;
+    let storage = asked.unwrap_or(Err(VaultError::DeadlinePassed));
     if let Err(error) = &storage {
         tracing::warn!(%error, "storage does not answer");
     }

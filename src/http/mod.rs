@@ -33,9 +33,10 @@ use inferadb_actors::auth::{Authenticator, Principal};
 use inferadb_actors::{AccountId, Platform, VaultId};
 use serde::Serialize;
 
+pub use self::health::livez;
 pub use self::metrics::HttpMetrics;
 pub use self::problem::{Problem, diagnostic};
-pub use self::request::surround;
+pub use self::request::{REQUEST_ID, surround, with_id};
 pub use self::span::RequestSpan;
 pub use self::stream::Stopping;
 use crate::telemetry::CheckLog;

@@ -33,10 +33,7 @@ pub async fn surround(
 ) -> Result<ServiceResponse<BoxBody>, Error> {
     let method = request.method().clone();
     let new_scope = |id: &str| Rc::new(LogScope::new(id, method.clone(), request.path()));
-    let scope = match request.headers().get(REQUEST_ID).map(HeaderValue::to_str) {
-        Some(Ok(id)) if is_sound(id) => new_scope(id),
-        _ => new_scope(made_up_id().hyphenated().encode_lower(&mut Uuid::encode_buffer())),
-    };
+    let scope = with_id(request.headers(), new_scope);
     let id = scope.request_id();
     let app = request.app_data::<web::Data<App>>().cloned();
     let Some(app) = app else {
@@ -75,6 +72,14 @@ pub async fn surround(
         scope.started().elapsed(),
     );
     answer.map_err(|problem| problem.of_request(id).into())
+}
+
+/// Gives the request's id, its own or a new one, to `then`.
+pub fn with_id<T>(headers: &HeaderMap, then: impl FnOnce(&str) -> T) -> T {
+    match headers.get(REQUEST_ID).map(HeaderValue::to_str) {
+        Some(Ok(id)) if is_sound(id) => then(id),
+        _ => then(made_up_id().hyphenated().encode_lower(&mut Uuid::encode_buffer())),
+    }
 }
 
 /// Adds the id to a response; one that stands for an error becomes a problem answer.

@@ -22,6 +22,62 @@ mod embedded {
 
 #[cfg(feature = "foundationdb")]
 mod foundationdb {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use inferadb_storage::engine::FoundationDbEngine;
+    use inferadb_storage::kv::{Engine, Isolation, KvError, RangeOptions};
+
+    async fn open(file: &str, prefix: &[u8]) -> Arc<dyn Engine> {
+        Arc::new(FoundationDbEngine::open(file.as_ref(), prefix).await.unwrap())
+    }
+
+    /// A snapshot that the cluster keeps no longer is told from a cluster that is away, also where nobody asked before
+    /// the transaction had timed out.
+    async fn old_snapshots(space: super::Space) {
+        for age in [Duration::from_millis(6_500), Duration::from_millis(8_000)] {
+            let transaction = space.begin().await;
+            let first = transaction.get(&space.key("a"), Isolation::Snapshot).await;
+            assert_eq!(first, Ok(None));
+            // The cluster's clock cannot be moved.
+            tokio::time::sleep(age).await;
+            // Another key: the transaction remembers what it has read.
+            let second = transaction.get(&space.key("b"), Isolation::Snapshot).await;
+            // A cluster with nothing to do may keep what it need not any more, up to the transaction's timeout.
+            let kept = age < Duration::from_secs(7) && second == Ok(None);
+            assert!(kept || second == Err(KvError::TooOld), "after {age:?}: {second:?}");
+        }
+    }
+
+    /// Stores with prefixes of their own share nothing, and neither sees beyond its own.
+    async fn prefixes(file: &str) {
+        let own = uuid::Uuid::new_v4();
+        let (one, two) = (format!("{own}/1"), format!("{own}/2"));
+        for prefix in [&one, &two] {
+            let engine = open(file, prefix.as_bytes()).await;
+            let mut transaction = engine.begin().await.unwrap();
+            transaction.set(b"held by", prefix.as_bytes());
+            transaction.set(b"\xfe", b"the last");
+            transaction.commit().await.unwrap();
+        }
+        for prefix in [&one, &two] {
+            let engine = open(file, prefix.as_bytes()).await;
+            let mut transaction = engine.begin().await.unwrap();
+            let options = RangeOptions {
+                limit: 9,
+                reverse: true,
+                isolation: Isolation::Serializable,
+            };
+            let all = b"".as_slice().into()..b"\xff".as_slice().into();
+            let found = transaction.range(all, options).await.unwrap();
+            let found: Vec<(&[u8], &[u8])> = found.iter().map(|(key, value)| (&**key, &**value)).collect();
+            let expected: [(&[u8], &[u8]); 2] = [(b"\xfe", b"the last"), (b"held by", prefix.as_bytes())];
+            assert_eq!(found, expected);
+            transaction.clear_range(b"".as_slice().into()..b"\xff".as_slice().into());
+            transaction.commit().await.unwrap();
+        }
+    }
+
     /// Needs a cluster: runs where `INFERADB_TEST_FDB_CLUSTER_FILE` names one.
     #[tokio::test]
     async fn conforms() {
@@ -29,10 +85,7 @@ mod foundationdb {
         let Ok(file) = std::env::var("INFERADB_TEST_FDB_CLUSTER_FILE") else {
             return;
         };
-        let engine = inferadb_storage::engine::FoundationDbEngine::open(file.as_ref())
-            .await
-            .unwrap();
-        let engine: std::sync::Arc<dyn inferadb_storage::kv::Engine> = std::sync::Arc::new(engine);
+        let engine = open(&file, b"conformance").await;
         let space = || Space::new(engine.clone());
         conformance::atomicity(space()).await;
         conformance::write_skew(space()).await;
@@ -52,6 +105,8 @@ mod foundationdb {
         conformance::limits(space()).await;
         history::as_a_map(space()).await;
         history::serial_order(space()).await;
+        old_snapshots(space()).await;
+        prefixes(&file).await;
         drop(engine);
         inferadb_storage::engine::stop_network();
     }

@@ -1043,6 +1043,7 @@ async fn only_one_of_many_creates_wins_and_counters_stay_true() {
 async fn a_missing_backend_is_named() {
     let backend = Backend::FoundationDb {
         cluster_file: "/etc/foundationdb/fdb.cluster".into(),
+        key_prefix: inferadb_storage::KeyPrefix::default(),
     };
     assert_eq!(
         Store::open(StorageConfig { backend }).await.err(),

@@ -234,7 +234,10 @@ fn a_wrong_configuration_ends_the_start_with_one_line() {
         (json!({"server": {"prot": 1}}), "server.prot"),
         (json!({"server": {"port": 70000}}), "server.port"),
         (json!({"storage": {"backend": "postgres"}}), "storage.backend"),
-        (json!({"storage": {"path": "/dev/null/store"}}), "/dev/null/store"),
+        (
+            json!({"storage": {"backend": "embedded", "path": "/dev/null/store"}}),
+            "/dev/null/store",
+        ),
         (json!({"cache": {"ttl_seconds": "long"}}), "cache.ttl_seconds"),
         (
             json!({"auth": {"jwks_url": "ftp://example.com/"}}),
@@ -262,9 +265,10 @@ fn a_wrong_configuration_ends_the_start_with_one_line() {
         );
     }
     // A store that another server has open.
-    let server = Server::shared();
-    let store = server.directory.path().join("store");
-    let (code, text) = Server::launched_with(json!({"storage": {"path": store}})).ended();
+    let directory = tempfile::tempdir().unwrap();
+    let settings = json!({"storage": {"backend": "embedded", "path": directory.path()}});
+    let server = Server::with(settings.clone());
+    let (code, text) = Server::launched_with(settings).ended();
     assert_eq!((code, text.lines().count()), (Some(1), 1), "{text}");
     // A port that another server has.
     let (code, text) = Server::launched_with(json!({"server": {"port": server.port}})).ended();

@@ -9,6 +9,8 @@
 
 mod accounts;
 mod checks;
+#[cfg(feature = "foundationdb")]
+mod cluster;
 mod consistency;
 mod contextual;
 mod contextual_lists;

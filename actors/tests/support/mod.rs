@@ -105,9 +105,9 @@ impl Switch {
     }
 }
 
-/// The memory engine, with faults.
+/// The engine that the tests run on, with faults.
 pub struct FaultyEngine {
-    inner: MemoryEngine,
+    inner: Arc<dyn Engine>,
     switch: Switch,
     is_shared: bool,
 }
@@ -188,6 +188,19 @@ pub struct Stage {
     pub account: AccountId,
     pub switch: Switch,
     pub metrics: prometheus::Registry,
+    engine: Arc<FaultyEngine>,
+}
+
+/// An empty store: in memory, or a part of its own of the cluster that `INFERADB_TEST_FDB_CLUSTER_FILE` names.
+async fn engine() -> Arc<dyn Engine> {
+    #[cfg(feature = "foundationdb")]
+    if let Ok(file) = std::env::var("INFERADB_TEST_FDB_CLUSTER_FILE") {
+        use inferadb_storage::engine::FoundationDbEngine;
+        let prefix = format!("test/{}/", uuid::Uuid::new_v4());
+        let engine = FoundationDbEngine::open(file.as_ref(), prefix.as_bytes()).await;
+        return Arc::new(engine.unwrap());
+    }
+    Arc::new(MemoryEngine::new().unwrap())
 }
 
 impl Stage {
@@ -199,12 +212,12 @@ impl Stage {
     /// With a store that other processes may change too, if it `is_shared`.
     pub async fn over(settings: Settings, is_shared: bool) -> Self {
         let switch = Switch::default();
-        let engine = FaultyEngine {
-            inner: MemoryEngine::new().unwrap(),
+        let engine = Arc::new(FaultyEngine {
+            inner: engine().await,
             switch: switch.clone(),
             is_shared,
-        };
-        let store = Store::with_engine(Arc::new(engine)).await.unwrap();
+        });
+        let store = Store::with_engine(engine.clone()).await.unwrap();
         let metrics = prometheus::Registry::new();
         let platform = Platform::over(store.clone(), settings, &metrics).unwrap();
         let account = platform.create_account("stage").await.unwrap().id;
@@ -214,7 +227,15 @@ impl Stage {
             account,
             switch,
             metrics,
+            engine,
         }
+    }
+
+    /// Another server over the same stored data, which must be shared.
+    pub async fn neighbour(&self, settings: Settings) -> Platform {
+        assert!(!self.engine.is_exclusive());
+        let store = Store::with_engine(self.engine.clone()).await.unwrap();
+        Platform::over(store, settings, &prometheus::Registry::new()).unwrap()
     }
 
     /// A new vault.

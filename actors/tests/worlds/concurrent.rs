@@ -1,4 +1,4 @@
-//! Many tasks at once on several threads: writers, schema changes, evictions and checks; judged afterwards by the log.
+//! Many tasks at once on several threads and one or two servers: writers, schema changes, evictions and checks; judged afterwards by the log.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use actix::Arbiter;
 use inferadb_actors::{
-    AccountId, Answer, Consistency, Platform, Reach, Revision, SchemaWrite, StoreError, VaultError, VaultId,
-    now,
+    AccountId, Answer, Consistency, Pass, Platform, Reach, Revision, SchemaWrite, StoreError, Vault,
+    VaultError, VaultId, now,
 };
 use inferadb_engine::schema::Format;
 use inferadb_storage::{ChangeKind, Store, Write};
@@ -35,26 +35,41 @@ struct Heard {
 #[derive(Clone)]
 struct Scene {
     seed: u64,
-    platform: Platform,
+    /// Over the same stored data.
+    servers: Vec<Platform>,
     store: Store,
     vault: VaultId,
     account: AccountId,
     /// The schemas by the revision they were stored at.
     schemas: Arc<Mutex<BTreeMap<Revision, Vec<Type>>>>,
-    /// The latest revision that a write through the vault was answered with.
-    acknowledged: Arc<Mutex<Revision>>,
+    /// The latest revision that a write through each server was answered with.
+    acknowledged: Arc<Mutex<Vec<Revision>>>,
     heard: Arc<Mutex<Vec<Heard>>>,
     questions: Arc<Vec<(crate::world::Who, [Option<bool>; CAVEATS])>>,
 }
 
 impl Scene {
-    fn acknowledge(&self, revision: Revision) {
-        let mut held = self.acknowledged.lock().unwrap();
+    fn acknowledge(&self, server: usize, revision: Revision) {
+        let held = &mut self.acknowledged.lock().unwrap()[server];
         *held = revision.max(*held);
     }
 
+    /// What reads of `server` show at least: what was written through it.
+    fn own(&self, server: usize) -> Revision {
+        self.acknowledged.lock().unwrap()[server]
+    }
+
+    /// What reads show that ask for all that was acknowledged, by whichever server.
     fn latest(&self) -> Revision {
-        *self.acknowledged.lock().unwrap()
+        let held = self.acknowledged.lock().unwrap();
+        held.iter().copied().max().unwrap()
+    }
+
+    async fn enter(&self, server: usize) -> (Arc<Vault>, Pass) {
+        self.servers[server]
+            .enter(self.vault, self.account)
+            .await
+            .unwrap()
     }
 
     fn schema(&self) -> (Revision, Vec<Type>) {
@@ -86,9 +101,10 @@ impl Scene {
                     Err(error) => panic!("seed {}: {error}", self.seed),
                 }
             } else {
-                let (vault, _pass) = self.platform.enter(self.vault, self.account).await.unwrap();
+                let server = dice.below(self.servers.len());
+                let (vault, _pass) = self.enter(server).await;
                 match vault.write(request).await {
-                    Ok(revision) => self.acknowledge(revision),
+                    Ok(revision) => self.acknowledge(server, revision),
                     // Made for a schema that is no more, or created by another task.
                     Err(VaultError::Misfit { .. } | VaultError::AlreadyExists(_)) => {}
                     Err(error) => panic!("seed {}: {error}", self.seed),
@@ -104,7 +120,8 @@ impl Scene {
                 tokio::task::yield_now().await;
             }
             let world = World::random(&mut dice);
-            let (vault, _pass) = self.platform.enter(self.vault, self.account).await.unwrap();
+            let server = dice.below(self.servers.len());
+            let (vault, _pass) = self.enter(server).await;
             let schema = SchemaWrite {
                 text: world.text(),
                 format: Format::Native,
@@ -112,16 +129,16 @@ impl Scene {
             };
             let (revision, _) = vault.put_schema(schema).await.unwrap();
             self.schemas.lock().unwrap().insert(revision, world.types);
-            self.acknowledge(revision);
+            self.acknowledge(server, revision);
         }
     }
 
     async fn evict(self) {
-        for _ in 0..6 {
+        for turn in 0..6 {
             for _ in 0..10 {
                 tokio::task::yield_now().await;
             }
-            self.platform
+            self.servers[turn % self.servers.len()]
                 .deactivate(self.vault, Reach::Everything)
                 .await
                 .unwrap();
@@ -141,13 +158,14 @@ impl Scene {
                 request,
                 now: NOW,
             };
-            let least = self.latest();
-            let (vault, _pass) = self.platform.enter(self.vault, self.account).await.unwrap();
-            let consistency = match dice.below(4) {
-                0 => Consistency::FullyConsistent,
-                1 => Consistency::AtLeast(least),
-                _ => Consistency::MinimizeLatency,
+            let server = dice.below(self.servers.len());
+            let (own, latest) = (self.own(server), self.latest());
+            let (consistency, least) = match dice.below(4) {
+                0 => (Consistency::FullyConsistent, latest),
+                1 => (Consistency::AtLeast(latest), latest),
+                _ => (Consistency::MinimizeLatency, own),
             };
+            let (vault, _pass) = self.enter(server).await;
             if dice.chance(15) {
                 let questions: Vec<Question> = nodes
                     .into_iter()
@@ -220,10 +238,15 @@ impl Scene {
     }
 }
 
-pub async fn try_world(seed: u64) -> u64 {
+/// Tries the world of a seed on so many servers; the answer is how many checks were judged.
+pub async fn try_world(seed: u64, servers: usize) -> u64 {
     let mut dice = Dice(seed);
     let world = World::random(&mut dice);
-    let stage = Stage::over(settings(seed), seed.is_multiple_of(2)).await;
+    let stage = Stage::over(settings(seed), servers > 1 || seed.is_multiple_of(2)).await;
+    let mut platforms = vec![stage.platform.clone()];
+    while platforms.len() < servers {
+        platforms.push(stage.neighbour(settings(seed + 1)).await);
+    }
     let id = stage.vault().await;
     let (vault, pass) = stage.platform.enter(id, stage.account).await.unwrap();
     let schema = SchemaWrite {
@@ -237,12 +260,12 @@ pub async fn try_world(seed: u64) -> u64 {
     let questions = (0..3).map(|_| (random_subject(&mut dice, &state), random_request(&mut dice)));
     let scene = Scene {
         seed,
-        platform: stage.platform.clone(),
+        servers: platforms,
         store: stage.store.clone(),
         vault: id,
         account: stage.account,
         schemas: Arc::new(Mutex::new(BTreeMap::from([(revision, world.types.clone())]))),
-        acknowledged: Arc::new(Mutex::new(revision)),
+        acknowledged: Arc::new(Mutex::new(vec![revision; servers])),
         heard: Arc::default(),
         questions: Arc::new(questions.collect()),
     };
@@ -302,6 +325,8 @@ pub async fn try_world(seed: u64) -> u64 {
     for thread in &threads {
         thread.stop();
     }
-    stage.platform.stop(Duration::from_secs(30)).await;
+    for server in &scene.servers {
+        server.stop(Duration::from_secs(30)).await;
+    }
     heard.len() as u64
 }

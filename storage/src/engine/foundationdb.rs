@@ -3,7 +3,8 @@
 use std::fmt;
 use std::ops::Range;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -17,8 +18,13 @@ use crate::kv::{
     Transaction, Versionstamp,
 };
 
-/// The longest that a transaction may take, in milliseconds. FoundationDB reads no snapshot older than 5 s.
-const TIMEOUT_MILLIS: i32 = 5_000;
+/// The longest that a transaction may take, in milliseconds. Longer than [`SNAPSHOT_AGE`], so that a cluster that answers
+/// is the one to say that a snapshot is too old, and only one that does not answer runs into this.
+const TIMEOUT_MILLIS: i32 = 7_000;
+/// How old a snapshot can be that FoundationDB still reads.
+const SNAPSHOT_AGE: Duration = Duration::from_secs(5);
+/// How many watches there may be at a time: one for every active vault. FoundationDB allows 10,000 unless asked.
+const MAX_WATCHES: i32 = 1_000_000;
 /// How often the client itself tries again. The layer above does that, as it knows what is safe to repeat.
 const RETRY_LIMIT: i32 = 0;
 /// FoundationDB's limit on one transaction with its conflict ranges, in bytes.
@@ -33,18 +39,20 @@ enum Network {
     Stopped,
 }
 
-/// A store in a FoundationDB cluster.
+/// A store in a FoundationDB cluster, or in the part of one whose keys start with a prefix.
 pub struct FoundationDbEngine {
     database: Database,
+    prefix: Bytes,
 }
 
 impl FoundationDbEngine {
-    /// Connects to the cluster that `cluster_file` names, and asks it for a read version.
+    /// Connects to the cluster that `cluster_file` names, and asks it for a read version. The store has all keys of the
+    /// cluster that start with `key_prefix`, and no others: stores whose prefixes are not prefixes of each other do not meet.
     ///
     /// # Errors
     ///
-    /// [`KvError::Unavailable`] if the file cannot be read or the cluster does not answer within 5 seconds.
-    pub async fn open(cluster_file: &Path) -> Result<Self, KvError> {
+    /// [`KvError::Unavailable`] if the file cannot be read or the cluster does not answer within 7 seconds.
+    pub async fn open(cluster_file: &Path, key_prefix: &[u8]) -> Result<Self, KvError> {
         let named = |reason: &dyn fmt::Display| {
             KvError::Unavailable(format!("cluster file `{}`: {reason}", cluster_file.display()))
         };
@@ -58,6 +66,7 @@ impl FoundationDbEngine {
             DatabaseOption::TransactionTimeout(TIMEOUT_MILLIS),
             DatabaseOption::TransactionRetryLimit(RETRY_LIMIT),
             DatabaseOption::TransactionSizeLimit(SIZE_LIMIT),
+            DatabaseOption::MaxWatches(MAX_WATCHES),
         ] {
             database.set_option(option).map_err(read_error)?;
         }
@@ -66,7 +75,10 @@ impl FoundationDbEngine {
             .get_read_version()
             .await
             .map_err(|error| named(&format!("the cluster does not answer: {error}")))?;
-        Ok(Self { database })
+        Ok(Self {
+            database,
+            prefix: Bytes::copy_from_slice(key_prefix),
+        })
     }
 }
 
@@ -107,6 +119,8 @@ impl Engine for FoundationDbEngine {
         let transaction = self.database.create_trx().map_err(read_error)?;
         Ok(Box::new(FoundationDbTransaction {
             transaction,
+            prefix: self.prefix.clone(),
+            answered: OnceLock::new(),
             bytes: 0,
             too_large: None,
         }))
@@ -116,7 +130,7 @@ impl Engine for FoundationDbEngine {
         let transaction = self.database.create_trx().map_err(read_error)?;
         // Fixes the state that the watch compares with at one no older than this call.
         transaction.get_read_version().await.map_err(read_error)?;
-        let changed = transaction.watch(key);
+        let changed = transaction.watch(&[&self.prefix, key].concat());
         transaction.commit().await.map_err(|error| read_error(*error))?;
         Ok(Box::pin(async move { changed.await.map_err(read_error) }))
     }
@@ -138,12 +152,38 @@ impl fmt::Debug for FoundationDbEngine {
 
 struct FoundationDbTransaction {
     transaction: foundationdb::Transaction,
+    /// What each key starts with in the cluster.
+    prefix: Bytes,
+    /// When the first read was answered: the snapshot is that old at least.
+    answered: OnceLock<Instant>,
     /// The size of the keys and values written so far; 0 means that nothing was.
     bytes: usize,
     too_large: Option<String>,
 }
 
 impl FoundationDbTransaction {
+    /// The key as the cluster knows it.
+    fn placed(&self, key: &[u8]) -> Vec<u8> {
+        [&self.prefix, key].concat()
+    }
+
+    /// Takes note of a read's outcome. A transaction that ran into its timeout after its snapshot had become too old says
+    /// that, even if the cluster would: whoever reads is to take a new snapshot, and finds out whether the cluster answers.
+    fn read<T>(&self, outcome: Result<T, FdbError>) -> Result<T, KvError> {
+        match outcome {
+            Ok(found) => {
+                self.answered.get_or_init(Instant::now);
+                Ok(found)
+            }
+            Err(error) if matches!(error.code(), 1025 | 1031) && self.is_old() => Err(KvError::TooOld),
+            Err(error) => Err(read_error(error)),
+        }
+    }
+
+    fn is_old(&self) -> bool {
+        self.answered.get().is_some_and(|at| at.elapsed() >= SNAPSHOT_AGE)
+    }
+
     /// Whether a write keeps the limits. The client library is not given one that does not.
     fn fits(&mut self, key_bytes: usize, value_bytes: usize) -> bool {
         self.bytes += (key_bytes + value_bytes).max(1);
@@ -169,11 +209,8 @@ impl FoundationDbTransaction {
 #[async_trait]
 impl Transaction for FoundationDbTransaction {
     async fn get(&self, key: &[u8], isolation: Isolation) -> Result<Option<Bytes>, KvError> {
-        let value = self
-            .transaction
-            .get(key, isolation == Isolation::Snapshot)
-            .await
-            .map_err(read_error)?;
+        let snapshot = isolation == Isolation::Snapshot;
+        let value = self.read(self.transaction.get(&self.placed(key), snapshot).await)?;
         Ok(value.map(|value| Bytes::copy_from_slice(&value)))
     }
 
@@ -184,8 +221,8 @@ impl Transaction for FoundationDbTransaction {
         }
         let mut pairs = Vec::new();
         let mut next = Some(RangeOption {
-            begin: KeySelector::first_greater_or_equal(range.start.to_vec()),
-            end: KeySelector::first_greater_or_equal(range.end.to_vec()),
+            begin: KeySelector::first_greater_or_equal(self.placed(&range.start)),
+            end: KeySelector::first_greater_or_equal(self.placed(&range.end)),
             limit: Some(options.limit),
             mode: StreamingMode::WantAll,
             reverse: options.reverse,
@@ -194,16 +231,11 @@ impl Transaction for FoundationDbTransaction {
         let mut iteration = 1;
         while let Some(option) = next {
             let snapshot = options.isolation == Isolation::Snapshot;
-            let found = self
-                .transaction
-                .get_range(&option, iteration, snapshot)
-                .await
-                .map_err(read_error)?;
-            pairs.extend(found.iter().map(|pair| {
-                (
-                    Bytes::copy_from_slice(pair.key()),
-                    Bytes::copy_from_slice(pair.value()),
-                )
+            let found = self.read(self.transaction.get_range(&option, iteration, snapshot).await)?;
+            pairs.extend(found.iter().filter_map(|pair| {
+                // All keys of the range have the prefix.
+                let key = pair.key().get(self.prefix.len()..)?;
+                Some((Bytes::copy_from_slice(key), Bytes::copy_from_slice(pair.value())))
             }));
             next = option.next_range(&found);
             iteration += 1;
@@ -212,45 +244,51 @@ impl Transaction for FoundationDbTransaction {
     }
 
     fn set(&mut self, key: &[u8], value: &[u8]) {
+        let key = self.placed(key);
         if self.fits(key.len(), value.len()) {
-            self.transaction.set(key, value);
+            self.transaction.set(&key, value);
         }
     }
 
     fn set_versionstamped_key(&mut self, prefix: &[u8], suffix: &[u8], value: &[u8]) {
+        let prefix = self.placed(prefix);
         if self.fits(prefix.len() + 10 + suffix.len(), value.len()) {
             // The key has room for the stamp, and at its end the place of that room.
             let place = (prefix.len() as u32).to_le_bytes();
-            let key = [prefix, &[0; 10], suffix, &place].concat();
+            let key = [prefix.as_slice(), &[0; 10], suffix, &place].concat();
             self.transaction
                 .atomic_op(&key, value, MutationType::SetVersionstampedKey);
         }
     }
 
     fn set_versionstamped_value(&mut self, key: &[u8], rest: &[u8]) {
+        let key = self.placed(key);
         if self.fits(key.len(), 10 + rest.len()) {
             let value = [&[0; 10], rest, &0_u32.to_le_bytes()].concat();
             self.transaction
-                .atomic_op(key, &value, MutationType::SetVersionstampedValue);
+                .atomic_op(&key, &value, MutationType::SetVersionstampedValue);
         }
     }
 
     fn add(&mut self, key: &[u8], delta: i64) {
+        let key = self.placed(key);
         if self.fits(key.len(), 8) {
             self.transaction
-                .atomic_op(key, &delta.to_le_bytes(), MutationType::Add);
+                .atomic_op(&key, &delta.to_le_bytes(), MutationType::Add);
         }
     }
 
     fn clear(&mut self, key: &[u8]) {
+        let key = self.placed(key);
         if self.fits(key.len(), 0) {
-            self.transaction.clear(key);
+            self.transaction.clear(&key);
         }
     }
 
     fn clear_range(&mut self, range: Range<Bytes>) {
-        if range.start < range.end && self.fits(range.start.len().max(range.end.len()), 0) {
-            self.transaction.clear_range(&range.start, &range.end);
+        let (start, end) = (self.placed(&range.start), self.placed(&range.end));
+        if start < end && self.fits(start.len().max(end.len()), 0) {
+            self.transaction.clear_range(&start, &end);
         }
     }
 
@@ -259,6 +297,7 @@ impl Transaction for FoundationDbTransaction {
             transaction,
             bytes,
             too_large,
+            ..
         } = *self;
         if let Some(reason) = too_large {
             return Err(KvError::TooLarge(reason));
@@ -278,31 +317,75 @@ impl Transaction for FoundationDbTransaction {
     }
 }
 
-/// What an error of a commit means.
+/// What an error of a commit means. Nothing was committed only where FoundationDB says so: whatever else goes wrong under
+/// way may have come too late.
 fn commit_error(error: FdbError) -> KvError {
-    match error.code() {
-        // commit_unknown_result, and the two that may strike while the commit is under way: timed out,
-        // cluster_version_changed; transaction_cancelled is how a timeout may show itself.
-        1021 | 1025 | 1031 | 1039 => KvError::CommitUnknown,
-        _ if error.is_maybe_committed() => KvError::CommitUnknown,
-        _ => read_error(error),
+    let refused = error.code() == 1020 || error.code() >= 2000 || error.is_retryable_not_committed();
+    if refused && !error.is_maybe_committed() {
+        read_error(error)
+    } else {
+        KvError::CommitUnknown
     }
 }
 
 /// What an error means that is not of a commit.
 fn read_error(error: FdbError) -> KvError {
+    let described = || format!("{error} ({})", error.code());
     match error.code() {
         1020 => KvError::Conflict,
-        1021 => KvError::CommitUnknown,
+        1021 | 1022 => KvError::CommitUnknown,
         1007 => KvError::TooOld,
         1036 => KvError::Unreadable,
         2101..=2103 => KvError::TooLarge(error.to_string()),
-        // future_version, timed_out, cancelled, process_behind, database_locked, cluster_version_changed,
-        // proxy_memory_limit_exceeded, batch_transaction_throttled, tag_throttled, hot shard, range locked.
-        1009 | 1004 | 1025 | 1031 | 1037 | 1038 | 1039 | 1042 | 1051 | 1213 | 1235 | 1242 => {
-            KvError::Unavailable(error.to_string())
+        // The states of a cluster and of the way to it: timed out, future version, cancelled, behind, locked, throttled,
+        // overloaded, in recovery. The last two: a cluster that speaks another protocol, as during an upgrade.
+        1000..1300 | 1521 | 2100 | 2125 => KvError::Unavailable(described()),
+        _ if error.is_retryable() => KvError::Unavailable(described()),
+        _ => KvError::Damaged(described()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(code: i32) -> FdbError {
+        FdbError::from_code(code)
+    }
+
+    #[test]
+    fn errors_of_reads_are_told_apart() {
+        assert_eq!(read_error(error(1007)), KvError::TooOld);
+        assert_eq!(read_error(error(1020)), KvError::Conflict);
+        for code in [
+            1004, 1009, 1025, 1031, 1032, 1037, 1038, 1039, 1051, 1078, 1213, 2125,
+        ] {
+            assert!(
+                matches!(read_error(error(code)), KvError::Unavailable(_)),
+                "{code}"
+            );
         }
-        _ if error.is_retryable() => KvError::Unavailable(error.to_string()),
-        _ => KvError::Damaged(format!("{error} ({})", error.code())),
+        for code in [2101, 2102, 2103] {
+            assert!(matches!(read_error(error(code)), KvError::TooLarge(_)), "{code}");
+        }
+        for code in [1510, 2000, 2004, 2104, 4100] {
+            assert!(matches!(read_error(error(code)), KvError::Damaged(_)), "{code}");
+        }
+    }
+
+    #[test]
+    fn a_commit_came_to_nothing_only_where_that_is_certain() {
+        assert_eq!(commit_error(error(1020)), KvError::Conflict);
+        assert_eq!(commit_error(error(1007)), KvError::TooOld);
+        for code in [1038, 1051, 1213] {
+            assert!(
+                matches!(commit_error(error(code)), KvError::Unavailable(_)),
+                "{code}"
+            );
+        }
+        assert!(matches!(commit_error(error(2101)), KvError::TooLarge(_)));
+        for code in [1000, 1004, 1021, 1022, 1025, 1030, 1031, 1039, 1100, 1101, 1510] {
+            assert_eq!(commit_error(error(code)), KvError::CommitUnknown, "{code}");
+        }
     }
 }

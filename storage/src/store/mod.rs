@@ -6,6 +6,7 @@ mod defaults;
 mod delete;
 mod error;
 mod filter;
+mod prefix;
 mod retry;
 mod schema;
 mod shape;
@@ -27,6 +28,7 @@ pub use defaults::Defaults;
 pub use delete::Deleted;
 pub use error::StoreError;
 pub use filter::{RelationshipFilter, SubjectRelation};
+pub use prefix::{BadKeyPrefix, KeyPrefix};
 pub use schema::{FitCheck, MAX_SCHEMA_BYTES, PutSchema, SchemaFit, SchemaPut};
 pub use shape::{Shape, SubjectClass};
 pub use snapshot::{Head, RowRead, SchemaRecord, Snapshot, StoredEntry};
@@ -54,7 +56,16 @@ pub enum Backend {
     FoundationDb {
         /// The cluster file.
         cluster_file: PathBuf,
+        /// What every key of this store starts with: several stores can share a cluster. Empty for one that has it alone.
+        key_prefix: KeyPrefix,
     },
+}
+
+/// Ends what the engines keep for the whole process: FoundationDB's client, in builds that have it. To be called once, at
+/// the end of the process, when no store is in use any more; afterwards no FoundationDB store can be opened.
+pub fn stop_client() {
+    #[cfg(feature = "foundationdb")]
+    crate::engine::stop_network();
 }
 
 /// How a store is opened.
@@ -101,9 +112,10 @@ impl Store {
                 Arc::new(opened.map_err(|error| StoreError::Damaged(error.to_string()))??)
             }
             #[cfg(feature = "foundationdb")]
-            Backend::FoundationDb { cluster_file } => {
-                Arc::new(crate::engine::FoundationDbEngine::open(&cluster_file).await?)
-            }
+            Backend::FoundationDb {
+                cluster_file,
+                key_prefix,
+            } => Arc::new(crate::engine::FoundationDbEngine::open(&cluster_file, &key_prefix.bytes()).await?),
             #[cfg(not(feature = "foundationdb"))]
             Backend::FoundationDb { .. } => return Err(StoreError::BackendMissing),
         };

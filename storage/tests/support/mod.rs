@@ -119,12 +119,16 @@ pub fn filter(text: &str) -> RelationshipFilter {
     }
 }
 
+/// An empty store: in memory, or a part of its own of the cluster that `INFERADB_TEST_FDB_CLUSTER_FILE` names.
 pub async fn memory() -> Store {
-    Store::open(StorageConfig {
-        backend: Backend::Memory,
-    })
-    .await
-    .unwrap()
+    let backend = match std::env::var("INFERADB_TEST_FDB_CLUSTER_FILE") {
+        Ok(file) if cfg!(feature = "foundationdb") => Backend::FoundationDb {
+            cluster_file: file.into(),
+            key_prefix: format!("test/{}", uuid::Uuid::new_v4()).parse().unwrap(),
+        },
+        _ => Backend::Memory,
+    };
+    Store::open(StorageConfig { backend }).await.unwrap()
 }
 
 pub async fn vault_of(store: &Store) -> (AccountRecord, VaultId) {

@@ -4,13 +4,16 @@ use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::keys::ISSUER;
 use super::{Answer, Keys, Request, claims, exchange, until};
+
+/// Names the cluster file of the FoundationDB cluster to test on, if it is to be that.
+const CLUSTER_FILE: &str = "INFERADB_TEST_FDB_CLUSTER_FILE";
 
 /// A server that runs.
 pub struct Server {
@@ -63,13 +66,30 @@ fn configuration(directory: &Path) -> Value {
     json!({
         "auth": { "jwks_url": format!("file://{}", path("jwks.json")), "issuer": ISSUER },
         "server": { "host": "127.0.0.1", "port": 0, "worker_threads": 2 },
-        "storage": { "backend": "embedded", "path": path("store") },
+        "storage": storage(directory),
         "vaults": { "actor_threads": 2 },
         "observability": {
             "metrics": { "port": 0 },
             "logging": { "format": "json", "file": log_path(directory).to_str().unwrap() },
         },
     })
+}
+
+/// The embedded engine; or, where `INFERADB_TEST_FDB_CLUSTER_FILE` names a cluster, a part of that which belongs to this
+/// directory. Needs a build with FoundationDB then.
+fn storage(directory: &Path) -> Value {
+    match std::env::var(CLUSTER_FILE) {
+        Ok(cluster_file) => {
+            // The names of temporary directories are random, and no prefix of each other.
+            let name = directory.file_name().unwrap().to_str().unwrap();
+            let process = std::process::id();
+            static STARTED: OnceLock<u64> = OnceLock::new();
+            let started = STARTED.get_or_init(super::seconds_now);
+            let key_prefix = format!("test/{started}/{process}/{}", name.trim_start_matches('.'));
+            json!({ "backend": "foundationdb", "cluster_file": cluster_file, "key_prefix": key_prefix })
+        }
+        Err(_) => json!({ "backend": "embedded", "path": directory.join("store").to_str().unwrap() }),
+    }
 }
 
 fn merge(into: &mut Value, from: Value) {
@@ -80,6 +100,13 @@ fn merge(into: &mut Value, from: Value) {
             }
         }
         (into, from) => *into = from,
+    }
+}
+
+/// Puts what asks for memory on the cluster too, where one is tested.
+fn place(config: &mut Value, directory: &Path) {
+    if std::env::var_os(CLUSTER_FILE).is_some() && config["storage"]["backend"] == "memory" {
+        config["storage"] = storage(directory);
     }
 }
 
@@ -120,6 +147,7 @@ impl Server {
     pub fn over(directory: Arc<TempDir>, settings: Value) -> Self {
         let mut config = configuration(directory.path());
         merge(&mut config, settings);
+        place(&mut config, directory.path());
         Self::ready(launch(directory, &config))
     }
 
@@ -128,6 +156,7 @@ impl Server {
         let directory = Arc::new(tempfile::tempdir().unwrap());
         let mut config = configuration(directory.path());
         merge(&mut config, settings);
+        place(&mut config, directory.path());
         launch(directory, &config)
     }
 
@@ -202,6 +231,12 @@ impl Server {
             .lines()
             .find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
         line.map(|value| value.trim().parse().unwrap())
+    }
+
+    /// The process.
+    #[cfg(feature = "foundationdb")]
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Asks the process to end, as an orchestrator does.
