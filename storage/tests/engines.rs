@@ -45,7 +45,10 @@ mod foundationdb {
             let second = transaction.get(&space.key("b"), Isolation::Snapshot).await;
             // A cluster with nothing to do may keep what it need not any more, up to the transaction's timeout.
             let kept = age < Duration::from_secs(7) && second == Ok(None);
-            assert!(kept || second == Err(KvError::TooOld), "after {age:?}: {second:?}");
+            assert!(
+                kept || second == Err(KvError::TooOld),
+                "after {age:?}: {second:?}"
+            );
         }
     }
 
