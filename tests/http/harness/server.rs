@@ -123,6 +123,12 @@ impl Drop for Launched {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprint!(
+                "{}",
+                fs::read_to_string(log_path(self.directory.path())).unwrap_or_default()
+            );
+        }
     }
 }
 
