@@ -3,13 +3,13 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use inferadb_engine::evaluate::{Check, Decision, Evaluation, Limits, Step, Trace, UnknownName};
+use inferadb_engine::evaluate::{Decision, Evaluation, Limits, Step, Trace};
 use inferadb_engine::noun::{Relationship, Timestamp};
 use inferadb_engine::row::{Demand, Entry, Found, Row, RowKey, Rows, Supply};
 use inferadb_engine::schema::{Misfit, Schema};
 
 use crate::error::VaultError;
-use crate::vault::CheckRequest;
+use crate::vault::{CheckRequest, resolve};
 use crate::view::VaultSchema;
 
 /// The most nodes of an explanation.
@@ -111,13 +111,7 @@ impl Trial {
         limits: Limits,
         now: Timestamp,
     ) -> Result<TrialAnswer, VaultError> {
-        let check = Check::resolve(
-            self.schema(),
-            &request.resource,
-            &request.permission,
-            &request.subject,
-        )
-        .map_err(unknown)?;
+        let check = resolve(&self.schema.0, request)?;
         let mut evaluation = Evaluation::new(self.schema(), check, &request.context, now, limits);
         loop {
             match evaluation.step(&self.rows)? {
@@ -142,18 +136,5 @@ impl Trial {
                 }
             }
         }
-    }
-}
-
-fn unknown(error: UnknownName) -> VaultError {
-    let message = error.to_string();
-    let (code, field) = match error {
-        UnknownName::Type { part, .. } => ("unknown_type", part),
-        UnknownName::Member { part, .. } => ("unknown_permission", part),
-    };
-    VaultError::Invalid {
-        code,
-        field: field.to_owned(),
-        message,
     }
 }

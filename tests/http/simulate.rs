@@ -161,6 +161,9 @@ definition document {
                 "deny unknown_type !",
             ]
         );
+        // The schema that is tried has no revision, but it is there.
+        let detail = &answer["results"][6]["after"]["error"]["detail"];
+        assert_eq!(detail, "the schema has no type `folder`");
         let ignored = &answer["ignored"];
         assert_eq!(
             (&ignored["relationships"], &ignored["truncated"]),

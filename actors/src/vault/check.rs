@@ -441,7 +441,7 @@ impl Vault {
 }
 
 /// Resolves a question's names against the schema.
-pub(super) fn resolve(schema: &VaultSchema, request: &CheckRequest) -> Result<Check, VaultError> {
+pub(crate) fn resolve(schema: &VaultSchema, request: &CheckRequest) -> Result<Check, VaultError> {
     let member = resolve_member(schema, &request.resource, &request.permission)?;
     let subject_type = type_named(schema, "subject", &request.subject.object_type)?;
     let relation = match &request.subject.relation {
@@ -472,9 +472,10 @@ pub(super) fn resolve_member(
 
 pub(super) fn type_named(schema: &VaultSchema, field: &str, name: &Name) -> Result<TypeId, VaultError> {
     schema.compiled.type_named(name).ok_or_else(|| {
-        let message = match schema.revision {
-            Some(_) => format!("the schema has no type `{name}`"),
-            None => format!("the vault has no schema yet, and so no type `{name}`"),
+        // A schema that is only tried, or simulated, has no revision either, but it has types.
+        let message = match schema.revision.is_none() && schema.compiled.types().is_empty() {
+            false => format!("the schema has no type `{name}`"),
+            true => format!("there is no schema yet, and so no type `{name}`"),
         };
         VaultError::Invalid {
             code: "unknown_type",

@@ -28,6 +28,7 @@ use inferadb_engine::noun::Timestamp;
 use inferadb_storage::{AccountId, Revision, Store, VaultId, VaultRecord};
 
 pub use self::actor::now;
+pub(crate) use self::check::resolve;
 pub use self::check::{Answer, Batch, CheckRequest, Explanation};
 pub use self::contextual::MAX_CONTEXTUAL_RELATIONSHIPS;
 pub use self::expand::{ExpandRequest, Expanded, MAX_EXPAND_NODES};

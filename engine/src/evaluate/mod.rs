@@ -15,7 +15,6 @@ mod known;
 mod level;
 mod missing;
 mod read;
-mod resolve;
 mod settle;
 
 use rustc_hash::FxHashMap;
@@ -25,7 +24,6 @@ pub use self::explain::{CaveatOutcome, Cut, Trace, TraceKind, TraceNode, TraceOu
 use self::graph::{GateId, Graph};
 use self::missing::Undecided;
 use self::read::Reader;
-pub use self::resolve::UnknownName;
 use crate::caveat::CaveatError;
 use crate::context::Context;
 use crate::noun::{ObjectId, Timestamp};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::{ListDemand, ListSupply};
+use super::{ListDemand, ListPage, ListStep, ListSupply};
 use crate::caveat::Outcome;
 use crate::context::Context;
 use crate::evaluate::{Check, Decision, Evaluation, EvaluationError, Limits, Step};
@@ -139,9 +139,18 @@ impl<'a> Judge<'a> {
     }
 
     /// What this step demands.
-    pub(super) fn take_wanted(&mut self) -> Vec<ListDemand> {
+    /// What a step comes to that got so far. After a page the next one begins.
+    pub(super) fn end_step(&mut self, page: Option<ListPage>) -> ListStep {
         self.wanted_set.clear();
-        std::mem::take(&mut self.wanted)
+        let wanted = std::mem::take(&mut self.wanted);
+        match page {
+            Some(page) => {
+                self.begin_page();
+                ListStep::Page(page)
+            }
+            None if wanted.is_empty() => ListStep::Yield,
+            None => ListStep::Need(wanted),
+        }
     }
 
     pub(super) fn supply(&mut self, demand: Demand, supply: Supply) {

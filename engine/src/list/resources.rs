@@ -110,18 +110,10 @@ impl Search for ResourceSearch<'_> {
     fn step(&mut self, rows: &impl Rows) -> Result<ListStep, EvaluationError> {
         self.judge.begin_step();
         let page = self.advance(rows)?;
-        let wanted = self.judge.take_wanted();
-        Ok(match page {
-            Some(page) => {
-                self.judge.begin_page();
-                if page.next.is_none() {
-                    self.phase = Phase::Ended;
-                }
-                ListStep::Page(page)
-            }
-            None if wanted.is_empty() => ListStep::Yield,
-            None => ListStep::Need(wanted),
-        })
+        if page.as_ref().is_some_and(|page| page.next.is_none()) {
+            self.phase = Phase::Ended;
+        }
+        Ok(self.judge.end_step(page))
     }
 
     fn supply(&mut self, demand: ListDemand, supply: ListSupply) {
