@@ -139,12 +139,14 @@ impl Platform {
     /// that it is archived all look alike.
     pub async fn enter(&self, id: VaultId, account: AccountId) -> Result<(Arc<Vault>, Pass), VaultError> {
         // The account is compared before the vault is entered: nobody can activate another account's vault, take
-        // one of its places, or learn from the answer that it is there.
+        // one of its places, or learn from the answer that it is there. What an active vault does not need is boxed: it
+        // would make every request's future larger.
         let active = self.registry.active(id);
         let owner = match &active {
             Some(vault) => Some(vault.account),
             None => {
-                let record = self.store.vault(id).await.map_err(VaultError::from_store)?;
+                let record = Box::pin(self.store.vault(id)).await;
+                let record = record.map_err(VaultError::from_store)?;
                 record
                     .filter(|record| !record.archived)
                     .map(|record| record.account)
@@ -158,7 +160,7 @@ impl Platform {
         {
             return Ok((vault, pass));
         }
-        match self.registry.enter(id).await {
+        match Box::pin(self.registry.enter(id)).await {
             Err(VaultError::NotFound(_)) => Err(VaultError::AccessDenied),
             entered => entered,
         }

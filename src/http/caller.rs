@@ -49,7 +49,9 @@ impl Caller {
         if let Some(principal) = authenticator.cached(token, now) {
             return Ok(Self(principal));
         }
-        Ok(Self(authenticator.authenticate(text_of(token)?, now).await?))
+        // Boxed, so that the future of a request whose token is known stays small.
+        let authenticated = Box::pin(authenticator.authenticate(text_of(token)?, now));
+        Ok(Self(authenticated.await?))
     }
 
     /// Refuses a caller who has none of `scopes`.

@@ -4,6 +4,7 @@ mod accounts;
 mod body;
 mod caller;
 mod check;
+mod deadline;
 mod expand;
 mod health;
 mod lines;

@@ -15,8 +15,8 @@ use actix_web::{Error, ResponseError, web};
 use futures_util::FutureExt;
 use uuid::Uuid;
 
-use super::App;
 use super::problem::Problem;
+use super::{App, deadline};
 use crate::telemetry::LogScope;
 
 /// The header that carries a request's id, both ways.
@@ -47,7 +47,7 @@ pub async fn surround(
         Err(problem) => return Err(problem.of_request(id).into()),
     };
     let work = Rc::clone(&scope).around(scope.during(|| next.call(request)));
-    let handled = AssertUnwindSafe(tokio::time::timeout(timeout, work))
+    let handled = AssertUnwindSafe(deadline::within(scope.started() + timeout, work))
         .catch_unwind()
         .await;
     let answer = match handled {

@@ -118,7 +118,9 @@ impl Vault {
             match self.check_alone(&frame, request, now).await {
                 Ok(answer) => return Ok(answer),
                 Err(Interrupted::Failed(error)) => return Err(error),
-                Err(Interrupted::Moved(revision)) => frame = self.next_frame(attempt, revision).await?,
+                Err(Interrupted::Moved(revision)) => {
+                    frame = Box::pin(self.next_frame(attempt, revision)).await?;
+                }
             }
         }
         Err(VaultError::Overloaded("the vault keeps changing"))
@@ -212,7 +214,7 @@ impl Vault {
     ) -> Result<Answer, Interrupted> {
         match request.contextual.is_empty() {
             true => self.check_in(frame, None, request, now).await,
-            false => self.check_with(frame, &Overlay::new(), request, now).await,
+            false => Box::pin(self.check_with(frame, &Overlay::new(), request, now)).await,
         }
     }
 
@@ -260,6 +262,7 @@ impl Vault {
             schema: view.schema.generation,
             now,
         };
+        // What most checks do not come to is boxed on this way: their future is moved around, and stays small.
         // A decision with relationships of this request's own says nothing of any other request.
         let rememberable = laid.is_none() && !frame.detached && self.decisions.is_enabled();
         let cacheable = rememberable && !request.trace;
@@ -285,7 +288,7 @@ impl Vault {
             verdict,
             trace,
             storage_reads,
-        } = self.evaluate(frame, laid, &check, request, now).await?;
+        } = Box::pin(self.evaluate(frame, laid, &check, request, now)).await?;
         self.count(&verdict.decision);
         let trace = trace.map(|trace| Explanation {
             trace,

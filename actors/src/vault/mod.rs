@@ -375,10 +375,10 @@ impl Vault {
     async fn view_for(&self, consistency: Consistency) -> Result<Arc<View>, VaultError> {
         match consistency {
             Consistency::MinimizeLatency => {}
-            Consistency::FullyConsistent => self.catch_up(Until::Head).await?,
+            Consistency::FullyConsistent => Box::pin(self.catch_up(Until::Head)).await?,
             Consistency::AtLeast(revision) => {
                 if self.view.load().revision < revision {
-                    self.catch_up(Until::Revision(revision)).await?;
+                    Box::pin(self.catch_up(Until::Revision(revision))).await?;
                 }
             }
         }
