@@ -61,7 +61,7 @@ pub struct Staging {
     /// The highest key so far: what is above it cannot be there yet.
     highest: Option<Vec<u8>>,
     pub(super) counts: ShapeCounts,
-    pub(super) relationships: u64,
+    relationships: u64,
     /// Whether it was switched to, or is known to be gone.
     pub(super) is_settled: bool,
 }
@@ -169,6 +169,11 @@ impl Staging {
     /// The vault that it is a state of.
     pub fn vault(&self) -> VaultId {
         self.space.vault
+    }
+
+    /// How many relationships have been added to it.
+    pub fn relationships(&self) -> u64 {
+        self.relationships
     }
 
     /// Adds relationships to the state. Of several with one key the last counts.
