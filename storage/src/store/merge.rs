@@ -28,8 +28,9 @@ use crate::kv::Isolation;
 
 /// How many pages are read before the changes made meanwhile are taken over.
 const PAGES_BETWEEN: usize = 32;
-/// How often the latest changes are taken over before writers are held off, while they are more than [`FEW_CHANGES`].
-const MAX_APPROACHES: usize = 50;
+/// How often the latest changes are taken over before writers are held off, while they are more than [`FEW_CHANGES`] and
+/// become fewer.
+const MAX_APPROACHES: usize = 10;
 const FEW_CHANGES: usize = 500;
 /// For how long writers are held off, in microseconds. They try again for longer than that.
 const HOLD_MICROS: i64 = 1_000_000;
@@ -135,10 +136,14 @@ impl Merge<'_> {
             tokio::task::yield_now().await;
         }
         for _ in 0..MAX_HOLDS {
+            let mut left = usize::MAX;
             for _ in 0..MAX_APPROACHES {
-                if self.follow().await? <= FEW_CHANGES {
+                let followed = self.follow().await?;
+                // Where others write as fast as this follows, it comes no nearer.
+                if followed <= FEW_CHANGES || followed > left / 2 {
                     break;
                 }
+                left = followed;
             }
             self.hold_writers().await?;
             self.follow().await?;
