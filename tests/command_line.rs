@@ -480,7 +480,197 @@ fn modules_are_one_model() {
     let broken = written(directory.path(), "other.mod", "schema: '1.2'\n");
     let (code, _, err) = run(&["schema", "validate", &broken], &[]);
     assert_eq!(code, 1);
-    assert!(err.contains("missing field `contents`"), "{err}");
+    let words = "other.mod:1:1: a list of modules has a member `contents`";
+    assert!(err.contains(words), "{err}");
+}
+
+#[test]
+fn a_store_tests_a_model_in_modules() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::create_dir(directory.path().join("models")).unwrap();
+    written(
+        directory.path(),
+        "models/core.fga",
+        "module core\ntype user\ntype org\n  relations\n    define owner: [user]\n",
+    );
+    let wiki = "module wiki\nextend type org\n  relations\n    define admin: [user] or owner\n";
+    written(directory.path(), "models/wiki.fga", wiki);
+    let list = "schema: '1.2'\ncontents:\n  - core.fga\n  - wiki.fga\n";
+    written(directory.path(), "models/fga.mod", list);
+    let store = "model_file: models/fga.mod
+tuples:
+  - {user: user:a, relation: admin, object: org:o}
+  - {user: user:b, relation: owner, object: org:o}
+tests:
+  - check:
+      - {user: user:a, object: org:o, assertions: {admin: true, owner: false}}
+      - {user: user:b, object: org:o, assertions: {admin: true, owner: true}}
+";
+    let listed = "model_file: [models/wiki.fga, models/core.fga]";
+    for (name, text) in [
+        ("list.fga.yaml", store.to_owned()),
+        (
+            "modules.fga.yaml",
+            store.replace("model_file: models/fga.mod", listed),
+        ),
+    ] {
+        let path = written(directory.path(), name, &text);
+        let (code, out, err) = run(&["schema", "test", &path], &[]);
+        let told = (code, out, err.as_str());
+        assert_eq!(told, (0, format!("{path}: 4 passed, 0 failed\n"), ""));
+    }
+    // An error is told in the module that it is in, what is wrong with the list in the list.
+    written(
+        directory.path(),
+        "models/broken.fga",
+        &wiki.replace("or owner", "or owners"),
+    );
+    written(
+        directory.path(),
+        "models/broken.mod",
+        &list.replace("wiki", "broken"),
+    );
+    written(
+        directory.path(),
+        "models/absent.mod",
+        &list.replace("wiki", "absent"),
+    );
+    written(
+        directory.path(),
+        "models/outside.mod",
+        &list.replace("wiki.fga", "../../wiki.fga"),
+    );
+    written(
+        directory.path(),
+        "models/typo.mod",
+        &list.replace("contents", "content"),
+    );
+    for (list, words) in [
+        (
+            "models/broken.mod",
+            "models/broken.fga:4:29: type `org` has no relation `owners`",
+        ),
+        (
+            "models/absent.mod",
+            "models/absent.mod:1:1: `contents`: `models/absent.fga` cannot be read",
+        ),
+        ("models/outside.mod", "must lie in the test file's directory"),
+        ("models/typo.mod", "models/typo.mod:2:1: unknown member `content`"),
+        (
+            "models/none.mod",
+            "store.fga.yaml:1:13: `model_file`: `models/none.mod` cannot be read",
+        ),
+        (
+            "[models/core.fga, {}]",
+            "store.fga.yaml:1:31: `model_file` must be a text",
+        ),
+    ] {
+        let text = store.replace("models/fga.mod", list);
+        let path = written(directory.path(), "store.fga.yaml", &text);
+        let (code, _, err) = run(&["schema", "test", &path], &[]);
+        assert_eq!(code, 2, "{err}");
+        assert!(err.contains(words), "{err}");
+    }
+}
+
+/// What a diff says changes, and its exit code.
+fn changes_between(old: &str, new: &str) -> (i32, Vec<String>) {
+    let (code, out, err) = run(&["schema", "diff", "--format", "json", old, new], &[]);
+    assert!(code < 2, "{err}");
+    let told: serde_json::Value = serde_json::from_str(&out).unwrap();
+    let changes = told["changes"].as_array().unwrap().iter();
+    let changes = changes.map(|change| {
+        let side = |side: &str| change[side].as_str().unwrap_or("-").to_owned();
+        format!(
+            "{} {}: {} -> {}",
+            side("change"),
+            side("at"),
+            side("old"),
+            side("new")
+        )
+    });
+    (code, changes.collect())
+}
+
+#[test]
+fn models_are_compared_in_every_form_and_with_the_native_language() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| written(directory.path(), name, text);
+    let model = file("model.fga", MODEL);
+    let reordered = file(
+        "reordered.fga",
+        &MODEL.replace("[user, user:*] or owner", "[user:*, user] or owner"),
+    );
+    assert_eq!(changes_between(&model, &reordered), (0, vec![]));
+    let (body, documents) = MODEL.split_once("type document").unwrap();
+    file("core.fga", &body.replace("model\n  schema 1.1", "module core"));
+    file("docs.fga", &format!("module docs\ntype document{documents}"));
+    let modules = file("fga.mod", "schema: '1.2'\ncontents: [docs.fga, core.fga]\n");
+    assert_eq!(changes_between(&model, &modules), (0, vec![]));
+
+    // The same, said in the native language.
+    let plain = "model\n  schema 1.1\ntype user\ntype folder\n  relations\n    define owner: [user]
+    define banned: [user with open]\n    define view: (owner or view from parent) but not banned
+    define parent: [folder]\ncondition open(hour: int) {\n  hour > 8\n}\n";
+    let plain = file("plain.fga", plain);
+    let native = "caveat open(hour int) {\n  hour > 8\n}\ndefinition user {}\ndefinition folder {
+    relation owner: user\n    relation parent: folder\n    relation banned: user with open
+    permission view = (owner + parent->view) - banned\n}\n";
+    let native_file = file("native.zed", native);
+    assert_eq!(changes_between(&plain, &native_file), (0, vec![]));
+    assert_eq!(changes_between(&native_file, &plain), (0, vec![]));
+    let widened = file(
+        "widened.zed",
+        &native
+            .replace("owner: user", "owner: user | user:*")
+            .replace("hour > 8", "hour > 9")
+            .replace(") - banned", ")"),
+    );
+    assert_eq!(
+        changes_between(&plain, &widened),
+        (
+            1,
+            vec![
+                "subjects_widened folder#owner: - -> user:*".to_owned(),
+                "expression_changed folder#view: (owner + parent->view) - banned -> owner + parent->view"
+                    .to_owned(),
+                "caveat_expression_changed open: hour > 8 -> hour > 9".to_owned(),
+            ]
+        )
+    );
+
+    // On standard input a model is told by how it begins; tuples are tried as relationships are.
+    let tuples = "- {user: user:a, relation: viewer, object: document:1}
+- {user: 'user:*', relation: viewer, object: document:2}
+- {user: user:a, relation: parent, object: document:1}
+";
+    let narrowed = file("narrowed.fga", &MODEL.replace("[user, user:*]", "[user]"));
+    for (name, tuples) in [
+        ("tuples.yaml", tuples.to_owned()),
+        ("store.fga.yaml", format!("tuples:\n{tuples}")),
+    ] {
+        let tuples = file(name, &tuples);
+        let mut child = inferadb(&["schema", "diff", "-", &narrowed, "--relationships", &tuples])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut input = child.stdin.take().unwrap();
+        input.write_all(MODEL.as_bytes()).unwrap();
+        drop(input);
+        let (code, out, err) = told(child.wait_with_output().unwrap());
+        assert_eq!(code, 1, "{err}");
+        assert!(
+            out.contains("document#viewer: subjects no longer allowed: `user:*`"),
+            "{out}"
+        );
+        assert!(out.contains("2 of 3 given relationships do not fit"), "{out}");
+        assert!(
+            out.contains("document:1#parent@user:a: ") && out.contains("(nor did it before)"),
+            "{out}"
+        );
+    }
 }
 
 #[test]

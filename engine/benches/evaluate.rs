@@ -9,7 +9,9 @@ use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use evaluate_support::{NOW, Vault};
+use inferadb_engine::context::Value;
 use inferadb_engine::evaluate::{Check, Decision, Evaluation, Step};
+use inferadb_engine::expand::{ExpandLimits, ExpandStep, Expansion};
 use inferadb_engine::noun::Timestamp;
 
 const SCHEMA: &str = "
@@ -62,6 +64,61 @@ fn bench(criterion: &mut Criterion, name: &str, vault: &Vault, check: &str, expe
     let check = vault.check(check);
     assert_eq!(decide(vault, &check), *expected, "{name}");
     criterion.bench_function(name, |bencher| bencher.iter(|| decide(vault, black_box(&check))));
+}
+
+/// A check of a relationship under a caveat, and the same as it depends on what the request says.
+fn caveated(criterion: &mut Criterion) {
+    let schema = "
+        caveat office(hour int, address ipaddress, networks list<string>, office bool) {
+            office || (hour >= 9 && hour < 17 && networks.exists(network, address.in_cidr(network)))
+        }
+        definition user {}
+        definition document {
+            relation viewer: user with office
+            permission view = viewer
+        }";
+    let networks = ["192.0.2.0/24", "198.51.100.0/24", "10.0.0.0/8"].map(|text| Value::String(text.into()));
+    let given = [
+        ("networks", Value::List(networks.into())),
+        ("office", Value::Bool(false)),
+        ("address", Value::String("10.1.2.3".into())),
+        ("hour", Value::Int(10)),
+    ];
+    let missing = vec!["hour".to_owned()];
+    for (name, taken, expected) in [
+        ("caveat_allowed", 4, Decision::Allow),
+        ("caveat_conditional", 3, Decision::Conditional { missing }),
+    ] {
+        let mut vault = Vault::new(schema, "document:1#viewer@user:ann if office");
+        let given = given.iter().take(taken);
+        vault.context = given
+            .map(|(name, value)| ((*name).to_owned(), value.clone()))
+            .collect();
+        bench(criterion, name, &vault, "document:1#view@user:ann", &expected);
+    }
+}
+
+/// The whole tree beneath a permission.
+fn expanded(criterion: &mut Criterion, name: &str, vault: &Vault, check: &str) {
+    let check = vault.check(check);
+    let limits = ExpandLimits {
+        max_depth: 100,
+        max_nodes: 100_000,
+        max_work: 1_000_000,
+        quantum: 10_000,
+    };
+    let expand = || {
+        let object = check.object.clone();
+        let mut expansion = Expansion::new(&vault.schema, check.member, object, Timestamp(NOW), limits);
+        loop {
+            match expansion.step(&vault.rows) {
+                ExpandStep::Done(tree) => return tree.len(),
+                ExpandStep::Yield => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    };
+    criterion.bench_function(name, |bencher| bencher.iter(expand));
 }
 
 fn evaluate(criterion: &mut Criterion) {
@@ -167,6 +224,15 @@ fn evaluate(criterion: &mut Criterion) {
         &dense,
         "group:0#member@user:bob",
         &Decision::Deny,
+    );
+
+    caveated(criterion);
+    expanded(criterion, "expand_nested_5", &five, "document:1#view@user:x");
+    expanded(
+        criterion,
+        "expand_wide_userset_10000",
+        &wide,
+        "document:1#view@user:x",
     );
 
     let subjects = ["owner", "a1", "b2", "a3", "nobody"];

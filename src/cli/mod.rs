@@ -112,7 +112,7 @@ struct DiffArgs {
     old: PathBuf,
     /// The schema as it will be; `-` is standard input.
     new: PathBuf,
-    /// Relationships to try on the new schema: one a line, or a validation file (.yaml).
+    /// Relationships to try on the new schema: one a line, or a validation file or the tuples of a store (.yaml).
     #[arg(long, value_name = "FILE")]
     relationships: Option<PathBuf>,
     /// How the answer is written.

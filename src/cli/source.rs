@@ -6,10 +6,9 @@ use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 use inferadb_engine::schema::{Diagnostic, Format, MAX_SOURCE_BYTES};
-use serde::Deserialize;
-use serde_json::{Value, json};
 
 use super::console::CliError;
+use crate::schema_test::{Module, ModuleList, joined};
 
 /// The languages as the command line names them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -59,16 +58,9 @@ pub(super) fn listed(name: &str, kind: &str, diagnostics: &[Diagnostic]) -> Stri
     diagnostics.iter().map(line).collect()
 }
 
-/// `fga.mod`: the files of a model in modules.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ModuleList {
-    schema: String,
-    contents: Vec<String>,
-}
-
 /// Reads the schemas in `files`. `format` is the language of all of them; without it, `.fga`, `.json` and `.mod` say
-/// OpenFGA and every other name says `otherwise`. Files that begin with `module` are one model together.
+/// OpenFGA, standard input is told by its first word, and every other name says `otherwise`. Files that begin with `module` are one
+/// model together.
 pub(super) fn gather(
     files: &[PathBuf],
     format: Option<Format>,
@@ -85,15 +77,16 @@ pub(super) fn gather(
         let (text, name) = read(path)?;
         let format = format.unwrap_or(match extension {
             Some("fga" | "json") => Format::OpenFga,
+            _ if path == Path::new("-") && is_model(&text) => Format::OpenFga,
             _ => otherwise,
         });
         match format == Format::OpenFga && is_module(&text) {
-            true => modules.push((name, text)),
+            true => modules.push(Module { name, text }),
             false => sources.push(Source { name, text, format }),
         }
     }
     if !modules.is_empty() {
-        sources.push(joined("the modules".to_owned(), None, &modules));
+        sources.push(of_modules("the modules".to_owned(), None, &modules));
     }
     Ok(sources)
 }
@@ -138,39 +131,40 @@ fn read(path: &Path) -> Result<(String, String), CliError> {
 /// Reads `fga.mod` and the files that it names, which lie beside it.
 fn read_module_list(path: &Path) -> Result<Source, CliError> {
     let (text, name) = read(path)?;
-    let list: ModuleList =
-        serde_yaml::from_str(&text).map_err(|error| CliError::failed(format!("{name}: {error}")))?;
+    let list = ModuleList::parse(&text)
+        .map_err(|flaw| CliError::failed(format!("{name}:{}: {}", flaw.place, flaw.message)))?;
     let folder = path.parent().unwrap_or(Path::new(""));
-    let mut modules = Vec::with_capacity(list.contents.len());
-    for file in &list.contents {
+    let mut modules = Vec::with_capacity(list.files.len());
+    for file in &list.files {
         let (text, name) = read(&folder.join(file))?;
-        modules.push((name, text));
+        modules.push(Module { name, text });
     }
-    Ok(joined(name, Some(&list.schema), &modules))
+    Ok(of_modules(name, Some(&list.version), &modules))
 }
 
-/// The one text that modules are given to the compiler as.
-fn joined(name: String, version: Option<&str>, modules: &[(String, String)]) -> Source {
-    let modules: Vec<Value> = modules
-        .iter()
-        .map(|(name, text)| json!({ "name": name, "text": text }))
-        .collect();
-    let mut model = json!({ "modules": modules });
-    if let (Some(version), Some(members)) = (version, model.as_object_mut()) {
-        members.insert("schema_version".to_owned(), version.into());
-    }
+fn of_modules(name: String, version: Option<&str>, modules: &[Module]) -> Source {
     Source {
         name,
-        text: model.to_string(),
+        text: joined(version, modules),
         format: Format::OpenFga,
     }
 }
 
 /// Whether the first word, after comments, is `module`.
 fn is_module(text: &str) -> bool {
+    first_word(text) == Some("module")
+}
+
+/// Whether a text is an OpenFGA model: no native schema begins as one does.
+fn is_model(text: &str) -> bool {
+    first_word(text).is_some_and(|word| word == "model" || word == "module" || word.starts_with('{'))
+}
+
+/// The first word after `#` comments, which native schemas do not have.
+fn first_word(text: &str) -> Option<&str> {
     let mut lines = text.lines().map(str::trim);
-    let first = lines.find(|line| !line.is_empty() && !line.starts_with('#'));
-    first.is_some_and(|line| line.split_whitespace().next() == Some("module"))
+    let first = lines.find(|line| !line.is_empty() && !line.starts_with('#'))?;
+    first.split_whitespace().next()
 }
 
 #[cfg(test)]
@@ -187,6 +181,20 @@ mod tests {
             ("", false),
         ] {
             assert_eq!(is_module(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn models_are_told_from_native_schemas() {
+        for (text, expected) in [
+            ("# a comment\nmodel\n  schema 1.1", true),
+            ("module core", true),
+            (" \n{\"schema_version\": \"1.1\"}", true),
+            ("definition model {}", false),
+            ("// model\ncaveat model() { true }", false),
+            ("", false),
+        ] {
+            assert_eq!(is_model(text), expected, "{text}");
         }
     }
 }

@@ -139,12 +139,17 @@ impl Task {
                     Some(failed(error.into()))
                 }
             },
-            // Where the deadline passed before the first page, the handler's own has passed as well.
-            (Some(Err(_)), None) if reached.begun.is_some() => return,
-            (Some(Err(_)), None) => {
-                ended("deadline");
-                None
-            }
+            (Some(Err(_)), None) => match reached.begun.take() {
+                // The handler's own deadline may be a moment away still: it answers this one.
+                Some(begun) => {
+                    let _ = begun.send(Err(VaultError::DeadlinePassed.into()));
+                    return;
+                }
+                None => {
+                    ended("deadline");
+                    None
+                }
+            },
             (Some(Ok(Ok(()))), None) => {
                 let is_cut = reached.cursor.is_some() && self.has_passed();
                 ended(if is_cut { "deadline" } else { "complete" });

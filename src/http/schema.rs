@@ -114,15 +114,20 @@ fn diagnostics(list: &[Diagnostic]) -> Vec<Value> {
 }
 
 fn format(query: &SchemaQuery) -> Result<Format, Problem> {
-    let Some(name) = &query.format else {
+    format_named(query.format.as_deref(), "format")
+}
+
+/// The language that `name`, the value of the member `field`, names; without one, the native language.
+pub fn format_named(name: Option<&str>, field: &str) -> Result<Format, Problem> {
+    let Some(name) = name else {
         return Ok(Format::Native);
     };
     Format::named(name).ok_or_else(|| {
         let detail = format!(
-            "`format` is `native` or `openfga`, this is `{}`",
+            "`{field}` is `native` or `openfga`, this is `{}`",
             name.escape_debug()
         );
-        Problem::invalid("invalid_value", "format", detail)
+        Problem::invalid("invalid_value", field, detail)
     })
 }
 
@@ -172,9 +177,17 @@ fn is_wrapped(bytes: &[u8]) -> bool {
 
 /// The text in `{"schema": "…"}`, or the JSON in `{"schema": {…}}`.
 fn wrapped_model(bytes: &[u8]) -> Result<String, Problem> {
-    let held = body::json::<ModelBody<'_>>(bytes)?.schema.get();
-    match held.starts_with('{') {
-        true => Ok(held.to_owned()),
-        false => Ok(body::json::<SchemaBody>(bytes)?.schema),
+    let held = body::json::<ModelBody<'_>>(bytes)?.schema;
+    match held_text(Format::OpenFga, held) {
+        Some(text) => Ok(text),
+        None => Ok(body::json::<SchemaBody>(bytes)?.schema),
+    }
+}
+
+/// The text of a schema that is a member of a JSON body: a string or, of an OpenFGA model, the JSON itself.
+pub fn held_text(format: Format, held: &RawValue) -> Option<String> {
+    match format {
+        Format::OpenFga if held.get().starts_with('{') => Some(held.get().to_owned()),
+        _ => serde_json::from_str(held.get()).ok(),
     }
 }

@@ -1,9 +1,12 @@
 //! Simulations: which of some decisions would change if relationships were touched and deleted, or the schema replaced.
 
+use std::borrow::Cow;
+
 use actix_web::{HttpRequest, HttpResponse, web};
 use inferadb_actors::auth::Scopes;
 use inferadb_actors::{BeforeAfter, SimulateRequest, VaultError, now};
 use inferadb_engine::evaluate::Decision;
+use inferadb_engine::schema::Format;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -11,7 +14,7 @@ use serde_json::{Value, json};
 use super::caller::{Visit, in_vault};
 use super::problem::Problem;
 use super::question::{QuestionBody, Questions, decision_value, error_value, of_item};
-use super::schema::refuse_long;
+use super::schema::{format_named, held_text, refuse_long};
 use super::wire::{ConsistencyBody, RelationshipBody, parse_keys, parse_relationships};
 use super::{App, body, ok};
 
@@ -25,8 +28,10 @@ struct SimulateBody<'a> {
     touch: Vec<RelationshipBody<'a>>,
     #[serde(borrow, default)]
     delete: Vec<RelationshipBody<'a>>,
-    #[serde(default)]
-    schema: Option<String>,
+    #[serde(borrow, default)]
+    schema: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    schema_format: Option<Cow<'a, str>>,
     #[serde(borrow)]
     checks: Vec<QuestionBody<'a>>,
     #[serde(borrow, default)]
@@ -52,14 +57,13 @@ async fn answer(app: &App, visit: Visit, bytes: &[u8]) -> Result<HttpResponse, P
         let detail = format!("at most {most} changes in one simulation, this one has {changes}");
         return Err(Problem::invalid("too_many", "touch", detail));
     }
-    if let Some(text) = &body.schema {
-        refuse_long(text, settings.max_schema_bytes)?;
-    }
+    let (schema, schema_format) = schema_of(&body, settings.max_schema_bytes)?;
     let mut questions = Questions::parse(settings, &body.checks, body.context)?;
     let request = SimulateRequest {
         touch: parse_relationships("touch", &body.touch, settings.max_stored_context_bytes)?,
         delete: parse_keys("delete", &body.delete)?,
-        schema: body.schema,
+        schema,
+        schema_format,
         checks: std::mem::take(&mut questions.sound),
     };
     let consistency = body.consistency.parse(visit.vault.id)?;
@@ -85,6 +89,29 @@ async fn answer(app: &App, visit: Visit, bytes: &[u8]) -> Result<HttpResponse, P
         members.insert("ignored".into(), ignored(&simulation.ignored));
     }
     ok(&answer)
+}
+
+/// The schema to try, and its language.
+fn schema_of(body: &SimulateBody<'_>, most: usize) -> Result<(Option<String>, Format), Problem> {
+    let format = format_named(body.schema_format.as_deref(), "schema_format")?;
+    let Some(held) = body.schema else {
+        return match body.schema_format {
+            None => Ok((None, format)),
+            Some(_) => {
+                let detail = "`schema_format` is the format of `schema`, which is not there";
+                Err(Problem::invalid("invalid_value", "schema_format", detail))
+            }
+        };
+    };
+    let text = held_text(format, held).ok_or_else(|| {
+        let detail = match format {
+            Format::Native => "a schema in the native language is a string",
+            Format::OpenFga => "an OpenFGA model is a string or an object",
+        };
+        Problem::invalid("invalid_value", "schema", detail)
+    })?;
+    refuse_long(&text, most)?;
+    Ok((Some(text), format))
 }
 
 fn result(index: usize, sides: BeforeAfter) -> Value {

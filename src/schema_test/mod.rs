@@ -6,6 +6,7 @@
 mod explain;
 mod files;
 mod flaw;
+mod modules;
 mod report;
 mod run;
 mod sets;
@@ -20,6 +21,7 @@ use inferadb_engine::schema::{Diagnostic, Format as Language, Schema};
 pub use self::files::{Beside, Files, NoFiles};
 pub(crate) use self::files::{bounded_text, read_text};
 pub use self::flaw::{Flaw, Place, Unfit};
+pub(crate) use self::modules::{Module, ModuleList, joined};
 pub use self::report::{Outcome, Report, Told};
 pub use self::run::{Bounds, run};
 pub use self::suite::{Expectable, Expectation, Expected, ExpectedSubject, Group, Placed, Suite};
@@ -106,13 +108,40 @@ fn schema_of_file(
     compile: Compile,
 ) -> Result<(TrialSchema, String), Unfit> {
     let path = &node.text(what)?.text;
-    let text = files
-        .read(path)
-        .map_err(|error| Flaw::at(node.place, format!("`{what}`: {error}")))?;
+    let text = read_beside(node, what, path, files)?;
+    compile_file(path, text, compile)
+}
+
+/// Compiles a model in files of its own: one file, an `fga.mod`, or a list of modules.
+fn model_of_files(
+    node: &Node,
+    what: &str,
+    files: &dyn Files,
+    compile: Compile,
+) -> Result<(TrialSchema, String), Unfit> {
+    if let Content::List(items) = &node.content {
+        let text = modules::of_items(items, what, files)?;
+        return compile_file(what, text, compile);
+    }
+    let path = &node.text(what)?.text;
+    let text = read_beside(node, what, path, files)?;
+    match modules::is_list(path) {
+        true => compile_file(path, modules::of_list(path, &text, files)?, compile),
+        false => compile_file(path, text, compile),
+    }
+}
+
+fn read_beside(node: &Node, what: &str, path: &str, files: &dyn Files) -> Result<String, Flaw> {
+    let text = files.read(path);
+    text.map_err(|error| Flaw::at(node.place, format!("`{what}`: {error}")))
+}
+
+/// Compiles the text of the file `path`.
+fn compile_file(path: &str, text: String, compile: Compile) -> Result<(TrialSchema, String), Unfit> {
     match compile(&text) {
         Ok(schema) => Ok((TrialSchema::new(schema), text)),
         Err(errors) => Err(Unfit::Schema {
-            file: Some(path.clone()),
+            file: Some(path.to_owned()),
             errors,
             in_file: true,
         }),

@@ -9,7 +9,7 @@ use inferadb_engine::noun::{CaveatRef, InvalidNoun, Name, ObjectRef, Relationshi
 use super::flaw::{Flaw, Place, Unfit};
 use super::suite::{Expectable, Expectation, Expected, Group, Placed, Suite};
 use super::yaml::{Content, Key, Node, context};
-use super::{Compile, Files, inline_schema, schema_of_file, unknown};
+use super::{Compile, Files, inline_schema, model_of_files, unknown};
 
 /// The members of a store file.
 pub(super) const MEMBERS: [&str; 7] = [
@@ -68,7 +68,7 @@ pub(super) fn read(members: &[(Key, Node)], files: &dyn Files, compile: Compile)
     };
     let (schema, schema_text) = match key.text.as_str() {
         "model" => inline_schema(node, node.text("model")?, compile)?,
-        _ => schema_of_file(node, "model_file", files, compile)?,
+        _ => model_of_files(node, "model_file", files, compile)?,
     };
     Ok(Suite {
         schema,
@@ -160,21 +160,37 @@ fn tuples_of_file(
     let Some(root) = Node::parse(&text).map_err(within)? else {
         return Ok(());
     };
-    // A list, or a map that holds one, as exports do.
-    let list = match &root.content {
-        Content::Map(members) => members
-            .iter()
-            .find(|(key, _)| key.text == "tuples")
-            .map(|(_, list)| list),
-        _ => Some(&root),
-    };
-    for item in list.unwrap_or(&root).items("tuples").map_err(within)? {
+    for item in list_of_tuples(&root)
+        .unwrap_or(&root)
+        .items("tuples")
+        .map_err(within)?
+    {
         relationships.push(Placed {
             file: Some(Arc::clone(&file)),
             ..tuple(item).map_err(within)?
         });
     }
     Ok(())
+}
+
+/// What may be a list of tuples: the whole, or the member of a map that holds one, as exports do.
+fn list_of_tuples(root: &Node) -> Option<&Node> {
+    match &root.content {
+        Content::Map(members) => {
+            let found = members.iter().find(|(key, _)| key.text == "tuples");
+            found.map(|(_, list)| list)
+        }
+        _ => Some(root),
+    }
+}
+
+/// The tuples of a file that is a list of them, or a map with `tuples`; `None` for any other map.
+pub(super) fn tuples_alone(root: &Node) -> Result<Option<Vec<Placed<Relationship>>>, Flaw> {
+    let Some(list) = list_of_tuples(root) else {
+        return Ok(None);
+    };
+    let tuples = list.items("tuples")?.iter().map(tuple);
+    tuples.collect::<Result<_, _>>().map(Some)
 }
 
 /// The members of one map, each looked up by its name.

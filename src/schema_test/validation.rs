@@ -3,6 +3,7 @@
 use inferadb_engine::noun::{Relationship, SubjectRef};
 
 use super::flaw::{Flaw, Place, Unfit};
+use super::store::tuples_alone;
 use super::suite::{Expectable, Expectation, Expected, ExpectedSubject, Group, Placed, Suite};
 use super::yaml::{Content, Key, Node, Scalar};
 use super::{Compile, Files, inline_schema, schema_of_file, unknown};
@@ -57,12 +58,16 @@ pub(super) fn read(
     })
 }
 
-/// Reads relationships alone: one a line, or the member `relationships` of a validation file.
+/// Reads relationships alone: one a line, or the member `relationships` of a validation file, or an OpenFGA store's `tuples`, as a
+/// member or a list of their own.
 pub fn relationships(text: &str, is_yaml: bool) -> Result<Vec<Placed<Relationship>>, Flaw> {
     if is_yaml {
         let Some(root) = Node::parse(text)? else {
             return Ok(Vec::new());
         };
+        if let Some(tuples) = tuples_alone(&root)? {
+            return Ok(tuples);
+        }
         let members = root.members("relationships")?.iter();
         let mut found = members.filter(|(key, _)| key.text == "relationships");
         return found

@@ -20,6 +20,7 @@ mod harness;
 mod isolation;
 mod lifecycle;
 mod lines;
+mod list_streams;
 mod lists;
 mod observed;
 mod openfga;

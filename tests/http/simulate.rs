@@ -214,6 +214,135 @@ definition document {
 }
 
 #[test]
+fn a_schema_to_try_can_be_an_openfga_model() {
+    let server = Server::shared();
+    let tenant = Tenant::with_documents(&*server, "simulate a model");
+    tenant.touch(&[
+        "document:d#viewer@user:ann",
+        "document:d#viewer@user:*",
+        "document:d#owner@user:olga",
+        "group:eng#member@user:bob",
+    ]);
+    // Owners view and are written to as viewers are; a wildcard has no place.
+    let dsl = "model
+  schema 1.1
+type user
+type group
+  relations
+    define member: [user]
+type document
+  relations
+    define owner: [user]
+    define viewer: [user, group#member] or owner
+    define view: viewer";
+    let json_model = json!({
+        "schema_version": "1.1",
+        "type_definitions": [
+            {"type": "user"},
+            {
+                "type": "group",
+                "relations": {"member": {"this": {}}},
+                "metadata": {"relations": {"member": {"directly_related_user_types": [{"type": "user"}]}}},
+            },
+            {
+                "type": "document",
+                "relations": {
+                    "owner": {"this": {}},
+                    "viewer": {"union": {"child": [{"this": {}}, {"computedUserset": {"relation": "owner"}}]}},
+                    "view": {"computedUserset": {"relation": "viewer"}},
+                },
+                "metadata": {"relations": {
+                    "owner": {"directly_related_user_types": [{"type": "user"}]},
+                    "viewer": {"directly_related_user_types": [
+                        {"type": "user"}, {"type": "group", "relation": "member"},
+                    ]},
+                }},
+            },
+        ],
+    });
+    let (before, after) = dsl.split_once("type document").unwrap();
+    let modules = json!({"modules": [
+        {"name": "core.fga", "text": before.replace("model\n  schema 1.1", "module core")},
+        {"name": "docs.fga", "text": format!("module docs\ntype document{after}")},
+    ]});
+    for model in [
+        json!(dsl),
+        json_model.clone(),
+        json!(json_model.to_string()),
+        modules,
+    ] {
+        let simulate = json!({
+            "schema": model,
+            "schema_format": "openfga",
+            "touch": relationships(&["document:e#viewer@group:eng#member"]),
+            "checks": questions(&[
+                "user:ann view document:d",
+                "user:olga viewer document:d",
+                "user:zoe view document:d",
+                "user:bob view document:e",
+                "user:olga edit document:d",
+            ]),
+        });
+        let answer = tenant.post("/v1/simulate", simulate).expect(200);
+        assert_eq!(
+            told(&answer),
+            [
+                "allow allow",
+                "allow allow",
+                "allow deny !",
+                "deny allow !",
+                "allow unknown_permission !",
+            ],
+            "{model}"
+        );
+        let kinds = json!([{"kind": "document#viewer@user:*", "relationships": 1}]);
+        assert_eq!(answer["ignored"]["kinds"], kinds, "{model}");
+    }
+    // The vault itself is under the native schema still.
+    assert_eq!(tenant.check("user:zoe view document:d"), "allow");
+    let native = json!({"schema": DOCUMENTS, "schema_format": "native", "checks": []});
+    tenant.post("/v1/simulate", native).expect(200);
+
+    for (body, status, code, field) in [
+        (json!({"schema": dsl}), 422, "schema_invalid", None),
+        (
+            json!({"schema": DOCUMENTS, "schema_format": "openfga"}),
+            422,
+            "schema_invalid",
+            None,
+        ),
+        (json!({"schema": {}}), 400, "invalid_value", Some("schema")),
+        (
+            json!({"schema": ["x"], "schema_format": "openfga"}),
+            400,
+            "invalid_value",
+            Some("schema"),
+        ),
+        (
+            json!({"schema": dsl, "schema_format": "fga"}),
+            400,
+            "invalid_value",
+            Some("schema_format"),
+        ),
+        (
+            json!({"schema_format": "openfga"}),
+            400,
+            "invalid_value",
+            Some("schema_format"),
+        ),
+    ] {
+        let mut body = body;
+        body["checks"] = json!([]);
+        let problem = tenant.post("/v1/simulate", body).problem(status, code);
+        assert_eq!(problem["field"].as_str(), field, "{problem}");
+    }
+    let broken = dsl.replace("[user, group#member] or owner", "[user, team] or owner");
+    let body = json!({"schema": broken, "schema_format": "openfga", "checks": []});
+    let problem = tenant.post("/v1/simulate", body).problem(422, "schema_invalid");
+    assert_eq!(problem["errors"][0]["line"], 10, "{problem}");
+}
+
+#[test]
 fn context_and_relationships_of_the_checks_count_on_both_sides() {
     let server = Server::shared();
     let tenant = Tenant::new(&*server, "simulate with context");

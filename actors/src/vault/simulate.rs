@@ -6,7 +6,7 @@ use std::sync::Arc;
 use inferadb_engine::evaluate::Decision;
 use inferadb_engine::noun::{Relationship, RelationshipKey, Timestamp};
 use inferadb_engine::overlay::{Laid, Overlay};
-use inferadb_engine::schema::{self, Schema};
+use inferadb_engine::schema::{Format, Schema};
 use inferadb_storage::Revision;
 
 use super::check::{CheckRequest, resolve};
@@ -26,6 +26,8 @@ pub struct SimulateRequest {
     pub delete: Vec<RelationshipKey>,
     /// The text of the schema to try; `None`: the vault's.
     pub schema: Option<String>,
+    /// The language of that schema.
+    pub schema_format: Format,
     /// The checks.
     pub checks: Vec<CheckRequest>,
 }
@@ -75,6 +77,7 @@ impl Vault {
             touch,
             delete,
             schema,
+            schema_format,
             checks,
         } = request;
         let changes = touch.len() + delete.len();
@@ -90,8 +93,9 @@ impl Vault {
         self.take_checks(checks.len().saturating_mul(2))?;
         let schema = match schema {
             Some(text) => {
-                let compiled = schema::compile(&text).map_err(VaultError::Schema)?;
-                Some(Arc::new(VaultSchema::new(compiled.schema, text, None)))
+                let compiled = schema_format.compile(&text).map_err(VaultError::Schema)?;
+                let schema = VaultSchema::new(compiled.schema, text, None);
+                Some(Arc::new(schema.in_format(schema_format)))
             }
             None => None,
         };

@@ -6,8 +6,10 @@ use std::sync::Arc;
 use inferadb_actors::{CheckRequest, Consistency, SimulateRequest, Vault, VaultError, WriteRequest};
 use inferadb_engine::evaluate::Decision;
 use inferadb_engine::noun::Relationship;
+use inferadb_engine::schema::Format;
 
 use crate::Trial;
+use crate::model;
 use crate::past::{self, Question, State, base, decided, relationship};
 use crate::reference::{Answer, Node};
 use crate::world::{CAVEATS, Dice, Who, World};
@@ -137,10 +139,17 @@ impl Trial {
     fn simulation(&mut self, state: &State) -> (State, SimulateRequest) {
         let mut after = state.clone();
         let schema = self.dice.chance(40).then(|| {
-            let world = World::random(&mut self.dice);
-            after.types = world.types.clone();
-            after.is_model = false;
-            world.text()
+            let model = match self.dice.chance(40) {
+                true => model::random(&mut self.dice),
+                false => None,
+            };
+            after.is_model = model.is_some();
+            let (types, text) = model.unwrap_or_else(|| {
+                let world = World::random(&mut self.dice);
+                (world.types.clone(), world.text())
+            });
+            after.types = types;
+            text
         });
         let mut changes = WriteRequest {
             touch: related(&mut self.dice, &after, 4),
@@ -158,6 +167,10 @@ impl Trial {
             touch: changes.touch,
             delete: changes.delete,
             schema,
+            schema_format: match after.is_model {
+                true => Format::OpenFga,
+                false => Format::Native,
+            },
             checks: Vec::new(),
         };
         (after, request)

@@ -111,6 +111,16 @@ pub(crate) fn compile_with(
     })
 }
 
+/// Whether two expressions are the same but for white space, comments and the spelling of literals. What is no expression at all is
+/// the same as nothing else.
+pub(crate) fn same_tokens(one: &str, other: &str) -> bool {
+    let kinds = |source: &str| -> Option<Vec<lexer::TokenKind>> {
+        let tokens = lexer::tokens(source).ok()?;
+        Some(tokens.into_iter().map(|token| token.kind).collect())
+    };
+    one == other || kinds(one).is_some_and(|one| kinds(other).is_some_and(|other| one == other))
+}
+
 impl Program {
     /// Decides the caveat; `stored` values win over those of the `request`, and names that are no parameters are
     /// ignored. The work is bounded, some 100,000 steps: passing that is [`CaveatError::Limit`].

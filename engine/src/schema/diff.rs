@@ -6,8 +6,9 @@ mod words;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use self::words::{expression, member_name, on_one_line, subjects_of, type_name};
+use self::words::{canonical, expression, member_name, on_one_line, subjects_of, type_name};
 use super::compiled::{Caveat, Expr, Member, MemberId, MemberKind, Schema, Slot};
+use crate::caveat::same_tokens;
 
 macro_rules! change_kinds {
     ($($(#[$doc:meta])* $name:ident => $word:literal, $text:literal;)*) => {
@@ -109,7 +110,8 @@ impl fmt::Display for Change {
 }
 
 impl SchemaDiff {
-    /// Compares two schemas by their names, whatever the order in which things are written.
+    /// Compares two schemas by their names, whatever the order in which things are written, operands of unions and intersections
+    /// included, and whatever language each is in.
     pub fn between(old: &Schema, new: &Schema) -> Self {
         let mut comparison = Comparison {
             old: Side::new(old),
@@ -273,8 +275,8 @@ impl Comparison<'_> {
                     self.push(ChangeKind::ParameterAdded, at, None, Some(type_name(new_type)));
                 }
             }
-            let (was, is) = (on_one_line(&old.expression), on_one_line(&new.expression));
-            if was != is {
+            if !same_tokens(&old.expression, &new.expression) {
+                let (was, is) = (on_one_line(&old.expression), on_one_line(&new.expression));
                 self.push(ChangeKind::CaveatExpressionChanged, name, Some(was), Some(is));
             }
             if self.changes.len() > before {
@@ -370,11 +372,12 @@ impl Comparison<'_> {
             self.push(ChangeKind::SubjectsWidened, name, None, Some(subject.clone()));
         }
         if old.kind == new.kind {
-            let (was, is) = (
-                expression(self.old.schema, &old.expr),
-                expression(self.new.schema, &new.expr),
-            );
-            if was != is {
+            let same = canonical(self.old.schema, &old.expr) == canonical(self.new.schema, &new.expr);
+            if !same {
+                let (was, is) = (
+                    expression(self.old.schema, &old.expr),
+                    expression(self.new.schema, &new.expr),
+                );
                 self.push(ChangeKind::ExpressionChanged, name, Some(was), Some(is));
             }
         }

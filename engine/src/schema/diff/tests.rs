@@ -32,6 +32,43 @@ fn told(diff: &SchemaDiff) -> Vec<String> {
 }
 
 #[test]
+fn the_order_of_operands_is_no_difference() {
+    let with = |expression: &str| {
+        schema(&format!(
+            "definition user {{}}\ndefinition d {{\n  relation a: user\n  relation b: user\n  relation c: user\n  permission p = {expression}\n}}"
+        ))
+    };
+    let same = |one: &str, other: &str| SchemaDiff::between(&with(one), &with(other)).is_empty();
+    for (one, other) in [
+        ("a + b + c", "c + (b + a)"),
+        ("a & (b & c)", "c & a & b"),
+        ("a + a", "a"),
+        ("(a + b) - c", "(b + a) - c"),
+        ("(a & b) + c", "c + (b & a)"),
+    ] {
+        assert!(same(one, other), "{one} and {other}");
+    }
+    for (one, other) in [
+        ("a - b", "b - a"),
+        ("(a - b) - c", "a - (b - c)"),
+        ("(a & b) + c", "a & (b + c)"),
+        ("a + b", "a & b"),
+        ("a + b", "a"),
+    ] {
+        assert!(!same(one, other), "{one} and {other}");
+    }
+}
+
+#[test]
+fn caveats_are_compared_by_their_tokens() {
+    let with = |expression: &str| schema(&format!("caveat c(s string) {{ {expression} }}"));
+    let same = |one: &str, other: &str| SchemaDiff::between(&with(one), &with(other)).is_empty();
+    assert!(same("s == 'a  b'", "s==\n  'a  b' // so it is\n"));
+    assert!(!same("s == 'a  b'", "s == 'a b'"));
+    assert!(!same("s == 'a'", "s != 'a'"));
+}
+
+#[test]
 fn the_same_schema_written_otherwise_is_the_same() {
     let other = "use expiration\n\
         definition document {\n\

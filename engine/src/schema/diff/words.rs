@@ -95,6 +95,43 @@ fn write_expression(schema: &Schema, expr: &Expr, outermost: bool, text: &mut St
     }
 }
 
+/// An expression as a text that does not depend on how it is written: operands of unions and intersections are in one order,
+/// each once, and those of a nested one of the same kind are among them.
+pub(super) fn canonical(schema: &Schema, expr: &Expr) -> String {
+    let (operator, operands) = match expr {
+        Expr::Union(_) => (" + ", flattened(expr)),
+        Expr::Intersection(_) => (" & ", flattened(expr)),
+        Expr::Exclusion(base, excluded) => {
+            return format!("({} - {})", canonical(schema, base), canonical(schema, excluded));
+        }
+        _ => return expression(schema, expr),
+    };
+    let operands = operands.into_iter();
+    let mut operands: Vec<String> = operands.map(|operand| canonical(schema, operand)).collect();
+    operands.sort();
+    operands.dedup();
+    match operands.as_slice() {
+        [one] => one.clone(),
+        _ => format!("({})", operands.join(operator)),
+    }
+}
+
+/// The operands of a union or intersection, with those of its own kind taken apart.
+fn flattened(expr: &Expr) -> Vec<&Expr> {
+    let mut flat = Vec::new();
+    let mut left = vec![expr];
+    while let Some(next) = left.pop() {
+        match (expr, next) {
+            (Expr::Union(_), Expr::Union(operands))
+            | (Expr::Intersection(_), Expr::Intersection(operands)) => {
+                left.extend(operands);
+            }
+            _ => flat.push(next),
+        }
+    }
+    flat
+}
+
 /// The type of a parameter as it is written.
 pub(super) fn type_name(declared: &CaveatType) -> String {
     let simple = match declared {

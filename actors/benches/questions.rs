@@ -1,0 +1,219 @@
+//! What a vault's other questions cost: checks that depend on the request's context, expansions, and lists that nothing is on
+//! though much was looked at. In memory and from storage.
+#![allow(missing_docs, reason = "a bench is no library")]
+#![expect(clippy::unwrap_used, reason = "a bench may fail")]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use inferadb_actors::{
+    Backend, CheckRequest, Consistency, ExpandRequest, ListRequest, Paging, Platform, ResourcesRequest,
+    SchemaWrite, Settings, Vault, WriteRequest, now,
+};
+use inferadb_engine::context::{Context, Value};
+use inferadb_engine::evaluate::Decision;
+use inferadb_engine::noun::{CaveatRef, Name, ObjectRef, Relationship, SubjectRef};
+
+const SCHEMA: &str = "
+caveat office(hour int, address ipaddress, networks list<string>) {
+    hour >= 9 && hour < 17 && networks.exists(network, address.in_cidr(network))
+}
+definition user {}
+definition group {
+    relation member: user | group#member
+}
+definition document {
+    relation viewer: user | group#member | user with office
+    relation banned: user
+    permission view = viewer
+    permission read = viewer - banned
+}
+";
+/// How many documents each of the banned ones was given, and is banned from.
+const DENIED: [usize; 3] = [3_000, 10_000, 30_000];
+/// How many groups stand under one document, and how many members each has.
+const GROUPS: (usize, usize) = (20, 20);
+const WIDE: usize = 5_000;
+
+fn relationship(text: &str) -> Relationship {
+    let (resource, rest) = text.split_once('#').unwrap();
+    let (relation, subject) = rest.split_once('@').unwrap();
+    Relationship {
+        resource: ObjectRef::parse(resource).unwrap(),
+        relation: Name::parse(relation).unwrap(),
+        subject: SubjectRef::parse(subject).unwrap(),
+        caveat: None,
+        expires_at: None,
+    }
+}
+
+fn stored() -> Vec<Relationship> {
+    let mut texts = Vec::new();
+    for of in DENIED {
+        for at in 0..of {
+            texts.push(format!("document:n{of}-{at:06}#viewer@user:denied{of}"));
+            texts.push(format!("document:n{of}-{at:06}#banned@user:denied{of}"));
+        }
+    }
+    for group in 0..GROUPS.0 {
+        texts.push(format!("document:grouped#viewer@group:g{group}#member"));
+        texts.extend((0..GROUPS.1).map(|at| format!("group:g{group}#member@user:m{group}-{at}")));
+    }
+    texts.extend((0..WIDE).map(|at| format!("document:wide#viewer@user:w{at}")));
+    texts.push("document:plain#viewer@user:ann".to_owned());
+    let mut all: Vec<Relationship> = texts.iter().map(|text| relationship(text)).collect();
+    let networks = ["192.0.2.0/24", "198.51.100.0/24", "10.0.0.0/8"].map(|text| Value::String(text.into()));
+    all.push(Relationship {
+        caveat: Some(CaveatRef {
+            name: Name::parse("office").unwrap(),
+            context: Context::from([("networks".to_owned(), Value::List(networks.into()))]),
+        }),
+        ..relationship("document:caveated#viewer@user:ann")
+    });
+    all
+}
+
+async fn fill(vault: &Vault) {
+    let schema = SchemaWrite {
+        text: SCHEMA.into(),
+        format: inferadb_engine::schema::Format::Native,
+        force: false,
+    };
+    vault.put_schema(schema).await.unwrap();
+    for touch in stored().chunks(1_000) {
+        let request = WriteRequest {
+            touch: touch.to_vec(),
+            ..WriteRequest::default()
+        };
+        vault.write(request).await.unwrap();
+    }
+}
+
+fn check(document: &str, context: &[(&str, Value)]) -> CheckRequest {
+    let context = context
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), value.clone()));
+    CheckRequest {
+        subject: SubjectRef::parse("user:ann").unwrap(),
+        resource: ObjectRef::parse(document).unwrap(),
+        permission: Name::parse("view").unwrap(),
+        context: Arc::new(context.collect()),
+        contextual: Default::default(),
+        trace: false,
+    }
+}
+
+fn questions(criterion: &mut Criterion) {
+    let system = actix::System::new();
+    for (how, memory_budget_bytes) in [("resident", 1 << 30), ("from_storage", 0)] {
+        let settings = Settings {
+            memory_budget_bytes,
+            ..Settings::default()
+        };
+        let (platform, vault, pass) = system.block_on(async {
+            let metrics = prometheus::Registry::new();
+            let platform = Platform::start(Backend::Memory, settings, &metrics)
+                .await
+                .unwrap();
+            let account = platform.create_account("bench").await.unwrap().id;
+            let id = platform.create_vault(account, "bench").await.unwrap().id;
+            let (vault, pass) = platform.enter(id, account).await.unwrap();
+            fill(&vault).await;
+            (platform, vault, pass)
+        });
+        checks(criterion, how, &system, &vault);
+        expansions(criterion, how, &system, &vault);
+        empty_lists(criterion, how, &system, &vault);
+        drop((vault, pass));
+        system.block_on(platform.stop(Duration::from_secs(60)));
+    }
+}
+
+fn checks(criterion: &mut Criterion, how: &str, system: &actix::SystemRunner, vault: &Vault) {
+    let address = |text: &str| ("address", Value::String(text.into()));
+    let hour = ("hour", Value::Int(10));
+    let conditional = Decision::Conditional {
+        missing: vec!["address".to_owned()],
+    };
+    for (name, request, expected) in [
+        // The decision cache answers this one, and none of the others.
+        ("check_cached", check("document:plain", &[]), Decision::Allow),
+        (
+            "check_caveat_allow",
+            check("document:caveated", &[hour.clone(), address("10.1.2.3")]),
+            Decision::Allow,
+        ),
+        (
+            "check_caveat_deny",
+            check(
+                "document:caveated",
+                &[("hour", Value::Int(8)), address("10.1.2.3")],
+            ),
+            Decision::Deny,
+        ),
+        (
+            "check_caveat_conditional",
+            check("document:caveated", &[hour]),
+            conditional,
+        ),
+    ] {
+        let ask = || {
+            let answer = vault.check(&request, Consistency::MinimizeLatency, now());
+            system.block_on(answer).unwrap().decision
+        };
+        assert_eq!(ask(), expected, "{name}");
+        criterion.bench_function(&format!("{how}/{name}"), |bencher| bencher.iter(ask));
+    }
+}
+
+fn expansions(criterion: &mut Criterion, how: &str, system: &actix::SystemRunner, vault: &Vault) {
+    for (name, document) in [
+        ("expand_20_groups_of_20", "document:grouped"),
+        ("expand_5000_subjects", "document:wide"),
+    ] {
+        let request = ExpandRequest {
+            resource: ObjectRef::parse(document).unwrap(),
+            permission: Name::parse("view").unwrap(),
+            max_depth: 10,
+            contextual: Default::default(),
+        };
+        let ask = || {
+            let tree = vault.expand(&request, Consistency::MinimizeLatency, now());
+            system.block_on(tree).unwrap().tree.len()
+        };
+        assert!(ask() > 20, "{name}");
+        criterion.bench_function(&format!("{how}/{name}"), |bencher| bencher.iter(ask));
+    }
+}
+
+fn empty_lists(criterion: &mut Criterion, how: &str, system: &actix::SystemRunner, vault: &Vault) {
+    for of in DENIED {
+        let request = ListRequest::Resources(ResourcesRequest {
+            subject: SubjectRef::parse(&format!("user:denied{of}")).unwrap(),
+            permission: Name::parse("read").unwrap(),
+            resource_type: Name::parse("document").unwrap(),
+            context: Default::default(),
+            contextual: Default::default(),
+        });
+        let ask = || {
+            let paging = Paging {
+                limit: 100,
+                cursor: None,
+                consistency: Consistency::MinimizeLatency,
+                now: now(),
+            };
+            let page = system.block_on(vault.list(&request, &paging)).unwrap();
+            (page.items.len(), page.cursor)
+        };
+        assert_eq!(ask(), (0, None), "{of}");
+        criterion.bench_function(&format!("{how}/list_of_{of}_denied"), |bencher| bencher.iter(ask));
+    }
+}
+
+criterion_group! {
+    name = benches;
+    config = Criterion::default().sample_size(10).measurement_time(Duration::from_secs(1)).warm_up_time(Duration::from_millis(200));
+    targets = questions
+}
+criterion_main!(benches);
