@@ -9,11 +9,13 @@ mod metrics;
 mod platform;
 mod registry;
 mod retention;
+mod rows;
 mod settings;
 mod sweeper;
 mod trial;
 mod vault;
 mod view;
+mod weight;
 
 pub use inferadb_storage::{
     AccountId, AccountRecord, Backend, BadKeyPrefix, Change, ChangeKind, ChangeOp, KeyPrefix, Precondition,

@@ -4,7 +4,7 @@
 //! that did not change, so that publishing costs what changed and not what is held.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use inferadb_engine::list::{Breadth, Class, Plan};
@@ -12,6 +12,8 @@ use inferadb_engine::noun::{CaveatRef, Name, ObjectId, Relationship, Timestamp};
 use inferadb_engine::row::{Entry, Found, Row, RowKey, Rows, Terms};
 use inferadb_engine::schema::{Allowed, Format, MemberId, Schema, SlotId, SlotSubject};
 use inferadb_storage::{Revision, Shape, SubjectClass};
+
+use crate::rows::RowTable;
 
 /// The most plans that are kept for one schema.
 const MAX_PLANS: usize = 512;
@@ -221,28 +223,6 @@ pub struct SlotNames<'a> {
     pub subject_class: SubjectClass,
 }
 
-/// What is held of one row.
-#[derive(Debug)]
-pub struct Resident {
-    /// The row, or `None` where it is known to be too wide to be held.
-    row: Option<Row>,
-    /// The tick of its latest use.
-    used: AtomicU32,
-}
-
-impl Clone for Resident {
-    fn clone(&self) -> Self {
-        Self {
-            row: self.row.clone(),
-            used: AtomicU32::new(self.used.load(Ordering::Relaxed)),
-        }
-    }
-}
-
-/// The map of resident rows.
-pub type RowMap =
-    imbl::GenericHashMap<RowKey, Arc<Resident>, ahash::RandomState, imbl::shared_ptr::DefaultSharedPtr>;
-
 /// One state of a vault, as its reads see it.
 #[derive(Debug, Clone)]
 pub struct View {
@@ -252,9 +232,7 @@ pub struct View {
     pub schema: Arc<VaultSchema>,
     /// How many relationships are stored.
     pub relationships: u64,
-    /// What the resident rows weigh, in bytes.
-    pub bytes: usize,
-    rows: RowMap,
+    rows: RowTable,
     /// Whether every row that is not in `rows` is empty.
     complete: bool,
     /// For each member: the latest revision that changed a relation it can read.
@@ -270,8 +248,7 @@ impl View {
             revision,
             schema,
             relationships,
-            bytes: 0,
-            rows: RowMap::default(),
+            rows: RowTable::default(),
             complete: relationships == 0,
             changed_at,
             tick: 0,
@@ -281,6 +258,11 @@ impl View {
     /// Whether the vault is wholly resident.
     pub fn is_complete(&self) -> bool {
         self.complete
+    }
+
+    /// What the resident rows weigh, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.rows.bytes()
     }
 
     /// How many rows are resident.
@@ -298,7 +280,7 @@ impl View {
 
     /// Whether the row is known to be too wide to be held.
     pub fn is_wide(&self, key: &RowKey) -> bool {
-        self.rows.get(key).is_some_and(|resident| resident.row.is_none())
+        self.rows.get(key).is_some_and(|held| held.row().is_none())
     }
 
     /// Notes that something a relation's readers can see changed at `revision`.
@@ -316,56 +298,37 @@ impl View {
 
     /// Applies a stored relationship: adds it to its row or replaces it there, if the row is resident.
     pub fn put(&mut self, key: RowKey, entry: Entry) {
-        let added = entry_bytes(&entry);
-        match self.rows.get_mut(&key) {
-            Some(resident) => {
-                let resident = Arc::make_mut(resident);
-                if let Some(row) = &mut resident.row {
-                    let replaced = row.find(&entry.subject).map_or(0, entry_bytes);
-                    row.put(entry);
-                    self.bytes = self.bytes + added - replaced;
-                }
-            }
-            None if self.complete => self.admit(key, Some(Row::new(vec![entry]))),
-            None => {}
+        if let Err(entry) = self.rows.put(&key, entry)
+            && self.complete
+        {
+            self.admit(key, Some(Row::new(vec![entry])));
+        }
+    }
+
+    /// Applies stored relationships of one row, as [`View::put`] does each.
+    pub fn put_all(&mut self, key: RowKey, entries: Vec<Entry>) {
+        if self.complete && self.rows.get(&key).is_none() {
+            self.admit(key, Some(Row::new(entries)));
+            return;
+        }
+        for entry in entries {
+            self.put(key.clone(), entry);
         }
     }
 
     /// Applies a removed relationship.
     pub fn remove(&mut self, key: &RowKey, subject: &ObjectId) {
-        let Some(resident) = self.rows.get_mut(key) else {
-            return;
-        };
-        let resident = Arc::make_mut(resident);
-        let Some(row) = &mut resident.row else { return };
-        if let Some(held) = row.find(subject) {
-            self.bytes -= entry_bytes(held);
-            row.remove(subject);
-        }
-        if row.is_empty() && self.complete {
-            self.bytes -= key_bytes(key);
-            self.rows.remove(key);
-        }
+        self.rows.remove(key, subject, self.complete);
     }
 
     /// Takes in a row that was read at this view's revision; `None` marks it as too wide to be held.
     pub fn admit(&mut self, key: RowKey, row: Option<Row>) {
-        let bytes = key_bytes(&key) + row.as_ref().map_or(0, row_bytes);
-        let held = key_bytes(&key);
-        let resident = Resident {
-            row,
-            used: AtomicU32::new(self.tick),
-        };
-        if let Some(old) = self.rows.insert(key, Arc::new(resident)) {
-            self.bytes -= held + old.row.as_ref().map_or(0, row_bytes);
-        }
-        self.bytes += bytes;
+        self.rows.admit(key, row, self.tick);
     }
 
     /// Replaces all rows by those of a loaded vault, which hold everything there is at this view's revision.
     pub fn complete_with(&mut self, loaded: View) {
         self.rows = loaded.rows;
-        self.bytes = loaded.bytes;
         self.complete = true;
     }
 
@@ -376,30 +339,9 @@ impl View {
 
     /// Drops the least recently used rows until at most `budget_bytes` are held. The view is partial afterwards.
     pub fn shrink_to(&mut self, budget_bytes: usize) {
-        if self.bytes <= budget_bytes {
-            return;
-        }
-        self.complete = false;
-        let tick = self.tick;
-        let mut by_age: Vec<(u32, RowKey, usize)> = self
-            .rows
-            .iter()
-            .map(|(key, resident)| {
-                let age = tick.wrapping_sub(resident.used.load(Ordering::Relaxed));
-                (
-                    age,
-                    key.clone(),
-                    key_bytes(key) + resident.row.as_ref().map_or(0, row_bytes),
-                )
-            })
-            .collect();
-        by_age.sort_unstable_by_key(|(age, ..)| std::cmp::Reverse(*age));
-        for (_, key, bytes) in by_age {
-            if self.bytes <= budget_bytes {
-                break;
-            }
-            self.rows.remove(&key);
-            self.bytes -= bytes;
+        if self.rows.bytes() > budget_bytes {
+            self.complete = false;
+            self.rows.shrink_to(budget_bytes, self.tick);
         }
     }
 
@@ -412,12 +354,9 @@ impl View {
 impl Rows for View {
     fn row(&self, key: &RowKey) -> Found<'_> {
         match self.rows.get(key) {
-            Some(resident) => {
-                // Stored only when it differs, so that hot rows do not bounce between cores.
-                if resident.used.load(Ordering::Relaxed) != self.tick {
-                    resident.used.store(self.tick, Ordering::Relaxed);
-                }
-                match &resident.row {
+            Some(held) => {
+                held.touch(self.tick);
+                match held.row() {
                     Some(row) if row.is_empty() => Found::Empty,
                     Some(row) => Found::Row(row),
                     None => Found::Unknown,
@@ -427,26 +366,4 @@ impl Rows for View {
             None => Found::Unknown,
         }
     }
-}
-
-/// What a row's key, its place in the map and its allocation weigh.
-fn key_bytes(key: &RowKey) -> usize {
-    /// The entry in the hash trie (with its share of the nodes), the `Arc`, the row's header.
-    const FIXED: usize = 144;
-    FIXED + heap_bytes(key.object.as_str())
-}
-
-fn row_bytes(row: &Row) -> usize {
-    row.entries().iter().map(entry_bytes).sum()
-}
-
-fn entry_bytes(entry: &Entry) -> usize {
-    /// Terms with a small context.
-    const TERMS: usize = 160;
-    size_of::<Entry>() + heap_bytes(entry.subject.as_str()) + if entry.terms.is_some() { TERMS } else { 0 }
-}
-
-/// Ids of up to 23 bytes are stored inline.
-fn heap_bytes(id: &str) -> usize {
-    if id.len() > 23 { id.len() + 16 } else { 0 }
 }

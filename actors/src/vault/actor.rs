@@ -81,7 +81,7 @@ impl VaultActor {
     fn enforce_budget(&mut self) {
         let budget = self.vault.settings.memory_budget_bytes;
         let decisions = self.vault.decisions.bytes();
-        if self.view.bytes + decisions <= budget {
+        if self.view.bytes() + decisions <= budget {
             return;
         }
         if decisions > budget / 2 {
@@ -89,7 +89,7 @@ impl VaultActor {
         }
         let left = budget.saturating_sub(self.vault.decisions.bytes());
         // A quarter is freed at once, so that the next row does not start the same again.
-        if self.view.bytes > left {
+        if self.view.bytes() > left {
             self.view.shrink_to(left - left / 4);
         }
     }

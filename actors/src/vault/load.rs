@@ -108,7 +108,7 @@ pub async fn whole(
             Err(StoreError::SnapshotTooOld) => snapshot = store.snapshot(vault).await?,
             Err(error) => return Err(error),
         }
-        if view.bytes > budget_bytes {
+        if view.bytes() > budget_bytes {
             return Ok(Loaded::TooLarge);
         }
         tokio::task::yield_now().await;
@@ -122,10 +122,18 @@ async fn read_chunk(
 ) -> Result<Option<Vec<u8>>, StoreError> {
     let schema = Arc::clone(&view.schema);
     let chunk = snapshot.scan_all(after.as_deref(), CHUNK).await?;
-    for relationship in &chunk.items {
-        if let Some((key, entry)) = schema.row_entry(relationship) {
-            view.put(key, entry);
+    let mut entries = chunk
+        .items
+        .iter()
+        .filter_map(|relationship| schema.row_entry(relationship))
+        .peekable();
+    // Those of one row come one after another: the row is made at once.
+    while let Some((key, first)) = entries.next() {
+        let mut row = vec![first];
+        while let Some((_, entry)) = entries.next_if(|(next, _)| *next == key) {
+            row.push(entry);
         }
+        view.put_all(key, row);
     }
     Ok(chunk.next)
 }

@@ -249,7 +249,7 @@ impl Vault {
 
     /// What it holds in memory, in bytes.
     pub fn bytes(&self) -> usize {
-        self.view.load().bytes + self.decisions.bytes()
+        self.view.load().bytes() + self.decisions.bytes()
     }
 
     /// Requests under way.
@@ -298,7 +298,7 @@ impl Vault {
             relationships: view.relationships,
             resident: view.is_complete(),
             rows: view.row_count(),
-            row_bytes: view.bytes,
+            row_bytes: view.bytes(),
             decisions: self.decisions.len(),
             decision_bytes: self.decisions.bytes(),
             cache_hits: self.pulse.cache_hits.load(Ordering::Relaxed),
@@ -314,7 +314,8 @@ impl Vault {
     pub fn report_size(&self) {
         let view = self.view.load();
         self.metrics.set_relationships(view.relationships);
-        self.metrics.set_cache_memory(view.bytes + self.decisions.bytes());
+        self.metrics
+            .set_cache_memory(view.bytes() + self.decisions.bytes());
     }
 
     /// Commits a change; the answer comes when reads of this server show it.
