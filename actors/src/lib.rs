@@ -10,6 +10,8 @@ mod platform;
 mod registry;
 mod retention;
 mod rows;
+mod schemas;
+mod series;
 mod settings;
 mod sweeper;
 mod trial;

@@ -15,6 +15,7 @@ use tokio::sync::watch;
 
 use crate::error::VaultError;
 use crate::metrics::Metrics;
+use crate::schemas::Schemas;
 use crate::settings::Settings;
 use crate::vault::{Closed, Pass, Vault, now};
 
@@ -36,6 +37,7 @@ struct Inner {
     stopping: AtomicBool,
     sweeping: AtomicBool,
     store: Store,
+    schemas: Schemas,
     settings: Arc<Settings>,
     metrics: Metrics,
     arbiters: Vec<Arbiter>,
@@ -110,6 +112,7 @@ impl Registry {
             stopping: AtomicBool::new(false),
             sweeping: AtomicBool::new(false),
             store,
+            schemas: Schemas::default(),
             settings,
             metrics,
             arbiters,
@@ -348,8 +351,9 @@ impl Registry {
         let inner = &self.0;
         let arbiter = self.arbiter_of(id);
         let (store, settings) = (inner.store.clone(), Arc::clone(&inner.settings));
+        let schemas = inner.schemas.clone();
         let vault =
-            Vault::activate(id, store, settings, &inner.metrics, &arbiter, back_off.is_some()).await?;
+            Vault::activate(id, store, schemas, settings, &inner.metrics, &arbiter, back_off.is_some()).await?;
         inner.metrics.activations.inc();
         inner
             .metrics

@@ -4,8 +4,9 @@
 //! that did not change, so that publishing costs what changed and not what is held.
 
 use std::collections::HashMap;
+use std::ops::Deref;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use inferadb_engine::list::{Breadth, Class, Plan};
 use inferadb_engine::noun::{CaveatRef, Name, ObjectId, Relationship, Timestamp};
@@ -14,6 +15,7 @@ use inferadb_engine::schema::{Allowed, Format, MemberId, Schema, SlotId, SlotSub
 use inferadb_storage::{Revision, Shape, SubjectClass};
 
 use crate::rows::RowTable;
+use crate::weight;
 
 /// The most plans that are kept for one schema.
 const MAX_PLANS: usize = 512;
@@ -24,37 +26,64 @@ struct Plans(Mutex<HashMap<(MemberId, Class, Breadth), Arc<Plan>>>);
 
 impl Plans {
     fn get(&self, key: (MemberId, Class, Breadth), make: impl FnOnce() -> Plan) -> Arc<Plan> {
-        let held = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(plan) = held().get(&key) {
+        if let Some(plan) = self.held().get(&key) {
             return Arc::clone(plan);
         }
         // Made without the lock: two who ask at the same time both make it, and one of them is kept.
         let plan = Arc::new(make());
-        let mut plans = held();
+        let mut plans = self.held();
         if plans.len() >= MAX_PLANS {
             plans.clear();
         }
         plans.insert(key, Arc::clone(&plan));
         plan
     }
+
+    /// What they weigh, in bytes, about.
+    fn bytes(&self) -> usize {
+        /// Plans of schemas of some twenty relations.
+        const PLAN_BYTES: usize = 1_536;
+        self.held().len() * PLAN_BYTES
+    }
+
+    fn held(&self) -> MutexGuard<'_, HashMap<(MemberId, Class, Breadth), Arc<Plan>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// A compiled schema together with what the actors need to know of it.
 #[derive(Debug)]
 pub struct VaultSchema {
+    /// What other vaults with the same text may share.
+    parts: Arc<SchemaParts>,
+    /// The revision it was written at; `None`: the vault has no schema yet.
+    pub revision: Option<Revision>,
+    /// Tells this reading of a schema from every other one of this process.
+    pub generation: u64,
+    plans: Plans,
+}
+
+/// What a schema's text alone makes of it.
+#[derive(Debug)]
+pub struct SchemaParts {
     /// The compiled form.
     pub compiled: Schema,
     /// The text it was compiled from.
     pub text: String,
     /// The language of the text.
     pub format: Format,
-    /// The revision it was written at; `None`: the vault has no schema yet.
-    pub revision: Option<Revision>,
-    /// Tells this compilation from every other one of this process.
-    pub generation: u64,
     /// For each member that is a relation: the members whose checks can read it.
     readers: Vec<Vec<MemberId>>,
-    plans: Plans,
+    /// What all of this weighs, in bytes.
+    bytes: usize,
+}
+
+impl Deref for VaultSchema {
+    type Target = SchemaParts;
+
+    fn deref(&self) -> &SchemaParts {
+        &self.parts
+    }
 }
 
 impl VaultSchema {
@@ -71,20 +100,48 @@ impl VaultSchema {
             }
         }
         let generation = GENERATION.fetch_add(1, Ordering::Relaxed);
+        let bytes = weight::schema_bytes(&compiled, &text, &readers);
         Self {
-            compiled,
-            text,
-            format: Format::Native,
+            parts: Arc::new(SchemaParts {
+                compiled,
+                text,
+                format: Format::Native,
+                readers,
+                bytes,
+            }),
             revision,
             generation,
-            readers,
             plans: Plans::default(),
         }
     }
 
+    /// The same with the parts of an equal one.
+    pub fn with_parts(mut self, parts: Arc<SchemaParts>) -> Self {
+        self.parts = parts;
+        self
+    }
+
+    /// Its parts, for whoever wants to share them for as long as somebody holds them.
+    pub fn weak_parts(&self) -> Weak<SchemaParts> {
+        Arc::downgrade(&self.parts)
+    }
+
+    /// What it weighs, in bytes, whoever shares it.
+    pub fn bytes(&self) -> usize {
+        self.parts.bytes + self.plans.bytes()
+    }
+
+    /// Its part of what it weighs: all who share it bear it together.
+    pub fn shared_bytes(&self) -> usize {
+        self.parts.bytes / Arc::strong_count(&self.parts).max(1) + self.plans.bytes()
+    }
+
     /// The same, from a text in that language.
     pub fn in_format(mut self, format: Format) -> Self {
-        self.format = format;
+        // It was only just made: nobody shares it yet.
+        if let Some(parts) = Arc::get_mut(&mut self.parts) {
+            parts.format = format;
+        }
         self
     }
 

@@ -2,7 +2,9 @@
 
 use inferadb_engine::context::{Context, Value};
 use inferadb_engine::noun::ObjectId;
+use inferadb_engine::noun::Name;
 use inferadb_engine::row::{Entry, Row, Terms};
+use inferadb_engine::schema::{Allowed, Caveat, Expr, Member, MemberId, Schema, Slot, Type, TypeId};
 
 /// Ids up to this length are stored inline.
 const INLINE_ID_BYTES: usize = 23;
@@ -86,4 +88,72 @@ fn value_bytes(value: &Value) -> usize {
         }
         Value::Map(members) => context_bytes(members),
     }
+}
+
+/// What a compiled schema takes, with its text and, for each relation, its readers.
+pub fn schema_bytes(schema: &Schema, text: &str, readers: &[Vec<MemberId>]) -> usize {
+    let doc = |doc: &Option<String>| doc.as_ref().map_or(0, |doc| allocated(doc.len()));
+    let types = schema.types().iter();
+    let types: usize = types
+        .map(|of| {
+            size_of::<Type>()
+                + vec_bytes::<MemberId>(of.members.len())
+                + doc(&of.doc)
+                + table_entry(size_of::<(Name, TypeId)>())
+        })
+        .sum();
+    let members = schema.members().iter();
+    let members: usize = members
+        .map(|of| {
+            size_of::<Member>()
+                + vec_bytes::<MemberId>(of.slots.len() + of.reads.len())
+                + expr_bytes(&of.expr)
+                + doc(&of.doc)
+                + table_entry(size_of::<(TypeId, Name, MemberId)>())
+        })
+        .sum();
+    let slots = schema.slots().iter();
+    let slots: usize = slots
+        .map(|of| size_of::<Slot>() + vec_bytes::<Allowed>(of.allowed.len()))
+        .sum();
+    let caveats = schema.caveats().iter();
+    let caveats: usize = caveats
+        .map(|of| {
+            // Each operator and name of an expression is a node of its own, and a few characters of text.
+            let program = of.expression.len() * 32;
+            size_of::<Caveat>() + allocated(of.expression.len()) + program + of.parameters.len() * 128 + doc(&of.doc)
+        })
+        .sum();
+    let readers: usize = readers
+        .iter()
+        .map(|of| size_of::<Vec<MemberId>>() + vec_bytes::<MemberId>(of.len()))
+        .sum();
+    types + members + slots + caveats + readers + allocated(text.len())
+}
+
+/// What an expression takes beside its own size. Recurses as deep as a schema nests, which the compiler bounds.
+fn expr_bytes(expr: &Expr) -> usize {
+    match expr {
+        Expr::This | Expr::Nil | Expr::Itself | Expr::Member(_) => 0,
+        Expr::Union(operands) | Expr::Intersection(operands) => {
+            vec_bytes::<Expr>(operands.len()) + operands.iter().map(expr_bytes).sum::<usize>()
+        }
+        Expr::Exclusion(left, right) => {
+            2 * allocated(size_of::<Expr>()) + expr_bytes(left) + expr_bytes(right)
+        }
+        Expr::Arrow { targets, .. } => vec_bytes::<(TypeId, MemberId)>(targets.len()),
+    }
+}
+
+/// What a vector of so many items takes that was filled one by one.
+fn vec_bytes<T>(len: usize) -> usize {
+    match len {
+        0 => 0,
+        len => allocated(len.next_power_of_two().max(4) * size_of::<T>()),
+    }
+}
+
+/// What an entry of a hash table takes with its share of the places that are free.
+fn table_entry(bytes: usize) -> usize {
+    (bytes + 1) * 3 / 2
 }

@@ -225,8 +225,10 @@ impl VaultActor {
         self.pass_under_way = true;
         self.loaded = None;
         let vault = Arc::clone(&self.vault);
-        let opening =
-            async move { load::open(&vault.store, vault.id, vault.settings.memory_budget_bytes).await };
+        let opening = async move {
+            let budget = vault.settings.memory_budget_bytes;
+            load::open(&vault.store, &vault.schemas, vault.id, budget).await
+        };
         ctx.spawn(opening.into_actor(self).map(|opened, actor, ctx| {
             actor.pass_under_way = false;
             match opened {

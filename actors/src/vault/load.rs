@@ -7,6 +7,7 @@ use inferadb_storage::{Revision, SchemaRecord, Snapshot, Store, StoreError, Vaul
 
 use super::operation::format_of;
 use crate::error::VaultError;
+use crate::schemas::Schemas;
 use crate::view::{VaultSchema, View};
 
 /// A vault of up to so many relationships is loaded before its first answer: that takes about as long as one read.
@@ -39,10 +40,16 @@ pub enum Loaded {
 }
 
 /// Reads a vault's record and schema, and all its rows if they are few.
-pub async fn open(store: &Store, vault: VaultId, budget_bytes: usize) -> Result<Opened, VaultError> {
+pub async fn open(
+    store: &Store,
+    schemas: &Schemas,
+    vault: VaultId,
+    budget_bytes: usize,
+) -> Result<Opened, VaultError> {
     let snapshot = store.snapshot(vault).await.map_err(VaultError::from_store)?;
     let record = snapshot.vault().clone();
-    let schema = Arc::new(compile(snapshot.schema().await.map_err(VaultError::from_store)?)?);
+    let schema = compile(snapshot.schema().await.map_err(VaultError::from_store)?)?;
+    let schema = Arc::new(schemas.share(schema));
     let mut relationships = 0;
     for shape in snapshot.shapes().await.map_err(VaultError::from_store)? {
         relationships += shape.count;

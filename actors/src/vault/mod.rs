@@ -49,8 +49,13 @@ use crate::decisions::Decisions;
 use crate::error::VaultError;
 use crate::limiter::Limiter;
 use crate::metrics::{Metrics, VaultMetrics};
+use crate::schemas::Schemas;
 use crate::settings::{Limits, Settings};
 use crate::view::View;
+
+/// What a vault weighs that holds nothing: itself, its actor with its mailbox and timers, its series, its place in the registry.
+/// Measured with ten thousand of them (`docs/performance.md`).
+const VAULT_BYTES: usize = 8_192;
 
 /// How fresh an answer must be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -79,6 +84,7 @@ pub struct Vault {
     gate: Arc<Gate>,
     feed: Feed,
     store: Store,
+    schemas: Schemas,
     settings: Arc<Settings>,
     address: OnceLock<Addr<VaultActor>>,
     pulse: Pulse,
@@ -143,12 +149,13 @@ impl Vault {
     pub async fn activate(
         id: VaultId,
         store: Store,
+        schemas: Schemas,
         settings: Arc<Settings>,
         metrics: &Metrics,
         arbiter: &ArbiterHandle,
         follows_failure: bool,
     ) -> Result<Arc<Self>, VaultError> {
-        let opened = load::open(&store, id, settings.memory_budget_bytes).await?;
+        let opened = load::open(&store, &schemas, id, settings.memory_budget_bytes).await?;
         if opened.record.archived {
             return Err(VaultError::AccessDenied);
         }
@@ -167,6 +174,7 @@ impl Vault {
             gate: Arc::default(),
             feed: Feed::new(revision),
             store,
+            schemas,
             settings,
             address: OnceLock::new(),
             pulse: Pulse {
@@ -249,7 +257,9 @@ impl Vault {
 
     /// What it holds in memory, in bytes.
     pub fn bytes(&self) -> usize {
-        self.view.load().bytes() + self.decisions.bytes()
+        let view = self.view.load();
+        let own = VAULT_BYTES + view.bytes() + self.decisions.bytes() + self.feed.bytes();
+        own + view.schema.shared_bytes()
     }
 
     /// Requests under way.
@@ -314,8 +324,7 @@ impl Vault {
     pub fn report_size(&self) {
         let view = self.view.load();
         self.metrics.set_relationships(view.relationships);
-        self.metrics
-            .set_cache_memory(view.bytes() + self.decisions.bytes());
+        self.metrics.set_cache_memory(self.bytes());
     }
 
     /// Commits a change; the answer comes when reads of this server show it.
