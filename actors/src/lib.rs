@@ -3,8 +3,10 @@
 pub mod auth;
 mod decisions;
 mod error;
+mod ledger;
 mod limiter;
 mod limits;
+mod memory;
 mod metrics;
 mod platform;
 mod registry;

@@ -145,6 +145,12 @@ impl RowTable {
     }
 }
 
+/// What a row weighs in a table, in bytes; `None` is one too wide to be held.
+pub fn weight(key: &RowKey, row: Option<&Row>) -> usize {
+    let own = size_of::<Held>() + Tree::<Held>::OVERHEAD_BYTES;
+    own + weight::id_bytes(&key.object) + row.map_or(0, weight::row_bytes)
+}
+
 impl Held {
     /// The row, or `None` where it is known to be too wide to be held.
     pub fn row(&self) -> Option<&Row> {

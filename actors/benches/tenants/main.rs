@@ -48,7 +48,7 @@ impl Options {
             active: 10_000,
             relationships: 1_000_000,
             checks: 5,
-            idle_seconds: 3,
+            idle_seconds: 30,
             own_schemas: false,
             per_vault_metrics: true,
             shape: "mixed".into(),

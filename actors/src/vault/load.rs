@@ -7,6 +7,7 @@ use inferadb_storage::{Revision, SchemaRecord, Snapshot, Store, StoreError, Vaul
 
 use super::operation::format_of;
 use crate::error::VaultError;
+use crate::ledger::{Charge, Ledger};
 use crate::schemas::Schemas;
 use crate::view::{VaultSchema, View};
 
@@ -34,8 +35,10 @@ pub enum Loaded {
         view: Box<View>,
         /// The latest revision that any of them can be of.
         through: Revision,
+        /// What they are charged to until they are the vault's.
+        charge: Charge,
     },
-    /// It does not fit the budget.
+    /// It does not fit its budget, or all vaults together hold too much for it.
     TooLarge,
 }
 
@@ -98,7 +101,9 @@ pub async fn whole(
     vault: VaultId,
     schema: Arc<VaultSchema>,
     budget_bytes: usize,
+    ledger: &Ledger,
 ) -> Result<Loaded, StoreError> {
+    let charge = ledger.charge();
     let mut snapshot = store.snapshot(vault).await?;
     let mut view = View::new(snapshot.revision(), schema, 0);
     view.assume_complete();
@@ -109,13 +114,15 @@ pub async fn whole(
                 return Ok(Loaded::Whole {
                     view: Box::new(view),
                     through: snapshot.revision(),
+                    charge,
                 });
             }
             Ok(next) => position = next,
             Err(StoreError::SnapshotTooOld) => snapshot = store.snapshot(vault).await?,
             Err(error) => return Err(error),
         }
-        if view.bytes() > budget_bytes {
+        charge.set(view.bytes());
+        if view.bytes() > budget_bytes || ledger.is_over() {
             return Ok(Loaded::TooLarge);
         }
         tokio::task::yield_now().await;
