@@ -8,6 +8,7 @@ use inferadb_engine::noun::Timestamp;
 use inferadb_storage::Revision;
 use lru::LruCache;
 
+use crate::ledger::Charge;
 use crate::settings::CacheSettings;
 
 /// Locks are held for some tens of nanoseconds; a few shards keep two cores from meeting in one.
@@ -26,7 +27,7 @@ pub struct Decisions {
     hasher: ahash::RandomState,
     settings: CacheSettings,
     budget_bytes: usize,
-    bytes: AtomicUsize,
+    charge: Charge,
     entries: AtomicUsize,
 }
 
@@ -56,8 +57,8 @@ pub struct Standing {
 }
 
 impl Decisions {
-    /// An empty cache, which is to hold `budget_bytes` at most.
-    pub fn new(settings: CacheSettings, budget_bytes: usize) -> Self {
+    /// An empty cache, which is to hold `budget_bytes` at most and is charged for what it holds.
+    pub fn new(settings: CacheSettings, budget_bytes: usize, charge: Charge) -> Self {
         Self {
             shards: std::array::from_fn(|_| {
                 Mutex::new(LruCache::unbounded_with_hasher(ahash::RandomState::new()))
@@ -65,7 +66,7 @@ impl Decisions {
             hasher: ahash::RandomState::new(),
             settings,
             budget_bytes,
-            bytes: AtomicUsize::new(0),
+            charge,
             entries: AtomicUsize::new(0),
         }
     }
@@ -110,14 +111,17 @@ impl Decisions {
         let capacity = self.settings.max_entries / self.shard_count();
         let mut shard = self.shard(&check);
         if shard.put(check, decided).is_none() {
-            self.bytes.fetch_add(weight, Ordering::Relaxed);
+            self.charge.add(weight);
             self.entries.fetch_add(1, Ordering::Relaxed);
         }
-        while shard.len() > capacity || (self.bytes() > self.budget_bytes && !shard.is_empty()) {
+        // While all vaults together hold too much, none takes more: two go for the one that came.
+        let mut excess: usize = if self.charge.ledger().is_over() { 2 } else { 0 };
+        while shard.len() > capacity || excess > 0 || (self.bytes() > self.budget_bytes && !shard.is_empty()) {
             let Some((dropped, _)) = shard.pop_lru() else {
                 break;
             };
             self.forget(&dropped);
+            excess = excess.saturating_sub(1);
         }
     }
 
@@ -134,6 +138,16 @@ impl Decisions {
         }
     }
 
+    /// Drops all entries.
+    pub fn clear(&self) {
+        for shard in &self.shards {
+            let mut shard = lock(shard);
+            while let Some((dropped, _)) = shard.pop_lru() {
+                self.forget(&dropped);
+            }
+        }
+    }
+
     /// How many entries there are.
     pub fn len(&self) -> usize {
         self.entries.load(Ordering::Relaxed)
@@ -141,11 +155,11 @@ impl Decisions {
 
     /// What they weigh, in bytes.
     pub fn bytes(&self) -> usize {
-        self.bytes.load(Ordering::Relaxed)
+        self.charge.bytes()
     }
 
     fn forget(&self, dropped: &Check) {
-        self.bytes.fetch_sub(weight(dropped), Ordering::Relaxed);
+        self.charge.give_back(weight(dropped));
         self.entries.fetch_sub(1, Ordering::Relaxed);
     }
 

@@ -3,18 +3,24 @@
 pub mod auth;
 mod decisions;
 mod error;
+mod ledger;
 mod limiter;
 mod limits;
+mod memory;
 mod metrics;
 mod platform;
 mod registry;
 mod retention;
+mod rows;
+mod schemas;
+mod series;
 mod settings;
 mod sweeper;
 mod transfer;
 mod trial;
 mod vault;
 mod view;
+mod weight;
 
 pub use inferadb_storage::{
     AccountId, AccountRecord, Backend, BadKeyPrefix, Change, ChangeKind, ChangeOp, KeyPrefix, Precondition,

@@ -1,39 +1,19 @@
 //! The metrics of vaults and of the registry. A vault's series are made when it becomes active and go when it goes.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::ops::Deref;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use prometheus::core::Collector;
-use prometheus::{
-    Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
-    IntGaugeVec, Opts, Registry,
-};
+use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 
-/// Seconds; a resident check takes microseconds, a cold one on a cluster milliseconds.
-const LATENCY_BUCKETS: [f64; 14] = [
-    0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0,
-];
+use crate::series::{LATENCY_BUCKETS, Level, Series, VaultSeries};
 
 /// Where vaults' metrics are made.
 #[derive(Clone)]
 pub struct Metrics {
-    per_vault: bool,
-    /// How many instances of each vault have their handles now. While a vault is respawned there can be two: the
-    /// series must not go with the first of them.
-    instances: Arc<Mutex<HashMap<String, usize>>>,
-    requests: IntCounterVec,
-    errors: IntCounterVec,
-    cache_hits: IntCounterVec,
-    cache_misses: IntCounterVec,
-    cache_requests: IntCounterVec,
-    decisions: IntCounterVec,
-    relationships: IntGaugeVec,
-    latency: HistogramVec,
-    cache_memory: GaugeVec,
-    mailbox_depth: IntGaugeVec,
-    watches: IntGaugeVec,
-    watch_events: IntCounterVec,
+    series: VaultSeries,
     /// Vaults that are active now.
     pub active_vaults: IntGauge,
     /// Activations since the start.
@@ -54,162 +34,24 @@ pub struct Metrics {
 
 /// The handles of one vault's series, resolved once.
 pub struct VaultMetrics {
-    /// Requests.
-    pub requests: IntCounter,
-    /// Requests that ended in an error.
-    pub errors: IntCounter,
-    /// Checks answered from the decision cache.
-    pub cache_hits: IntCounter,
-    /// Checks that had to be evaluated.
-    pub cache_misses: IntCounter,
-    /// Both.
-    pub cache_requests: IntCounter,
-    /// Decisions: allow.
-    pub allowed: IntCounter,
-    /// Decisions: deny.
-    pub denied: IntCounter,
-    /// Decisions: conditional.
-    pub conditional: IntCounter,
-    /// Seconds from a request's arrival to its answer.
-    pub latency: Histogram,
-    relationships: Share<IntGauge>,
-    cache_memory: Share<Gauge>,
-    mailbox_depth: IntGauge,
-    watches: IntGauge,
-    /// Changes sent to watches.
-    pub watch_events: IntCounter,
-    vault: Option<String>,
+    series: Arc<Series>,
+    relationships: Share,
+    cache_memory: Share,
+    vault: Box<str>,
     metrics: Metrics,
 }
 
-/// A vault's share in a gauge that it may have to itself or not.
-struct Share<G> {
-    gauge: G,
-    held: std::sync::atomic::AtomicI64,
-}
+/// A vault's share in a level that it may have to itself or not.
+#[derive(Default)]
+struct Share(AtomicI64);
 
 impl Metrics {
     /// Makes the metrics and registers them. Without `per_vault` no series has a vault label.
     pub fn new(registry: &Registry, per_vault: bool) -> Result<Self, prometheus::Error> {
-        let vault: &[&str] = if per_vault { &["vault"] } else { &[] };
-        let with = |label| -> Vec<&str> { vault.iter().copied().chain([label]).collect() };
-        let opts = Opts::new;
         let histogram =
             |name: &str, help: &str| HistogramOpts::new(name, help).buckets(LATENCY_BUCKETS.to_vec());
         Ok(Self {
-            per_vault,
-            instances: Arc::default(),
-            requests: register(
-                registry,
-                IntCounterVec::new(
-                    opts("inferadb_vault_requests_total", "Requests to the vault."),
-                    vault,
-                )?,
-            )?,
-            errors: register(
-                registry,
-                IntCounterVec::new(
-                    opts(
-                        "inferadb_vault_errors_total",
-                        "Requests to the vault that ended in an error.",
-                    ),
-                    vault,
-                )?,
-            )?,
-            cache_hits: register(
-                registry,
-                IntCounterVec::new(
-                    opts(
-                        "inferadb_vault_cache_hits",
-                        "Checks answered from the decision cache.",
-                    ),
-                    vault,
-                )?,
-            )?,
-            cache_misses: register(
-                registry,
-                IntCounterVec::new(
-                    opts(
-                        "inferadb_vault_cache_misses",
-                        "Checks that the decision cache could not answer.",
-                    ),
-                    vault,
-                )?,
-            )?,
-            cache_requests: register(
-                registry,
-                IntCounterVec::new(
-                    opts(
-                        "inferadb_vault_cache_requests",
-                        "Checks that asked the decision cache.",
-                    ),
-                    vault,
-                )?,
-            )?,
-            decisions: register(
-                registry,
-                IntCounterVec::new(
-                    opts("inferadb_vault_decisions_total", "Decisions of checks."),
-                    &with("decision"),
-                )?,
-            )?,
-            relationships: register(
-                registry,
-                IntGaugeVec::new(
-                    opts(
-                        "inferadb_vault_relationships_total",
-                        "Relationships stored in the vault.",
-                    ),
-                    vault,
-                )?,
-            )?,
-            latency: register(
-                registry,
-                HistogramVec::new(
-                    histogram(
-                        "inferadb_vault_latency_seconds",
-                        "Time from a request's arrival to its answer.",
-                    ),
-                    vault,
-                )?,
-            )?,
-            cache_memory: register(
-                registry,
-                GaugeVec::new(
-                    opts(
-                        "inferadb_cache_memory_bytes",
-                        "Memory held by resident rows and cached decisions.",
-                    ),
-                    vault,
-                )?,
-            )?,
-            mailbox_depth: register(
-                registry,
-                IntGaugeVec::new(
-                    opts(
-                        "inferadb_vault_mailbox_depth",
-                        "Requests waiting for the vault's actor.",
-                    ),
-                    vault,
-                )?,
-            )?,
-            watches: register(
-                registry,
-                IntGaugeVec::new(
-                    opts("inferadb_vault_watches", "Open watches of the vault."),
-                    vault,
-                )?,
-            )?,
-            watch_events: register(
-                registry,
-                IntCounterVec::new(
-                    opts(
-                        "inferadb_vault_watch_events_total",
-                        "Changes sent to watches of the vault.",
-                    ),
-                    vault,
-                )?,
-            )?,
+            series: register(registry, VaultSeries::new(per_vault)?)?,
             active_vaults: register(
                 registry,
                 IntGauge::new("inferadb_active_vaults", "Vaults that are active.")?,
@@ -228,7 +70,7 @@ impl Metrics {
             evictions: register(
                 registry,
                 IntCounterVec::new(
-                    opts(
+                    Opts::new(
                         "inferadb_vault_evictions_total",
                         "Vaults that stopped being active, by reason.",
                     ),
@@ -268,31 +110,11 @@ impl Metrics {
 
     /// The handles of a vault that becomes active.
     pub fn vault(&self, vault: &str) -> VaultMetrics {
-        let label: &[&str] = if self.per_vault { &[vault] } else { &[] };
-        let mut instances = self.instances.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.per_vault {
-            *instances.entry(vault.to_owned()).or_default() += 1;
-        }
-        let decision = |decision| -> IntCounter {
-            let labels: Vec<&str> = label.iter().copied().chain([decision]).collect();
-            self.decisions.with_label_values(&labels)
-        };
         VaultMetrics {
-            requests: self.requests.with_label_values(label),
-            errors: self.errors.with_label_values(label),
-            cache_hits: self.cache_hits.with_label_values(label),
-            cache_misses: self.cache_misses.with_label_values(label),
-            cache_requests: self.cache_requests.with_label_values(label),
-            allowed: decision("allow"),
-            denied: decision("deny"),
-            conditional: decision("conditional"),
-            latency: self.latency.with_label_values(label),
-            relationships: Share::new(self.relationships.with_label_values(label)),
-            cache_memory: Share::new(self.cache_memory.with_label_values(label)),
-            mailbox_depth: self.mailbox_depth.with_label_values(label),
-            watches: self.watches.with_label_values(label),
-            watch_events: self.watch_events.with_label_values(label),
-            vault: self.per_vault.then(|| vault.to_owned()),
+            series: self.series.enter(vault),
+            relationships: Share::default(),
+            cache_memory: Share::default(),
+            vault: vault.into(),
             metrics: self.clone(),
         }
     }
@@ -302,18 +124,13 @@ impl VaultMetrics {
     /// Tells how many relationships the vault has.
     pub fn set_relationships(&self, relationships: u64) {
         let value = i64::try_from(relationships).unwrap_or(i64::MAX);
-        self.relationships
-            .gauge
-            .add(value - self.relationships.swap(value));
+        self.relationships.set(&self.series.relationships, value);
     }
 
-    /// Tells how much memory the vault's rows and decisions take.
+    /// Tells how much memory the vault takes.
     pub fn set_cache_memory(&self, bytes: usize) {
         let value = i64::try_from(bytes).unwrap_or(i64::MAX);
-        #[expect(clippy::cast_precision_loss, reason = "bytes of memory stay far below 2^53")]
-        self.cache_memory
-            .gauge
-            .add((value - self.cache_memory.swap(value)) as f64);
+        self.cache_memory.set(&self.series.cache_memory, value);
     }
 
     /// Notes a transaction that was committed for the vault.
@@ -329,17 +146,17 @@ impl VaultMetrics {
 
     /// Notes a request that waits for the actor; pair with [`VaultMetrics::left_mailbox`].
     pub fn entered_mailbox(&self) {
-        self.mailbox_depth.inc();
+        self.series.mailbox_depth.add(1);
     }
 
     /// Notes that so many watches were opened; fewer than none: ended.
     pub fn watches(&self, opened: i64) {
-        self.watches.add(opened);
+        self.series.watches.add(opened);
     }
 
     /// Notes that a request no longer waits for the actor.
     pub fn left_mailbox(&self) {
-        self.mailbox_depth.dec();
+        self.series.mailbox_depth.add(-1);
     }
 }
 
@@ -347,53 +164,21 @@ impl Drop for VaultMetrics {
     fn drop(&mut self) {
         self.set_relationships(0);
         self.set_cache_memory(0);
-        let Some(vault) = &self.vault else { return };
-        let mut instances = self
-            .metrics
-            .instances
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        match instances.get_mut(vault) {
-            Some(count) if *count > 1 => {
-                *count -= 1;
-                return;
-            }
-            _ => instances.remove(vault),
-        };
-        let label = [vault.as_str()];
-        // Each answers an error only where the series is gone already, which is what is wanted.
-        let metrics = &self.metrics;
-        for counters in [
-            &metrics.requests,
-            &metrics.errors,
-            &metrics.cache_hits,
-            &metrics.cache_misses,
-            &metrics.cache_requests,
-            &metrics.watch_events,
-        ] {
-            let _ = counters.remove_label_values(&label);
-        }
-        for decision in ["allow", "deny", "conditional"] {
-            let _ = metrics.decisions.remove_label_values(&[vault.as_str(), decision]);
-        }
-        let _ = metrics.relationships.remove_label_values(&label);
-        let _ = metrics.latency.remove_label_values(&label);
-        let _ = metrics.cache_memory.remove_label_values(&label);
-        let _ = metrics.mailbox_depth.remove_label_values(&label);
-        let _ = metrics.watches.remove_label_values(&label);
+        self.metrics.series.leave(&self.vault);
     }
 }
 
-impl<G> Share<G> {
-    fn new(gauge: G) -> Self {
-        Self {
-            gauge,
-            held: std::sync::atomic::AtomicI64::new(0),
-        }
-    }
+impl Deref for VaultMetrics {
+    type Target = Series;
 
-    fn swap(&self, value: i64) -> i64 {
-        self.held.swap(value, std::sync::atomic::Ordering::Relaxed)
+    fn deref(&self) -> &Series {
+        &self.series
+    }
+}
+
+impl Share {
+    fn set(&self, level: &Level, value: i64) {
+        level.add(value - self.0.swap(value, Ordering::Relaxed));
     }
 }
 

@@ -135,6 +135,11 @@ impl Platform {
         self.registry.active_count()
     }
 
+    /// What all active vaults hold in memory, in bytes, by their weights.
+    pub fn held_bytes(&self) -> usize {
+        self.registry.ledger().held()
+    }
+
     /// Comes into a vault for one request of `account`. That there is no such vault, that it is another account's, and
     /// that it is archived all look alike.
     pub async fn enter(&self, id: VaultId, account: AccountId) -> Result<(Arc<Vault>, Pass), VaultError> {

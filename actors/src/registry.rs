@@ -14,9 +14,11 @@ use inferadb_storage::{Store, VaultId};
 use tokio::sync::watch;
 
 use crate::error::VaultError;
+use crate::ledger::Ledger;
+use crate::memory::Memory;
 use crate::metrics::Metrics;
 use crate::settings::Settings;
-use crate::vault::{Closed, Pass, Vault, now};
+use crate::vault::{Closed, Pass, VAULT_BYTES, Vault, now};
 
 /// The first wait before an actor that died is started again; it doubles with each further death.
 const FIRST_BACK_OFF: Duration = Duration::from_millis(10);
@@ -34,8 +36,9 @@ struct Inner {
     deaths: DashMap<VaultId, Deaths, ahash::RandomState>,
     active: AtomicUsize,
     stopping: AtomicBool,
-    sweeping: AtomicBool,
+    sweeping: tokio::sync::Mutex<()>,
     store: Store,
+    memory: Memory,
     settings: Arc<Settings>,
     metrics: Metrics,
     arbiters: Vec<Arbiter>,
@@ -108,8 +111,9 @@ impl Registry {
             deaths: DashMap::default(),
             active: AtomicUsize::new(0),
             stopping: AtomicBool::new(false),
-            sweeping: AtomicBool::new(false),
+            sweeping: tokio::sync::Mutex::default(),
             store,
+            memory: Memory::new(settings.total_memory_bytes),
             settings,
             metrics,
             arbiters,
@@ -211,17 +215,33 @@ impl Registry {
         }
     }
 
+    /// The memory that all vaults hold.
+    pub fn ledger(&self) -> &Ledger {
+        &self.0.memory.ledger
+    }
+
     /// Takes away what should not be active: idle vaults, the coldest ones beyond the caps, and dead ones. Does nothing
     /// while another sweep is under way.
     pub async fn sweep(&self, now: Timestamp) {
-        if self.0.sweeping.swap(true, Ordering::SeqCst) {
-            return;
+        if let Ok(_alone) = self.0.sweeping.try_lock() {
+            self.sweep_alone(now, 0).await;
         }
-        self.sweep_alone(now).await;
-        self.0.sweeping.store(false, Ordering::SeqCst);
     }
 
-    async fn sweep_alone(&self, now: Timestamp) {
+    /// Finds room for so many bytes more, at the cost of the coldest vaults; says whether there is.
+    async fn make_room(&self, bytes: usize) -> bool {
+        if self.ledger().has_room(bytes) {
+            return true;
+        }
+        let _alone = self.0.sweeping.lock().await;
+        // Whoever swept before may have found enough for many.
+        if !self.ledger().has_room(bytes) {
+            self.sweep_alone(now(), bytes).await;
+        }
+        self.ledger().has_room(bytes)
+    }
+
+    async fn sweep_alone(&self, now: Timestamp, wanted: usize) {
         let mut vaults: Vec<Arc<Vault>> = self.actives();
         for vault in &vaults {
             if !vault.is_open() {
@@ -231,9 +251,12 @@ impl Registry {
             }
         }
         vaults.retain(|vault| vault.is_open());
-        vaults.sort_by_key(|vault| vault.last_used());
-        let settings = &self.0.settings;
-        let mut held: usize = vaults.iter().map(|vault| vault.bytes()).sum();
+        // Taken once: they are used while they are sorted.
+        vaults.sort_by_cached_key(|vault| vault.last_used());
+        let (settings, ledger) = (&self.0.settings, self.ledger());
+        let is_short = !ledger.has_room(wanted);
+        // A little more than is needed, so that the next row does not start the same again.
+        let wanted = wanted + settings.total_memory_bytes / 16;
         let mut count = vaults.len();
         for vault in &vaults {
             let idle_micros = now.0.saturating_sub(vault.last_used().0);
@@ -244,20 +267,36 @@ impl Registry {
                 Reason::Idle
             } else if count > settings.max_active {
                 Reason::MaxActive
-            } else if held > settings.total_memory_bytes {
+            } else if is_short && !ledger.has_room(wanted) {
                 Reason::Memory
             } else {
                 break;
             };
-            let bytes = vault.bytes();
             if self.evict_if_idle(vault, reason).await {
-                held = held.saturating_sub(bytes);
                 count -= 1;
             }
+        }
+        if is_short && ledger.is_over() {
+            self.slim(&vaults);
         }
         self.0
             .deaths
             .retain(|_, deaths| deaths.latest.elapsed() < FORGIVEN_AFTER);
+    }
+
+    /// Takes the rows and decisions of vaults that cannot be evicted, since somebody is inside or watches: the coldest first, and
+    /// not of more vaults than it takes.
+    fn slim(&self, coldest_first: &[Arc<Vault>]) {
+        let excess = self.ledger().held().saturating_sub(self.0.settings.total_memory_bytes);
+        let mut freed = 0;
+        for vault in coldest_first.iter().filter(|vault| vault.is_open()) {
+            if freed >= excess {
+                return;
+            }
+            let stats = vault.stats();
+            freed += stats.row_bytes + stats.decision_bytes;
+            vault.slim();
+        }
     }
 
     /// Lets nobody in any more, and drains every vault; those that somebody is still inside after `within` are cut off.
@@ -346,10 +385,14 @@ impl Registry {
             tokio::time::sleep(wait).await;
         }
         let inner = &self.0;
+        if !self.make_room(VAULT_BYTES).await {
+            return Err(VaultError::Overloaded("the vaults in use take all memory there is for vaults"));
+        }
         let arbiter = self.arbiter_of(id);
         let (store, settings) = (inner.store.clone(), Arc::clone(&inner.settings));
+        let memory = inner.memory.clone();
         let vault =
-            Vault::activate(id, store, settings, &inner.metrics, &arbiter, back_off.is_some()).await?;
+            Vault::activate(id, store, memory, settings, &inner.metrics, &arbiter, back_off.is_some()).await?;
         inner.metrics.activations.inc();
         inner
             .metrics

@@ -27,10 +27,25 @@ impl Sweeper {
     }
 }
 
+/// How long memory stays as it is after a sweep that found too little to take: what is in use may be so for a while.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Sweeps as soon as memory is short, and does not wait for the timer.
+async fn relieve(registry: Registry) {
+    loop {
+        registry.ledger().pressed().await;
+        registry.sweep(now()).await;
+        if registry.ledger().is_over() {
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+}
+
 impl Actor for Sweeper {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.spawn(relieve(self.registry.clone()).into_actor(self));
         ctx.run_interval(self.every, |sweeper, ctx| {
             if sweeper.sweeping {
                 return;

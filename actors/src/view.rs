@@ -4,14 +4,18 @@
 //! that did not change, so that publishing costs what changed and not what is held.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::ops::Deref;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use inferadb_engine::list::{Breadth, Class, Plan};
 use inferadb_engine::noun::{CaveatRef, Name, ObjectId, Relationship, Timestamp};
 use inferadb_engine::row::{Entry, Found, Row, RowKey, Rows, Terms};
 use inferadb_engine::schema::{Allowed, Format, MemberId, Schema, SlotId, SlotSubject};
 use inferadb_storage::{Revision, Shape, SubjectClass};
+
+use crate::rows::RowTable;
+use crate::weight;
 
 /// The most plans that are kept for one schema.
 const MAX_PLANS: usize = 512;
@@ -22,37 +26,64 @@ struct Plans(Mutex<HashMap<(MemberId, Class, Breadth), Arc<Plan>>>);
 
 impl Plans {
     fn get(&self, key: (MemberId, Class, Breadth), make: impl FnOnce() -> Plan) -> Arc<Plan> {
-        let held = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(plan) = held().get(&key) {
+        if let Some(plan) = self.held().get(&key) {
             return Arc::clone(plan);
         }
         // Made without the lock: two who ask at the same time both make it, and one of them is kept.
         let plan = Arc::new(make());
-        let mut plans = held();
+        let mut plans = self.held();
         if plans.len() >= MAX_PLANS {
             plans.clear();
         }
         plans.insert(key, Arc::clone(&plan));
         plan
     }
+
+    /// What they weigh, in bytes, about.
+    fn bytes(&self) -> usize {
+        /// Plans of schemas of some twenty relations.
+        const PLAN_BYTES: usize = 1_536;
+        self.held().len() * PLAN_BYTES
+    }
+
+    fn held(&self) -> MutexGuard<'_, HashMap<(MemberId, Class, Breadth), Arc<Plan>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// A compiled schema together with what the actors need to know of it.
 #[derive(Debug)]
 pub struct VaultSchema {
+    /// What other vaults with the same text may share.
+    parts: Arc<SchemaParts>,
+    /// The revision it was written at; `None`: the vault has no schema yet.
+    pub revision: Option<Revision>,
+    /// Tells this reading of a schema from every other one of this process.
+    pub generation: u64,
+    plans: Plans,
+}
+
+/// What a schema's text alone makes of it.
+#[derive(Debug)]
+pub struct SchemaParts {
     /// The compiled form.
     pub compiled: Schema,
     /// The text it was compiled from.
     pub text: String,
     /// The language of the text.
     pub format: Format,
-    /// The revision it was written at; `None`: the vault has no schema yet.
-    pub revision: Option<Revision>,
-    /// Tells this compilation from every other one of this process.
-    pub generation: u64,
     /// For each member that is a relation: the members whose checks can read it.
     readers: Vec<Vec<MemberId>>,
-    plans: Plans,
+    /// What all of this weighs, in bytes.
+    bytes: usize,
+}
+
+impl Deref for VaultSchema {
+    type Target = SchemaParts;
+
+    fn deref(&self) -> &SchemaParts {
+        &self.parts
+    }
 }
 
 impl VaultSchema {
@@ -69,20 +100,48 @@ impl VaultSchema {
             }
         }
         let generation = GENERATION.fetch_add(1, Ordering::Relaxed);
+        let bytes = weight::schema_bytes(&compiled, &text, &readers);
         Self {
-            compiled,
-            text,
-            format: Format::Native,
+            parts: Arc::new(SchemaParts {
+                compiled,
+                text,
+                format: Format::Native,
+                readers,
+                bytes,
+            }),
             revision,
             generation,
-            readers,
             plans: Plans::default(),
         }
     }
 
+    /// The same with the parts of an equal one.
+    pub fn with_parts(mut self, parts: Arc<SchemaParts>) -> Self {
+        self.parts = parts;
+        self
+    }
+
+    /// Its parts, for whoever wants to share them for as long as somebody holds them.
+    pub fn weak_parts(&self) -> Weak<SchemaParts> {
+        Arc::downgrade(&self.parts)
+    }
+
+    /// What it weighs, in bytes, whoever shares it.
+    pub fn bytes(&self) -> usize {
+        self.parts.bytes + self.plans.bytes()
+    }
+
+    /// Its part of what it weighs: all who share it bear it together.
+    pub fn shared_bytes(&self) -> usize {
+        self.parts.bytes / Arc::strong_count(&self.parts).max(1) + self.plans.bytes()
+    }
+
     /// The same, from a text in that language.
     pub fn in_format(mut self, format: Format) -> Self {
-        self.format = format;
+        // It was only just made: nobody shares it yet.
+        if let Some(parts) = Arc::get_mut(&mut self.parts) {
+            parts.format = format;
+        }
         self
     }
 
@@ -221,28 +280,6 @@ pub struct SlotNames<'a> {
     pub subject_class: SubjectClass,
 }
 
-/// What is held of one row.
-#[derive(Debug)]
-pub struct Resident {
-    /// The row, or `None` where it is known to be too wide to be held.
-    row: Option<Row>,
-    /// The tick of its latest use.
-    used: AtomicU32,
-}
-
-impl Clone for Resident {
-    fn clone(&self) -> Self {
-        Self {
-            row: self.row.clone(),
-            used: AtomicU32::new(self.used.load(Ordering::Relaxed)),
-        }
-    }
-}
-
-/// The map of resident rows.
-pub type RowMap =
-    imbl::GenericHashMap<RowKey, Arc<Resident>, ahash::RandomState, imbl::shared_ptr::DefaultSharedPtr>;
-
 /// One state of a vault, as its reads see it.
 #[derive(Debug, Clone)]
 pub struct View {
@@ -252,9 +289,7 @@ pub struct View {
     pub schema: Arc<VaultSchema>,
     /// How many relationships are stored.
     pub relationships: u64,
-    /// What the resident rows weigh, in bytes.
-    pub bytes: usize,
-    rows: RowMap,
+    rows: RowTable,
     /// Whether every row that is not in `rows` is empty.
     complete: bool,
     /// For each member: the latest revision that changed a relation it can read.
@@ -270,8 +305,7 @@ impl View {
             revision,
             schema,
             relationships,
-            bytes: 0,
-            rows: RowMap::default(),
+            rows: RowTable::default(),
             complete: relationships == 0,
             changed_at,
             tick: 0,
@@ -281,6 +315,11 @@ impl View {
     /// Whether the vault is wholly resident.
     pub fn is_complete(&self) -> bool {
         self.complete
+    }
+
+    /// What the resident rows weigh, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.rows.bytes()
     }
 
     /// How many rows are resident.
@@ -298,7 +337,7 @@ impl View {
 
     /// Whether the row is known to be too wide to be held.
     pub fn is_wide(&self, key: &RowKey) -> bool {
-        self.rows.get(key).is_some_and(|resident| resident.row.is_none())
+        self.rows.get(key).is_some_and(|held| held.row().is_none())
     }
 
     /// Notes that something a relation's readers can see changed at `revision`.
@@ -316,56 +355,37 @@ impl View {
 
     /// Applies a stored relationship: adds it to its row or replaces it there, if the row is resident.
     pub fn put(&mut self, key: RowKey, entry: Entry) {
-        let added = entry_bytes(&entry);
-        match self.rows.get_mut(&key) {
-            Some(resident) => {
-                let resident = Arc::make_mut(resident);
-                if let Some(row) = &mut resident.row {
-                    let replaced = row.find(&entry.subject).map_or(0, entry_bytes);
-                    row.put(entry);
-                    self.bytes = self.bytes + added - replaced;
-                }
-            }
-            None if self.complete => self.admit(key, Some(Row::new(vec![entry]))),
-            None => {}
+        if let Err(entry) = self.rows.put(&key, entry)
+            && self.complete
+        {
+            self.admit(key, Some(Row::new(vec![entry])));
+        }
+    }
+
+    /// Applies stored relationships of one row, as [`View::put`] does each.
+    pub fn put_all(&mut self, key: RowKey, entries: Vec<Entry>) {
+        if self.complete && self.rows.get(&key).is_none() {
+            self.admit(key, Some(Row::new(entries)));
+            return;
+        }
+        for entry in entries {
+            self.put(key.clone(), entry);
         }
     }
 
     /// Applies a removed relationship.
     pub fn remove(&mut self, key: &RowKey, subject: &ObjectId) {
-        let Some(resident) = self.rows.get_mut(key) else {
-            return;
-        };
-        let resident = Arc::make_mut(resident);
-        let Some(row) = &mut resident.row else { return };
-        if let Some(held) = row.find(subject) {
-            self.bytes -= entry_bytes(held);
-            row.remove(subject);
-        }
-        if row.is_empty() && self.complete {
-            self.bytes -= key_bytes(key);
-            self.rows.remove(key);
-        }
+        self.rows.remove(key, subject, self.complete);
     }
 
     /// Takes in a row that was read at this view's revision; `None` marks it as too wide to be held.
     pub fn admit(&mut self, key: RowKey, row: Option<Row>) {
-        let bytes = key_bytes(&key) + row.as_ref().map_or(0, row_bytes);
-        let held = key_bytes(&key);
-        let resident = Resident {
-            row,
-            used: AtomicU32::new(self.tick),
-        };
-        if let Some(old) = self.rows.insert(key, Arc::new(resident)) {
-            self.bytes -= held + old.row.as_ref().map_or(0, row_bytes);
-        }
-        self.bytes += bytes;
+        self.rows.admit(key, row, self.tick);
     }
 
     /// Replaces all rows by those of a loaded vault, which hold everything there is at this view's revision.
     pub fn complete_with(&mut self, loaded: View) {
         self.rows = loaded.rows;
-        self.bytes = loaded.bytes;
         self.complete = true;
     }
 
@@ -376,30 +396,9 @@ impl View {
 
     /// Drops the least recently used rows until at most `budget_bytes` are held. The view is partial afterwards.
     pub fn shrink_to(&mut self, budget_bytes: usize) {
-        if self.bytes <= budget_bytes {
-            return;
-        }
-        self.complete = false;
-        let tick = self.tick;
-        let mut by_age: Vec<(u32, RowKey, usize)> = self
-            .rows
-            .iter()
-            .map(|(key, resident)| {
-                let age = tick.wrapping_sub(resident.used.load(Ordering::Relaxed));
-                (
-                    age,
-                    key.clone(),
-                    key_bytes(key) + resident.row.as_ref().map_or(0, row_bytes),
-                )
-            })
-            .collect();
-        by_age.sort_unstable_by_key(|(age, ..)| std::cmp::Reverse(*age));
-        for (_, key, bytes) in by_age {
-            if self.bytes <= budget_bytes {
-                break;
-            }
-            self.rows.remove(&key);
-            self.bytes -= bytes;
+        if self.rows.bytes() > budget_bytes {
+            self.complete = false;
+            self.rows.shrink_to(budget_bytes, self.tick);
         }
     }
 
@@ -412,12 +411,9 @@ impl View {
 impl Rows for View {
     fn row(&self, key: &RowKey) -> Found<'_> {
         match self.rows.get(key) {
-            Some(resident) => {
-                // Stored only when it differs, so that hot rows do not bounce between cores.
-                if resident.used.load(Ordering::Relaxed) != self.tick {
-                    resident.used.store(self.tick, Ordering::Relaxed);
-                }
-                match &resident.row {
+            Some(held) => {
+                held.touch(self.tick);
+                match held.row() {
                     Some(row) if row.is_empty() => Found::Empty,
                     Some(row) => Found::Row(row),
                     None => Found::Unknown,
@@ -427,26 +423,4 @@ impl Rows for View {
             None => Found::Unknown,
         }
     }
-}
-
-/// What a row's key, its place in the map and its allocation weigh.
-fn key_bytes(key: &RowKey) -> usize {
-    /// The entry in the hash trie (with its share of the nodes), the `Arc`, the row's header.
-    const FIXED: usize = 144;
-    FIXED + heap_bytes(key.object.as_str())
-}
-
-fn row_bytes(row: &Row) -> usize {
-    row.entries().iter().map(entry_bytes).sum()
-}
-
-fn entry_bytes(entry: &Entry) -> usize {
-    /// Terms with a small context.
-    const TERMS: usize = 160;
-    size_of::<Entry>() + heap_bytes(entry.subject.as_str()) + if entry.terms.is_some() { TERMS } else { 0 }
-}
-
-/// Ids of up to 23 bytes are stored inline.
-fn heap_bytes(id: &str) -> usize {
-    if id.len() > 23 { id.len() + 16 } else { 0 }
 }

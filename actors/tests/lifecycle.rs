@@ -454,7 +454,7 @@ async fn idle_vaults_go_and_those_in_use_stay() {
 #[actix::test]
 async fn memory_is_shared_and_the_coldest_vaults_give_theirs_back() {
     let settings = Settings {
-        total_memory_bytes: 200_000,
+        total_memory_bytes: 120_000,
         idle_timeout: None,
         ..Settings::default()
     };
@@ -475,7 +475,7 @@ async fn memory_is_shared_and_the_coldest_vaults_give_theirs_back() {
     }
     let held = || stage.metric("inferadb_cache_memory_bytes");
     eventually("memory is within its bound", || {
-        held() > 0.0 && held() <= 200_000.0
+        held() > 0.0 && held() <= 120_000.0
     })
     .await;
     assert!(pinned.as_ref().unwrap().0.is_open(), "somebody is inside");

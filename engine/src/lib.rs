@@ -10,3 +10,4 @@ pub mod noun;
 pub mod overlay;
 pub mod row;
 pub mod schema;
+pub mod tree;

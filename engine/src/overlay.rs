@@ -152,10 +152,10 @@ impl Patch {
     }
 
     /// The row `stored` with the changes applied.
-    pub fn apply(&self, stored: &[Entry]) -> Row {
+    pub fn apply(&self, stored: &Row) -> Row {
         let mut entries = Vec::with_capacity(stored.len() + self.added.len());
         let untouched = |entry: &&Entry| matches!(self.entry(&entry.subject), FoundEntry::Unknown);
-        entries.extend(stored.iter().filter(untouched).cloned());
+        entries.extend(stored.entries().filter(untouched).cloned());
         entries.extend_from_slice(&self.added);
         Row::new(entries)
     }
@@ -209,9 +209,9 @@ impl<R: Rows> Laid<'_, R> {
             return supply;
         };
         match (supply, demand) {
-            (Supply::Row(row), _) => Supply::Row(Arc::clone(
-                merged.get_or_init(|| Arc::new(patch.apply(row.entries()))),
-            )),
+            (Supply::Row(row), _) => {
+                Supply::Row(Arc::clone(merged.get_or_init(|| Arc::new(patch.apply(&row)))))
+            }
             (Supply::Entry(entry), Demand::Probe(_, subject)) => Supply::Entry(match patch.entry(subject) {
                 FoundEntry::Entry(added) => Some(added.clone()),
                 FoundEntry::Absent => None,
@@ -235,12 +235,12 @@ impl<R: Rows> Rows for Laid<'_, R> {
         let row = match merged.get() {
             Some(row) => row,
             None => {
-                let stored = match self.base.row(key) {
-                    Found::Row(row) => row.entries(),
-                    Found::Empty => &[],
+                let merge = |stored: &Row| Arc::new(patch.apply(stored));
+                match self.base.row(key) {
+                    Found::Row(row) => merged.get_or_init(|| merge(row)),
+                    Found::Empty => merged.get_or_init(|| merge(&Row::default())),
                     Found::Unknown => return Found::Unknown,
-                };
-                merged.get_or_init(|| Arc::new(patch.apply(stored)))
+                }
             }
         };
         match row.is_empty() {

@@ -100,7 +100,7 @@ fn tree(vault: &Vault, resource: &str, limits: ExpandLimits) -> ExpandTree {
     // Of a wide row only as much is read as there is room for.
     let partial = expand(start(), &Absent, false, |key, room| {
         let (row, _) = whole(key, room);
-        let first = row.entries().iter().take(room + 1).cloned().collect();
+        let first = row.entries().take(room + 1).cloned().collect();
         (Row::new(first), row.len() <= room + 1)
     });
     assert_eq!(partial, resident, "{resource}, in parts");

@@ -173,9 +173,12 @@ fn try_world(seed: u64) -> u64 {
     for (slot, subject) in overlay.reversed() {
         let key = (slot.0, subject.clone());
         let stored = reverse_base.remove(&key).unwrap_or_default();
-        let merged = overlay.reverse(SlotId(slot.0), subject).unwrap().apply(&stored);
+        let merged = overlay
+            .reverse(SlotId(slot.0), subject)
+            .unwrap()
+            .apply(&Row::new(stored));
         if !merged.is_empty() {
-            reverse_base.insert(key, merged.entries().to_vec());
+            reverse_base.insert(key, merged.entries().cloned().collect());
         }
     }
     assert_eq!(reverse_base, reverse_after, "seed {seed}, reverse rows");

@@ -11,9 +11,11 @@ use inferadb_storage::{Change, ChangeKind, ChangeOp, Revision, StoreError};
 use tokio::sync::oneshot;
 
 use super::load::{self, Loaded};
-use super::messages::{Admit, CatchUp, Commit, Stop, Until};
+use super::messages::{Admit, CatchUp, Commit, Slim, Stop, Until};
 use super::{Committed, Vault};
 use crate::error::VaultError;
+use crate::ledger::Charge;
+use crate::rows;
 use crate::view::View;
 
 /// How often the change log is looked at for records beyond those to be kept.
@@ -32,7 +34,7 @@ pub struct VaultActor {
     /// Whether another one is to follow it, though nobody waits for it.
     pass_wanted: bool,
     /// A wholly loaded view that has yet to be brought to the published one's revision.
-    loaded: Option<View>,
+    loaded: Option<(View, Charge)>,
     loading: bool,
     /// Change records seen since the log was trimmed last.
     untrimmed: u64,
@@ -81,7 +83,7 @@ impl VaultActor {
     fn enforce_budget(&mut self) {
         let budget = self.vault.settings.memory_budget_bytes;
         let decisions = self.vault.decisions.bytes();
-        if self.view.bytes + decisions <= budget {
+        if self.view.bytes() + decisions <= budget {
             return;
         }
         if decisions > budget / 2 {
@@ -89,7 +91,7 @@ impl VaultActor {
         }
         let left = budget.saturating_sub(self.vault.decisions.bytes());
         // A quarter is freed at once, so that the next row does not start the same again.
-        if self.view.bytes > left {
+        if self.view.bytes() > left {
             self.view.shrink_to(left - left / 4);
         }
     }
@@ -225,8 +227,10 @@ impl VaultActor {
         self.pass_under_way = true;
         self.loaded = None;
         let vault = Arc::clone(&self.vault);
-        let opening =
-            async move { load::open(&vault.store, vault.id, vault.settings.memory_budget_bytes).await };
+        let opening = async move {
+            let budget = vault.settings.memory_budget_bytes;
+            load::open(&vault.store, &vault.memory.schemas, vault.id, budget).await
+        };
         ctx.spawn(opening.into_actor(self).map(|opened, actor, ctx| {
             actor.pass_under_way = false;
             match opened {
@@ -322,14 +326,19 @@ impl VaultActor {
         }
         self.loading = true;
         let (vault, schema) = (Arc::clone(&self.vault), Arc::clone(&self.view.schema));
-        let loading = async move { load::whole(&vault.store, vault.id, schema, budget).await };
+        let loading = async move {
+            let ledger = &vault.memory.ledger;
+            load::whole(&vault.store, vault.id, schema, budget, ledger).await
+        };
         ctx.spawn(loading.into_actor(self).map(|loaded, actor, ctx| {
             actor.loading = false;
             match loaded {
-                Ok(Loaded::Whole { view, through })
-                    if view.schema.generation == actor.view.schema.generation =>
-                {
-                    actor.loaded = Some(*view);
+                Ok(Loaded::Whole {
+                    view,
+                    through,
+                    charge,
+                }) if view.schema.generation == actor.view.schema.generation => {
+                    actor.loaded = Some((*view, charge));
                     actor.replay(through, ctx);
                 }
                 Ok(Loaded::Whole { .. }) => actor.load_if_it_fits(ctx),
@@ -344,7 +353,7 @@ impl VaultActor {
     /// Brings the loaded view and the published one to one revision, `through` at least (the loaded rows are of no later
     /// one), then publishes the loaded rows.
     fn replay(&mut self, through: Revision, ctx: &mut Context<Self>) {
-        let Some(loaded) = &self.loaded else { return };
+        let Some((loaded, _)) = &self.loaded else { return };
         // From the older of the two: neither may skip a change that the other has.
         let (vault, after) = (Arc::clone(&self.vault), loaded.revision.min(self.view.revision));
         let reading = async move { vault.store.changes(vault.id, after, PASS_CHANGES).await };
@@ -368,7 +377,7 @@ impl VaultActor {
                 actor.start_pass(ctx);
                 return;
             }
-            let Some(mut loaded) = actor.loaded.take() else {
+            let Some((mut loaded, charge)) = actor.loaded.take() else {
                 return;
             };
             let loaded_at = loaded.revision;
@@ -380,9 +389,12 @@ impl VaultActor {
             // A pass may have brought the published view further meanwhile.
             if loaded.revision >= through && loaded.revision == actor.view.revision {
                 actor.view.complete_with(loaded);
+                // From here on the vault's own.
+                drop(charge);
                 actor.publish();
             } else {
-                actor.loaded = Some(loaded);
+                charge.set(loaded.bytes());
+                actor.loaded = Some((loaded, charge));
                 actor.replay(through, ctx);
             }
         }));
@@ -471,9 +483,24 @@ impl Handler<Admit> for VaultActor {
         if message.revision != self.view.revision || self.view.is_complete() {
             return;
         }
+        let offered = message.rows.iter().map(|(key, row)| rows::weight(key, row.as_ref()));
+        if !self.vault.memory.ledger.has_room(offered.sum()) {
+            // They can be read again, and by then there may be room.
+            return;
+        }
         for (key, row) in message.rows {
             self.view.admit(key, row);
         }
+        self.publish();
+    }
+}
+
+impl Handler<Slim> for VaultActor {
+    type Result = ();
+
+    fn handle(&mut self, _message: Slim, _ctx: &mut Self::Context) {
+        self.vault.decisions.clear();
+        self.view.shrink_to(0);
         self.publish();
     }
 }

@@ -164,7 +164,7 @@ impl Vault {
         }
         for (key, row, _) in &mut rows {
             if let Some(patch) = overlay.row(key) {
-                *row = Arc::new(patch.apply(row.entries()));
+                *row = Arc::new(patch.apply(row));
             }
         }
         Ok(rows)

@@ -116,6 +116,11 @@ impl Feed {
         )
     }
 
+    /// What the changes that it holds weigh, in bytes.
+    pub(super) fn bytes(&self) -> usize {
+        self.recent().bytes
+    }
+
     fn recent(&self) -> MutexGuard<'_, Recent> {
         self.recent.lock().unwrap_or_else(PoisonError::into_inner)
     }

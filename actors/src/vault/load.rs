@@ -7,6 +7,8 @@ use inferadb_storage::{Revision, SchemaRecord, Snapshot, Store, StoreError, Vaul
 
 use super::operation::format_of;
 use crate::error::VaultError;
+use crate::ledger::{Charge, Ledger};
+use crate::schemas::Schemas;
 use crate::view::{VaultSchema, View};
 
 /// A vault of up to so many relationships is loaded before its first answer: that takes about as long as one read.
@@ -33,16 +35,24 @@ pub enum Loaded {
         view: Box<View>,
         /// The latest revision that any of them can be of.
         through: Revision,
+        /// What they are charged to until they are the vault's.
+        charge: Charge,
     },
-    /// It does not fit the budget.
+    /// It does not fit its budget, or all vaults together hold too much for it.
     TooLarge,
 }
 
 /// Reads a vault's record and schema, and all its rows if they are few.
-pub async fn open(store: &Store, vault: VaultId, budget_bytes: usize) -> Result<Opened, VaultError> {
+pub async fn open(
+    store: &Store,
+    schemas: &Schemas,
+    vault: VaultId,
+    budget_bytes: usize,
+) -> Result<Opened, VaultError> {
     let snapshot = store.snapshot(vault).await.map_err(VaultError::from_store)?;
     let record = snapshot.vault().clone();
-    let schema = Arc::new(compile(snapshot.schema().await.map_err(VaultError::from_store)?)?);
+    let schema = compile(snapshot.schema().await.map_err(VaultError::from_store)?)?;
+    let schema = Arc::new(schemas.share(schema));
     let mut relationships = 0;
     for shape in snapshot.shapes().await.map_err(VaultError::from_store)? {
         relationships += shape.count;
@@ -91,7 +101,9 @@ pub async fn whole(
     vault: VaultId,
     schema: Arc<VaultSchema>,
     budget_bytes: usize,
+    ledger: &Ledger,
 ) -> Result<Loaded, StoreError> {
+    let charge = ledger.charge();
     let mut snapshot = store.snapshot(vault).await?;
     let mut view = View::new(snapshot.revision(), schema, 0);
     view.assume_complete();
@@ -102,13 +114,15 @@ pub async fn whole(
                 return Ok(Loaded::Whole {
                     view: Box::new(view),
                     through: snapshot.revision(),
+                    charge,
                 });
             }
             Ok(next) => position = next,
             Err(StoreError::SnapshotTooOld) => snapshot = store.snapshot(vault).await?,
             Err(error) => return Err(error),
         }
-        if view.bytes > budget_bytes {
+        charge.set(view.bytes());
+        if view.bytes() > budget_bytes || ledger.is_over() {
             return Ok(Loaded::TooLarge);
         }
         tokio::task::yield_now().await;
@@ -122,10 +136,18 @@ async fn read_chunk(
 ) -> Result<Option<Vec<u8>>, StoreError> {
     let schema = Arc::clone(&view.schema);
     let chunk = snapshot.scan_all(after.as_deref(), CHUNK).await?;
-    for relationship in &chunk.items {
-        if let Some((key, entry)) = schema.row_entry(relationship) {
-            view.put(key, entry);
+    let mut entries = chunk
+        .items
+        .iter()
+        .filter_map(|relationship| schema.row_entry(relationship))
+        .peekable();
+    // Those of one row come one after another: the row is made at once.
+    while let Some((key, first)) = entries.next() {
+        let mut row = vec![first];
+        while let Some((_, entry)) = entries.next_if(|(next, _)| *next == key) {
+            row.push(entry);
         }
+        view.put_all(key, row);
     }
     Ok(chunk.next)
 }

@@ -36,6 +36,11 @@ pub struct Admit {
 #[rtype(result = "Result<Committed, VaultError>")]
 pub struct Commit(pub Operation);
 
+/// Lets go of all rows and decisions: others need the memory more.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Slim;
+
 /// Ends the actor, once nobody is inside; the gate is closed by then.
 #[derive(Message)]
 #[rtype(result = "()")]

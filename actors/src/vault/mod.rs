@@ -48,13 +48,19 @@ pub use self::watch::Watch;
 use self::actor::VaultActor;
 use self::feed::Feed;
 use self::gate::Gate;
-use self::messages::{CatchUp, Commit, Stop};
+use self::messages::{CatchUp, Commit, Slim, Stop};
 use crate::decisions::Decisions;
 use crate::error::VaultError;
+use crate::ledger::Charge;
 use crate::limiter::Limiter;
+use crate::memory::Memory;
 use crate::metrics::{Metrics, VaultMetrics};
 use crate::settings::{Limits, Settings};
 use crate::view::View;
+
+/// What a vault weighs that holds nothing: itself, its actor with its mailbox and timers, its series, its place in the registry.
+/// Measured with ten thousand of them (`docs/performance.md`).
+pub(crate) const VAULT_BYTES: usize = 8_192;
 
 /// How fresh an answer must be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -83,6 +89,9 @@ pub struct Vault {
     gate: Arc<Gate>,
     feed: Feed,
     store: Store,
+    memory: Memory,
+    /// For all it holds but decisions, which are charged by themselves.
+    charge: Charge,
     settings: Arc<Settings>,
     address: OnceLock<Addr<VaultActor>>,
     pulse: Pulse,
@@ -147,12 +156,13 @@ impl Vault {
     pub async fn activate(
         id: VaultId,
         store: Store,
+        memory: Memory,
         settings: Arc<Settings>,
         metrics: &Metrics,
         arbiter: &ArbiterHandle,
         follows_failure: bool,
     ) -> Result<Arc<Self>, VaultError> {
-        let opened = load::open(&store, id, settings.memory_budget_bytes).await?;
+        let opened = load::open(&store, &memory.schemas, id, settings.memory_budget_bytes).await?;
         if opened.record.archived {
             return Err(VaultError::AccessDenied);
         }
@@ -167,10 +177,16 @@ impl Vault {
             record: ArcSwap::from_pointee(opened.record),
             limits: ArcSwap::from_pointee(limits),
             view: ArcSwap::from_pointee(opened.view),
-            decisions: Decisions::new(settings.cache, settings.memory_budget_bytes / 2),
+            decisions: Decisions::new(
+                settings.cache,
+                settings.memory_budget_bytes / 2,
+                memory.ledger.charge(),
+            ),
             gate: Arc::default(),
             feed: Feed::new(revision),
             store,
+            charge: memory.ledger.charge(),
+            memory,
             settings,
             address: OnceLock::new(),
             pulse: Pulse {
@@ -253,7 +269,12 @@ impl Vault {
 
     /// What it holds in memory, in bytes.
     pub fn bytes(&self) -> usize {
-        self.view.load().bytes + self.decisions.bytes()
+        self.bytes_beside_decisions() + self.decisions.bytes()
+    }
+
+    fn bytes_beside_decisions(&self) -> usize {
+        let view = self.view.load();
+        VAULT_BYTES + view.bytes() + self.feed.bytes() + view.schema.shared_bytes()
     }
 
     /// Requests under way.
@@ -292,6 +313,14 @@ impl Vault {
         }
     }
 
+    /// Asks the actor to let go of all rows and decisions. It does so when it comes to it.
+    pub fn slim(&self) {
+        if let Some(address) = self.address.get() {
+            // Where its mailbox is full it is asked again at the next sweep.
+            let _ = address.try_send(Slim);
+        }
+    }
+
     /// What `/stats` shows.
     pub fn stats(&self) -> VaultStats {
         let view = self.view.load();
@@ -302,7 +331,7 @@ impl Vault {
             relationships: view.relationships,
             resident: view.is_complete(),
             rows: view.row_count(),
-            row_bytes: view.bytes,
+            row_bytes: view.bytes(),
             decisions: self.decisions.len(),
             decision_bytes: self.decisions.bytes(),
             cache_hits: self.pulse.cache_hits.load(Ordering::Relaxed),
@@ -314,11 +343,12 @@ impl Vault {
         }
     }
 
-    /// Tells the metrics what the vault holds.
+    /// Tells the ledger and the metrics what the vault holds.
     pub fn report_size(&self) {
         let view = self.view.load();
         self.metrics.set_relationships(view.relationships);
-        self.metrics.set_cache_memory(view.bytes + self.decisions.bytes());
+        self.charge.set(self.bytes_beside_decisions());
+        self.metrics.set_cache_memory(self.bytes());
     }
 
     /// Commits a change; the answer comes when reads of this server show it.

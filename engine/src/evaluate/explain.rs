@@ -362,7 +362,7 @@ impl<R: Rows> Teller<'_, '_, R> {
         if matches!(held, Held::Unknown) {
             return;
         }
-        self.known.evaluation.reader.work += held.entries().len() as u64;
+        self.known.evaluation.reader.work += held.len() as u64;
         for entry in held.entries() {
             let terms = entry.terms.as_deref();
             let level = Bounds::exactly(self.known.evaluation.reader.weigh(terms));

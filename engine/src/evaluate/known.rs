@@ -136,7 +136,7 @@ impl<'k, 'a, R: Rows> Known<'k, 'a, R> {
                 exists: Bounds::OPEN,
             };
         }
-        self.evaluation.reader.work += held.entries().len() as u64;
+        self.evaluation.reader.work += held.len() as u64;
         let mut found = Followed::NOTHING;
         for entry in held.entries() {
             let terms = entry.terms.as_deref();

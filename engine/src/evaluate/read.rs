@@ -9,7 +9,7 @@ use super::{EvaluationError, Limits, Subject};
 use crate::caveat::{CaveatError, Outcome};
 use crate::context::Context;
 use crate::noun::{ObjectId, Timestamp};
-use crate::row::{Demand, Entry, Found, FoundEntry, Row, RowKey, Rows, Supply, Terms};
+use crate::row::{Demand, Entries, Entry, Found, FoundEntry, Row, RowKey, Rows, Supply, Terms};
 use crate::schema::{CaveatId, MemberId, Schema, Slot, SlotSubject};
 
 /// Rows and entries that were demanded and supplied.
@@ -28,11 +28,19 @@ pub(super) enum Held<'r> {
 }
 
 impl Held<'_> {
-    pub(super) fn entries(&self) -> &[Entry] {
+    pub(super) fn entries(&self) -> Entries<'_> {
         match self {
             Self::Row(row) => row.entries(),
             Self::Shared(row) => row.entries(),
-            Self::Empty | Self::Unknown => &[],
+            Self::Empty | Self::Unknown => Entries::default(),
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Self::Row(row) => row.len(),
+            Self::Shared(row) => row.len(),
+            Self::Empty | Self::Unknown => 0,
         }
     }
 }

@@ -13,7 +13,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 pub use self::tree::{ExpandCut, ExpandKind, ExpandNode, ExpandTree, NodeId};
 use crate::noun::{ObjectId, Timestamp};
-use crate::row::{Entry, Found, Row, RowKey, Rows};
+use crate::row::{Found, Row, RowKey, Rows};
 use crate::schema::{Expr, MemberId, Schema, SlotId, SlotSubject, TypeId};
 
 /// How many rows are demanded at once.
@@ -212,11 +212,11 @@ impl<'a> Expansion<'a> {
                 };
                 let key = place.row(*slot);
                 match rows.row(&key) {
-                    Found::Row(row) => self.subjects(rows, parent, &place, &key, row.entries(), behind),
+                    Found::Row(row) => self.subjects(rows, parent, &place, &key, &row, behind),
                     Found::Empty => {}
                     Found::Unknown => match self.supplied.remove(&key) {
                         Some((row, whole)) => {
-                            self.subjects(rows, parent, &place, &key, row.entries(), behind);
+                            self.subjects(rows, parent, &place, &key, &row, behind);
                             if !whole {
                                 self.cut(parent, ExpandCut::Size);
                             }
@@ -331,7 +331,7 @@ impl<'a> Expansion<'a> {
         parent: NodeId,
         place: &Place,
         key: &RowKey,
-        entries: &[Entry],
+        row: &Row,
         behind: Behind<'a>,
     ) {
         let Some(slot) = self.schema.slots().get(key.slot.index()) else {
@@ -344,7 +344,7 @@ impl<'a> Expansion<'a> {
             (Behind::Targets(_), SlotSubject::Wildcard) => return,
             (Behind::Targets(targets), _) => target_of(targets, slot.subject_type),
         };
-        for entry in entries {
+        for entry in row.entries() {
             self.work += 1;
             let expires_at = entry.terms.as_ref().and_then(|terms| terms.expires_at);
             if expires_at.is_some_and(|expires_at| expires_at <= self.now) {

@@ -10,7 +10,7 @@ use crate::caveat::Outcome;
 use crate::context::Context;
 use crate::evaluate::{Check, Decision, Evaluation, EvaluationError, Limits, Step};
 use crate::noun::{ObjectId, Timestamp};
-use crate::row::{Demand, Entry, Found, Row, RowKey, Rows, Supply, Terms};
+use crate::row::{Demand, Entries, Entry, Found, Row, RowKey, Rows, Supply, Terms};
 use crate::schema::Schema;
 
 /// The most demands that one step makes.
@@ -191,7 +191,7 @@ impl<'a> Judge<'a> {
 
     /// Whether a whole row is at hand; demands it where it is not.
     pub(super) fn has_row(&mut self, rows: &impl Rows, key: &RowKey) -> bool {
-        let known = rows_of(rows, &self.supplied, key).is_some();
+        let known = row_of(rows, &self.supplied, key).is_some();
         if !known {
             self.want(ListDemand::Check(Demand::Scan(key.clone())));
         }
@@ -206,11 +206,12 @@ impl<'a> Judge<'a> {
         start: &Bound<ObjectId>,
         limit: usize,
     ) -> Option<(Vec<Entry>, bool)> {
-        let all = rows_of(rows, &self.supplied, key)?;
-        let at = all.partition_point(|entry| is_before(&entry.subject, start));
-        let rest = all.get(at..).unwrap_or_default();
-        let found: Vec<Entry> = rest.iter().take(limit).cloned().collect();
-        let is_last = found.len() == rest.len();
+        let mut rest = match row_of(rows, &self.supplied, key)? {
+            Some(row) => row.entries_from(start),
+            None => Entries::default(),
+        };
+        let found: Vec<Entry> = rest.by_ref().take(limit).cloned().collect();
+        let is_last = rest.next().is_none();
         self.charge(1 + found.len() as u64);
         Some((found, is_last))
     }
@@ -294,12 +295,13 @@ pub(super) fn is_before(id: &ObjectId, start: &Bound<ObjectId>) -> bool {
     }
 }
 
-/// The entries of a row, by the source or by what was supplied.
-fn rows_of<'r>(rows: &'r impl Rows, supplied: &'r Supplied, key: &RowKey) -> Option<&'r [Entry]> {
+/// A row, by the source or by what was supplied: `None` if that is not known, `Some(None)` if it is empty.
+#[expect(clippy::option_option, reason = "unknown and empty are two things")]
+fn row_of<'r>(rows: &'r impl Rows, supplied: &'r Supplied, key: &RowKey) -> Option<Option<&'r Row>> {
     match rows.row(key) {
-        Found::Row(row) => Some(row.entries()),
-        Found::Empty => Some(&[]),
-        Found::Unknown => supplied.rows.get(key).map(|row| row.entries()),
+        Found::Row(row) => Some(Some(row)),
+        Found::Empty => Some(None),
+        Found::Unknown => supplied.rows.get(key).map(|row| Some(&**row)),
     }
 }
 
