@@ -6,12 +6,14 @@ mod error;
 mod limiter;
 mod limits;
 mod metrics;
+mod overload;
 mod platform;
 mod registry;
 mod retention;
 mod settings;
 mod sweeper;
 mod trial;
+mod turn;
 mod vault;
 mod view;
 
@@ -21,6 +23,7 @@ pub use inferadb_storage::{
 };
 
 pub use self::error::VaultError;
+
 pub use self::platform::{Page, Platform, Reach, StartError, StatsReport, VaultChange};
 pub use self::registry::Reason;
 pub use self::settings::{CacheSettings, Limits, Settings};
