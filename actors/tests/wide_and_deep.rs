@@ -284,8 +284,8 @@ async fn others_get_their_turn_though_storage_answers_at_once() {
     )
     .await;
     for (list, least) in [
-        (resources("user:ann", "read", "folder"), 900),
-        (subjects("folder:f000999", "read", "user"), 900),
+        (resources("user:ann", "read", "folder"), 100),
+        (subjects("folder:f000999", "read", "user"), 100),
         (resources("user:ann", "read", "document"), 10),
     ] {
         let (turns, page) = turns(vault.list(&list, &paging(1, None))).await;

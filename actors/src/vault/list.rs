@@ -25,9 +25,6 @@ use crate::error::VaultError;
 use crate::turn::{PIECE, Turn};
 use crate::view::{VaultSchema, View};
 
-/// The work that a search does in one step: each step looks over all that is open.
-const LIST_PIECE: u64 = 4 * PIECE;
-
 /// On what resources of a type does a subject have a permission?
 #[derive(Debug, Clone)]
 pub struct ResourcesRequest {
@@ -219,7 +216,7 @@ impl Vault {
         now: Timestamp,
     ) -> Result<AnySearch<'a>, VaultError> {
         let schema = &frame.view.schema;
-        let limits = self.limits.load().for_engine(LIST_PIECE);
+        let limits = self.limits.load().for_engine(PIECE);
         Ok(match request {
             ListRequest::Resources(request) => {
                 let resource_type = type_named(schema, "resource_type", &request.resource_type)?;
@@ -286,7 +283,7 @@ impl Vault {
                     turn.count(page.items.len() as u64);
                     return Ok(page);
                 }
-                ListStep::Yield => turn.pace(LIST_PIECE).await,
+                ListStep::Yield => turn.pace(PIECE).await,
                 ListStep::Need(demands) => {
                     for (demand, supply) in self.fetch_for_list(frame, demands, turn).await? {
                         let supply = laid.lay_listed(&demand, supply);
