@@ -421,6 +421,7 @@ fn settings(config: &Config) -> Settings {
         total_memory_bytes: bytes(vaults.total_memory_bytes),
         turn: vaults.turn(),
         overload_lag: vaults.overload_lag(),
+        request_threads: config.server.worker_threads,
         actor_threads: vaults.actor_threads,
         poll_interval: vaults.poll_interval(),
         limits: Limits {

@@ -3,7 +3,7 @@
 //!
 //! Whoever serves requests tells how late its threads were ([`Overload::observe`]). Once in a window the mean is looked at. While it is
 //! above the limit, a level sinks; a vault that has used more CPU in a window than the level is refused for the rest of it. The level
-//! never sinks below an equal share: a vault that uses no more than that is never refused.
+//! never sinks below an equal share, of the threads' time and of what is used: a vault that uses no more than that is never refused.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -14,7 +14,7 @@ use actix::prelude::*;
 use crate::registry::Registry;
 
 /// How often the load is looked at, and the time for which a vault's use is counted.
-const WINDOW: Duration = Duration::from_millis(250);
+pub(crate) const WINDOW: Duration = Duration::from_millis(250);
 /// Windows in a row with late threads before anybody is refused: a single one may be the machine's.
 const LATE_WINDOWS: u32 = 2;
 /// Windows in a row with threads in time before nobody is held any more, if nobody comes near the level.
@@ -85,8 +85,14 @@ impl Brake {
         self.holds_memory = holds;
     }
 
-    /// Ends a window in which the vaults used so much each; answers how much each may use in the next, `None` for any.
-    pub(crate) fn next(&mut self, is_late: bool, used: impl Iterator<Item = u64> + Clone) -> Option<u64> {
+    /// Ends a window in which the vaults used so much each of what all threads had; answers how much each may use in the next,
+    /// `None` for any.
+    pub(crate) fn next(
+        &mut self,
+        is_late: bool,
+        had: u64,
+        used: impl Iterator<Item = u64> + Clone,
+    ) -> Option<u64> {
         if is_late {
             self.late += 1;
             self.calm = 0;
@@ -95,7 +101,7 @@ impl Brake {
             self.calm += 1;
         }
         let users = used.clone().filter(|used| *used > 0).count() as u64;
-        let equal = used.clone().sum::<u64>() / users.max(1);
+        let equal = used.clone().sum::<u64>().max(had) / users.max(1);
         let most = used.max().unwrap_or(0);
         let sunk = |level: u64| (level - level / 4).max(equal);
         self.level = match self.level {
@@ -137,7 +143,7 @@ mod tests {
     fn one_late_window_is_no_overload() {
         let mut brake = Brake::default();
         for late in [true, false, true, false] {
-            assert_eq!(brake.next(late, [900, 10].into_iter()), None);
+            assert_eq!(brake.next(late, 0, [900, 10].into_iter()), None);
         }
         assert!(brake.is_released());
     }
@@ -155,7 +161,7 @@ mod tests {
                 .iter()
                 .map(|wanted| level.map_or(*wanted, |level| level.min(*wanted)))
                 .collect();
-            level = brake.next(true, used.iter().copied());
+            level = brake.next(true, 0, used.iter().copied());
             levels.extend(level);
             // Nobody below an equal share of what is used is held.
             let equal = used.iter().sum::<u64>() / used.len() as u64;
@@ -173,8 +179,18 @@ mod tests {
     fn equals_are_not_held_to_less_than_they_use() {
         let mut brake = Brake::default();
         for _ in 0..10 {
-            let level = brake.next(true, [500; 8].into_iter());
+            let level = brake.next(true, 0, [500; 8].into_iter());
             assert!(level.is_none_or(|level| level >= 500), "{level:?}");
+        }
+    }
+
+    #[test]
+    fn an_equal_share_of_the_threads_is_everybodys() {
+        let mut brake = Brake::default();
+        for _ in 0..40 {
+            // Late for other reasons than these.
+            let level = brake.next(true, 10_000, [900, 100, 0, 0].into_iter());
+            assert!(level.is_none_or(|level| level >= 5_000), "{level:?}");
         }
     }
 
@@ -182,12 +198,16 @@ mod tests {
     fn who_was_held_is_let_go_when_it_is_calm() {
         let mut brake = Brake::default();
         for _ in 0..6 {
-            brake.next(true, [9_000, 10].into_iter());
+            brake.next(true, 0, [9_000, 10].into_iter());
         }
         let held = brake.level;
         assert!(held.is_some_and(|level| level < 9_000));
         let mut windows = 0;
-        while let Some(level) = brake.next(false, [9_000.min(brake.level.unwrap_or(9_000)), 10].into_iter()) {
+        while let Some(level) = brake.next(
+            false,
+            0,
+            [9_000.min(brake.level.unwrap_or(9_000)), 10].into_iter(),
+        ) {
             windows += 1;
             assert!(windows < 60, "{level}");
         }

@@ -15,7 +15,7 @@ use tokio::sync::watch;
 
 use crate::error::VaultError;
 use crate::metrics::Metrics;
-use crate::overload::Overload;
+use crate::overload::{self, Overload};
 use crate::settings::Settings;
 use crate::vault::{Closed, Pass, RETRY_AFTER, Vault, now};
 
@@ -174,7 +174,9 @@ impl Registry {
         let vaults = self.actives();
         let used: Vec<u64> = vaults.iter().map(|vault| vault.end_window()).collect();
         let was_held = brake.holds();
-        let level = brake.next(is_late, used.iter().copied());
+        let had = overload::WINDOW.as_nanos() * settings.request_threads as u128;
+        let had = u64::try_from(had).unwrap_or(u64::MAX);
+        let level = brake.next(is_late, had, used.iter().copied());
         for vault in &vaults {
             vault.hold_to(level);
         }

@@ -21,6 +21,8 @@ pub struct Settings {
     pub turn: Duration,
     /// How late the threads that answer requests may come, on average, before vaults above their share are refused; `None`: however late.
     pub overload_lag: Option<Duration>,
+    /// The threads that answer requests: what an equal share of the CPU is a share of.
+    pub request_threads: usize,
     /// The threads that vault actors live on.
     pub actor_threads: usize,
     /// How often a vault looks for commits of other servers, where there can be any.
@@ -104,6 +106,7 @@ impl Default for Settings {
             total_memory_bytes: 2 << 30,
             turn: Duration::from_micros(150),
             overload_lag: Some(Duration::from_millis(25)),
+            request_threads: 1,
             actor_threads: 2,
             poll_interval: Duration::from_secs(1),
             limits: Limits::default(),
