@@ -5,6 +5,7 @@ pub mod config;
 pub mod context;
 pub mod dev;
 pub mod http;
+mod lag;
 pub mod notation;
 pub mod schema_test;
 pub mod server;

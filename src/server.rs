@@ -22,6 +22,7 @@ use tracing_actix_web::TracingLogger;
 
 use crate::config::{self, Config};
 use crate::http::{App, HttpMetrics, HttpSettings, RequestSpan, Stopping, routes, surround};
+use crate::lag;
 use crate::telemetry::{self, Telemetry, spans_are_sent};
 use crate::waiting::Waiting;
 
@@ -199,6 +200,8 @@ impl Prepared {
         let server = &config.server;
         let patience = config.watch.slow_reader() + GIVEN_UP_AFTER;
         let http = HttpServer::new(move || {
+            // Each thread that answers requests makes its own.
+            lag::watch_this_thread(app.platform.clone());
             actix_web::App::new()
                 .app_data(web::Data::new(App::clone(&app)))
                 .app_data(web::PayloadConfig::new(max_body_bytes))
@@ -416,8 +419,9 @@ fn settings(config: &Config) -> Settings {
         max_active: vaults.max_active,
         memory_budget_bytes: bytes(vaults.memory_budget_bytes),
         total_memory_bytes: bytes(vaults.total_memory_bytes),
-        mailbox_capacity: vaults.mailbox_capacity,
-        max_concurrent_requests: vaults.max_concurrent_requests,
+        turn: vaults.turn(),
+        overload_lag: vaults.overload_lag(),
+        request_threads: config.server.worker_threads,
         actor_threads: vaults.actor_threads,
         poll_interval: vaults.poll_interval(),
         limits: Limits {
@@ -426,6 +430,8 @@ fn settings(config: &Config) -> Settings {
             checks_per_second: limits.checks_per_second,
             writes_per_second: limits.writes_per_second,
             max_watches: limits.max_watches,
+            max_concurrent_requests: vaults.max_concurrent_requests,
+            mailbox_capacity: vaults.mailbox_capacity,
         },
         changes_kept: config.retention.changes,
         archived_vault_retention: config.retention.archived_vaults(),

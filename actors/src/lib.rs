@@ -8,6 +8,7 @@ mod limiter;
 mod limits;
 mod memory;
 mod metrics;
+mod overload;
 mod platform;
 mod registry;
 mod retention;
@@ -18,6 +19,7 @@ mod settings;
 mod sweeper;
 mod transfer;
 mod trial;
+mod turn;
 mod vault;
 mod view;
 mod weight;
@@ -28,6 +30,7 @@ pub use inferadb_storage::{
 };
 
 pub use self::error::VaultError;
+
 pub use self::platform::{Page, Platform, Reach, StartError, StatsReport, VaultChange};
 pub use self::registry::Reason;
 pub use self::settings::{CacheSettings, Limits, Settings};

@@ -17,7 +17,7 @@ fn narrow(value: u64) -> u32 {
     u32::try_from(value).unwrap_or(u32::MAX)
 }
 
-const OVERRIDABLE: [Overridable; 5] = [
+const OVERRIDABLE: [Overridable; 7] = [
     Overridable {
         name: "max_depth",
         least: 1,
@@ -47,6 +47,18 @@ const OVERRIDABLE: [Overridable; 5] = [
         least: 0,
         most: 100_000,
         set: |limits, value| limits.max_watches = narrow(value),
+    },
+    Overridable {
+        name: "max_concurrent_requests",
+        least: 1,
+        most: 1_000_000,
+        set: |limits, value| limits.max_concurrent_requests = narrow(value),
+    },
+    Overridable {
+        name: "mailbox_capacity",
+        least: 1,
+        most: 1_000_000,
+        set: |limits, value| limits.mailbox_capacity = narrow(value),
     },
 ];
 

@@ -30,6 +30,11 @@ pub struct Metrics {
     pub commits: IntCounter,
     /// How long commits took.
     pub commit_seconds: Histogram,
+    /// How late the threads that answer requests came.
+    pub lag_seconds: Histogram,
+    overloaded: IntGauge,
+    turns: IntCounter,
+    refused: IntCounterVec,
 }
 
 /// The handles of one vault's series, resolved once.
@@ -105,7 +110,43 @@ impl Metrics {
                     "Time it took to commit a transaction for a vault.",
                 ))?,
             )?,
+            lag_seconds: register(
+                registry,
+                Histogram::with_opts(histogram(
+                    "inferadb_worker_lag_seconds",
+                    "How much later than it was due a thread that answers requests came to a task.",
+                ))?,
+            )?,
+            overloaded: register(
+                registry,
+                IntGauge::new(
+                    "inferadb_overloaded",
+                    "1 while the busiest vaults are held to less than they ask for, since the server is overloaded.",
+                )?,
+            )?,
+            turns: register(
+                registry,
+                IntCounter::new(
+                    "inferadb_turns_total",
+                    "Turns taken by requests that need more than a small piece of work.",
+                )?,
+            )?,
+            refused: register(
+                registry,
+                IntCounterVec::new(
+                    Opts::new(
+                        "inferadb_requests_refused_total",
+                        "Requests refused because their vault was over a limit, by limit.",
+                    ),
+                    &["limit"],
+                )?,
+            )?,
         })
+    }
+
+    /// Tells whether vaults are held to less than they ask for.
+    pub fn set_overloaded(&self, is_overloaded: bool) {
+        self.overloaded.set(is_overloaded.into());
     }
 
     /// The handles of a vault that becomes active.
@@ -137,6 +178,16 @@ impl VaultMetrics {
     pub fn commits(&self, took: Duration) {
         self.metrics.commits.inc();
         self.metrics.commit_seconds.observe(took.as_secs_f64());
+    }
+
+    /// Turns that requests took.
+    pub const fn turns(&self) -> &IntCounter {
+        &self.metrics.turns
+    }
+
+    /// Notes a request that was refused because its vault is over `limit`.
+    pub fn refused(&self, limit: &str) {
+        self.metrics.refused.with_label_values(&[limit]).inc();
     }
 
     /// Notes an evaluation that starts again.

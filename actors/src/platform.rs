@@ -16,6 +16,7 @@ use uuid::Uuid;
 use crate::error::VaultError;
 use crate::limits;
 use crate::metrics::Metrics;
+use crate::overload::Balancer;
 use crate::registry::{Reason, Registry};
 use crate::retention::Retention;
 use crate::settings::Settings;
@@ -97,6 +98,9 @@ impl Platform {
         let settings = Arc::new(settings);
         let registry = Registry::new(store.clone(), Arc::clone(&settings), metrics);
         Sweeper::new(registry.clone()).start();
+        if settings.overload_lag.is_some() {
+            Balancer::new(registry.clone()).start();
+        }
         let platform = Self {
             store,
             registry,
@@ -128,6 +132,17 @@ impl Platform {
     /// Drains every vault, for so long at most, and lets no request in any more.
     pub async fn stop(&self, within: Duration) {
         self.registry.stop(within).await;
+    }
+
+    /// Notes how much later than it was due a thread that answers requests came to a task. Where that is much for a while, the
+    /// vaults that use most of the CPU are held to less.
+    pub fn observe_lag(&self, late: Duration) {
+        self.registry.observe_lag(late);
+    }
+
+    /// Ends a window of observed lags; a timer does so as well.
+    pub fn balance(&self) {
+        self.registry.balance();
     }
 
     /// How many vaults are active.

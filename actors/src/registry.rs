@@ -17,8 +17,9 @@ use crate::error::VaultError;
 use crate::ledger::Ledger;
 use crate::memory::Memory;
 use crate::metrics::Metrics;
+use crate::overload::{self, Overload};
 use crate::settings::Settings;
-use crate::vault::{Closed, Pass, VAULT_BYTES, Vault, now};
+use crate::vault::{Closed, Pass, RETRY_AFTER, VAULT_BYTES, Vault, now};
 
 /// The first wait before an actor that died is started again; it doubles with each further death.
 const FIRST_BACK_OFF: Duration = Duration::from_millis(10);
@@ -42,6 +43,7 @@ struct Inner {
     settings: Arc<Settings>,
     metrics: Metrics,
     arbiters: Vec<Arbiter>,
+    overload: Overload,
 }
 
 enum Slot {
@@ -117,6 +119,7 @@ impl Registry {
             settings,
             metrics,
             arbiters,
+            overload: Overload::default(),
         }))
     }
 
@@ -126,13 +129,8 @@ impl Registry {
             let (vault, entered) = self.resolve(id).await?;
             match entered.unwrap_or_else(|| vault.enter(now())) {
                 Ok(pass) => return Ok((vault, pass)),
-                Err(Closed::Full) => {
-                    let retry_after = Duration::from_secs(1);
-                    return Err(VaultError::RateLimited {
-                        limit: "max_concurrent_requests",
-                        retry_after,
-                    });
-                }
+                Err(Closed::Full) => return Err(vault.over("max_concurrent_requests", RETRY_AFTER)),
+                Err(Closed::Spent) => return Err(vault.over("fair_share", RETRY_AFTER)),
                 Err(Closed::Gone) => self.discard(&vault),
             }
         }
@@ -156,6 +154,48 @@ impl Registry {
             };
             // An error says that the other side is done.
             let _ = waiting.changed().await;
+        }
+    }
+
+    /// Notes how much later than it was due a thread that answers requests came to a task.
+    pub fn observe_lag(&self, late: Duration) {
+        self.0.metrics.lag_seconds.observe(late.as_secs_f64());
+        self.0.overload.observe(late);
+    }
+
+    /// Ends a window: where the threads were late or memory is short, holds the vaults that use most to less.
+    pub fn balance(&self) {
+        let Inner {
+            overload, settings, ..
+        } = &*self.0;
+        let late = overload.end_window();
+        let is_late = settings.overload_lag.is_some_and(|most| late >= most);
+        let memory_is_short = overload.take_memory_short();
+        let mut brake = overload.brake();
+        if brake.is_released() && !is_late && !memory_is_short {
+            return;
+        }
+        let vaults = self.actives();
+        let used: Vec<u64> = vaults.iter().map(|vault| vault.end_window()).collect();
+        let was_held = brake.holds();
+        let had = overload::WINDOW.as_nanos() * settings.request_threads as u128;
+        let had = u64::try_from(had).unwrap_or(u64::MAX);
+        let level = brake.next(is_late, had, used.iter().copied());
+        for vault in &vaults {
+            vault.hold_to(level);
+        }
+        let largest = vaults.iter().max_by_key(|vault| vault.bytes());
+        let largest = largest.filter(|_| memory_is_short);
+        brake.hold_memory(largest.is_some());
+        if let Some(largest) = largest {
+            // As soon as nobody is inside it can be evicted.
+            largest.hold_to(Some(0));
+            tracing::warn!(vault = %largest.id, bytes = largest.bytes(), "memory is short: the largest vault takes no requests for now");
+        }
+        self.0.metrics.set_overloaded(brake.holds());
+        if level.is_some() && !was_held {
+            let late_ms = u64::try_from(late.as_millis()).unwrap_or(u64::MAX);
+            tracing::warn!(late_ms, "overloaded: the busiest vaults are held to less");
         }
     }
 
@@ -279,6 +319,9 @@ impl Registry {
         if is_short && ledger.is_over() {
             self.slim(&vaults);
         }
+        self.0
+            .overload
+            .set_memory_short(is_short && ledger.is_over());
         self.0
             .deaths
             .retain(|_, deaths| deaths.latest.elapsed() < FORGIVEN_AFTER);

@@ -17,10 +17,12 @@ pub struct Settings {
     pub memory_budget_bytes: usize,
     /// The most bytes all vaults together may hold in memory.
     pub total_memory_bytes: usize,
-    /// The most requests that may wait for one vault's actor.
-    pub mailbox_capacity: usize,
-    /// The most requests of one vault that may be under way at once.
-    pub max_concurrent_requests: usize,
+    /// How long a vault's turn lasts, where requests need more than a small piece of work.
+    pub turn: Duration,
+    /// How late the threads that answer requests may come, on average, before vaults above their share are refused; `None`: however late.
+    pub overload_lag: Option<Duration>,
+    /// The threads that answer requests: what an equal share of the CPU is a share of.
+    pub request_threads: usize,
     /// The threads that vault actors live on.
     pub actor_threads: usize,
     /// How often a vault looks for commits of other servers, where there can be any.
@@ -59,6 +61,10 @@ pub struct Limits {
     pub writes_per_second: u32,
     /// The most watches that are open at once.
     pub max_watches: u32,
+    /// The most requests that are under way at once.
+    pub max_concurrent_requests: u32,
+    /// The most requests that wait for the vault's actor.
+    pub mailbox_capacity: u32,
 }
 
 impl Default for Limits {
@@ -69,18 +75,19 @@ impl Default for Limits {
             checks_per_second: 0,
             writes_per_second: 0,
             max_watches: 100,
+            max_concurrent_requests: 256,
+            mailbox_capacity: 1024,
         }
     }
 }
 
 impl Limits {
-    /// These limits for the engine. A step ends after so much work that other requests of the thread get their turn
-    /// within about a millisecond.
-    pub fn for_engine(&self) -> evaluate::Limits {
+    /// These limits for the engine, with steps of so much work.
+    pub fn for_engine(&self, quantum: u64) -> evaluate::Limits {
         evaluate::Limits {
             max_depth: self.max_depth,
             max_work: self.max_work,
-            quantum: 10_000,
+            quantum,
         }
     }
 }
@@ -97,8 +104,9 @@ impl Default for Settings {
             max_active: 10_000,
             memory_budget_bytes: 64 << 20,
             total_memory_bytes: 2 << 30,
-            mailbox_capacity: 1024,
-            max_concurrent_requests: 256,
+            turn: Duration::from_micros(150),
+            overload_lag: Some(Duration::from_millis(25)),
+            request_threads: 1,
             actor_threads: 2,
             poll_interval: Duration::from_secs(1),
             limits: Limits::default(),

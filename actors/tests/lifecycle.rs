@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use inferadb_actors::{
-    CacheSettings, CheckRequest, Consistency, Reach, SchemaWrite, Settings, StoreError, Vault, VaultChange,
-    VaultError, VaultId, WriteRequest, now,
+    CacheSettings, CheckRequest, Consistency, Limits, Reach, SchemaWrite, Settings, StoreError, Vault,
+    VaultChange, VaultError, VaultId, WriteRequest, now,
 };
 use inferadb_engine::evaluate::Decision;
 use inferadb_engine::noun::{Name, ObjectRef, SubjectRef};
@@ -711,9 +711,13 @@ async fn rates_are_the_vaults_own() {
 
 #[actix::test]
 async fn no_more_come_in_than_may_and_no_more_wait_than_may() {
-    let settings = Settings {
+    let limits = Limits {
         max_concurrent_requests: 4,
         mailbox_capacity: 2,
+        ..Limits::default()
+    };
+    let settings = Settings {
+        limits,
         ..Settings::default()
     };
     let stage = Stage::new(settings).await;
@@ -744,7 +748,10 @@ async fn no_more_come_in_than_may_and_no_more_wait_than_may() {
     let (written, ()) = tokio::join!(writes, release);
     let overloaded = written
         .iter()
-        .filter(|written| matches!(written, Err(VaultError::Overloaded(_))))
+        .filter(|written| {
+            let limit = "mailbox_capacity";
+            matches!(written, Err(VaultError::RateLimited { limit: named, .. }) if *named == limit)
+        })
         .count();
     assert_eq!(
         (

@@ -12,7 +12,7 @@ use super::process::CpuTime;
 use super::world::{BATCH, Expected, Random, World};
 
 /// Time for every thread to connect before the first request is due.
-const HEAD_START: Duration = Duration::from_millis(50);
+pub(super) const HEAD_START: Duration = Duration::from_millis(50);
 
 /// How requests are sent.
 #[derive(Debug, Clone, Copy)]
@@ -122,14 +122,14 @@ fn drive_one(
     Ok(latencies)
 }
 
-fn wait_until(moment: Instant) {
+pub(super) fn wait_until(moment: Instant) {
     let left = moment.saturating_duration_since(Instant::now());
     if !left.is_zero() {
         thread::sleep(left);
     }
 }
 
-fn verify(answer: &Answer<'_>, expected: Expected, body: &str) -> Result<(), Failure> {
+pub(super) fn verify(answer: &Answer<'_>, expected: Expected, body: &str) -> Result<(), Failure> {
     let times = |word: &str| count(answer.body, word.as_bytes());
     if let Expected::Batch(allowed) = expected
         && answer.status == 200
@@ -161,6 +161,6 @@ fn count(text: &[u8], word: &[u8]) -> usize {
 }
 
 /// Up to a minute, with three digits.
-fn new_histogram() -> Result<Histogram<u64>, Failure> {
+pub(super) fn new_histogram() -> Result<Histogram<u64>, Failure> {
     Ok(Histogram::new_with_bounds(1_000, 60_000_000_000, 3)?)
 }

@@ -6,6 +6,7 @@
 mod bare;
 mod client;
 mod drive;
+mod neighbours;
 mod process;
 mod report;
 mod world;
@@ -38,9 +39,9 @@ struct Options {
     /// What is asked.
     #[arg(long, value_enum, default_value = "cached")]
     scenario: Scenario,
-    /// Vaults that the requests go to.
-    #[arg(long, default_value_t = 1)]
-    vaults: usize,
+    /// Vaults that the requests go to: 1 unless told, and of neighbours the quiet ones, 50 unless told.
+    #[arg(long)]
+    vaults: Option<usize>,
     /// Tokens for each vault.
     #[arg(long, default_value_t = 4)]
     tokens: usize,
@@ -73,6 +74,15 @@ struct Options {
     /// Turns of a comparison: many short ones, so that what else the machine does meets all targets alike.
     #[arg(long, default_value_t = 40)]
     rounds: usize,
+    /// Keep the server's store on disk instead of in memory.
+    #[arg(long, conflicts_with = "url")]
+    embedded: bool,
+    /// Of neighbours: how many times its share of the server's cores the noisy one is driven at.
+    #[arg(long, default_value_t = 10.0)]
+    noise: f64,
+    /// Of neighbours: drive the noisy one as fast as it is answered, over all connections.
+    #[arg(long)]
+    flood: bool,
     /// The server's program; without it this program serves.
     #[arg(long, value_name = "FILE")]
     server: Option<PathBuf>,
@@ -90,6 +100,16 @@ struct Options {
     /// The Ed25519 key that signs the tokens, in PKCS#8, as development mode keeps it.
     #[arg(long, value_name = "FILE")]
     signing_key: Option<PathBuf>,
+}
+
+impl Options {
+    fn vaults(&self) -> usize {
+        let usual = match self.scenario {
+            Scenario::Neighbours => 50,
+            _ => 1,
+        };
+        self.vaults.unwrap_or(usual)
+    }
 }
 
 fn main() -> ExitCode {
@@ -115,7 +135,7 @@ fn main() -> ExitCode {
 }
 
 fn run(options: &Options) -> Result<(), Failure> {
-    if options.vaults == 0 || options.tokens == 0 || options.connections == 0 || options.hot_checks == 0 {
+    if options.vaults() == 0 || options.tokens == 0 || options.connections == 0 || options.hot_checks == 0 {
         return Err("there must be vaults, tokens, connections and hot checks: at least one of each".into());
     }
     if options.rate.is_some_and(|rate| !(rate.is_finite() && rate > 0.0)) {
@@ -135,6 +155,9 @@ fn run(options: &Options) -> Result<(), Failure> {
     };
     let world = set_up(options, &key, &target)?;
     warm_up(options, &target, &world)?;
+    if options.scenario == Scenario::Neighbours {
+        return neighbours::run(options, &target, &world);
+    }
     let outcome = measure(options, &target, &world, 1)?;
     let how = match options.rate {
         Some(rate) => format!("{rate} requests a second"),
@@ -142,7 +165,9 @@ fn run(options: &Options) -> Result<(), Failure> {
     };
     let title = format!(
         "{:?}, {} vault(s), {} connections, {how}",
-        options.scenario, options.vaults, options.connections
+        options.scenario,
+        options.vaults(),
+        options.connections
     );
     Ok(report::run(&mut io::stdout().lock(), &title, &outcome)?)
 }
@@ -212,16 +237,19 @@ fn start(
         workers: options.workers,
         cache: options.scenario.caches(),
         log_checks,
+        embedded: options.embedded,
     };
     Target::start(name, &setup, &key.key_set())
 }
 
 fn set_up(options: &Options, key: &SigningKey, target: &Target) -> Result<World, Failure> {
+    // A noisy neighbour is one more.
+    let noisy = usize::from(options.scenario == Scenario::Neighbours);
     World::set_up(
         target.address,
         key,
         options.scenario,
-        options.vaults,
+        options.vaults() + noisy,
         options.tokens,
         options.hot_checks,
     )

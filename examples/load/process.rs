@@ -37,6 +37,8 @@ pub struct Setup<'a> {
     pub cache: bool,
     /// Whether each check leaves a line in the log file.
     pub log_checks: bool,
+    /// Whether the store is on disk.
+    pub embedded: bool,
 }
 
 impl Target {
@@ -55,10 +57,14 @@ impl Target {
         let path = |name: &str| setup.directory.join(name);
         fs::create_dir_all(setup.directory)?;
         fs::write(path("jwks.json"), key_set)?;
+        let storage = match setup.embedded {
+            true => serde_json::json!({ "backend": "embedded", "path": path("data") }),
+            false => serde_json::json!({ "backend": "memory" }),
+        };
         let config = serde_json::json!({
             "auth": { "jwks_url": format!("file://{}", path("jwks.json").display()) },
             "server": { "host": "127.0.0.1", "port": 0, "worker_threads": setup.workers },
-            "storage": { "backend": "memory" },
+            "storage": storage,
             "cache": { "enabled": setup.cache },
             "observability": {
                 "metrics": { "port": 0 },

@@ -1,8 +1,13 @@
 //! What is printed of a run, and of a comparison.
 
 use std::io::{self, Write};
+use std::time::Duration;
 
-use super::drive::Outcome;
+use hdrhistogram::Histogram;
+
+use super::Failure;
+use super::drive::{Outcome, new_histogram};
+use super::neighbours::{Made, Quiet};
 
 /// Prints one run.
 pub fn run(out: &mut impl Write, title: &str, outcome: &Outcome) -> io::Result<()> {
@@ -80,4 +85,102 @@ fn at_quantile(mut values: Vec<f64>, quantile: f64) -> f64 {
     values.sort_by(f64::total_cmp);
     let at = quantile * values.len().saturating_sub(1) as f64;
     values.get(at.round() as usize).copied().unwrap_or(f64::NAN)
+}
+
+/// What one part of a measurement of neighbours found.
+pub struct Neighbourhood {
+    /// What the noise is.
+    pub name: &'static str,
+    /// The server's CPU seconds for one piece, made alone.
+    pub cost: Option<f64>,
+    /// What the quiet vaults met.
+    pub quiet: Quiet,
+    /// What became of the noise.
+    pub made: Made,
+    /// How long it took in all.
+    pub took: Duration,
+    /// The server's CPU time in all.
+    pub cpu: Duration,
+}
+
+impl Neighbourhood {
+    /// Nothing measured yet.
+    pub fn new(name: &'static str, cost: Option<f64>) -> Result<Self, Failure> {
+        let quiet = Quiet {
+            checks: new_histogram()?,
+            writes: new_histogram()?,
+        };
+        Ok(Self {
+            name,
+            cost,
+            quiet,
+            made: Made::default(),
+            took: Duration::ZERO,
+            cpu: Duration::ZERO,
+        })
+    }
+
+    /// Adds what one quiet vault met in one turn.
+    pub fn quiet_add(&mut self, own: &Quiet) -> Result<(), Failure> {
+        self.quiet.checks.add(&own.checks)?;
+        self.quiet.writes.add(&own.writes)?;
+        Ok(())
+    }
+}
+
+/// Prints what quiet vaults met alone and beside each kind of noise, and the ratio of the two.
+pub fn neighbours(
+    out: &mut impl Write,
+    title: &str,
+    alone: &Neighbourhood,
+    beside: &[Neighbourhood],
+) -> io::Result<()> {
+    writeln!(out, "{title}")?;
+    writeln!(
+        out,
+        "  {:18} {:>8} {:>9} {:>8} {:>7}  {:>8} {:>8} {:>8}  {:>6} {:>6}  {:>8} {:>8} {:>6}",
+        "beside",
+        "µs each",
+        "made/s",
+        "refused",
+        "cores",
+        "p50 ms",
+        "p99 ms",
+        "p99.9 ms",
+        "p50 ×",
+        "p99 ×",
+        "write50",
+        "write99",
+        "p99 ×"
+    )?;
+    let at = |latencies: &Histogram<u64>, quantile: f64| latencies.value_at_quantile(quantile) as f64 / 1e6;
+    for part in std::iter::once(alone).chain(beside) {
+        let seconds = part.took.as_secs_f64();
+        let (checks, writes) = (&part.quiet.checks, &part.quiet.writes);
+        let ratio =
+            |own: &Histogram<u64>, other: &Histogram<u64>, quantile| at(own, quantile) / at(other, quantile);
+        writeln!(
+            out,
+            "  {:18} {:>8.0} {:>9.1} {:>8} {:>7.2}  {:>8.3} {:>8.3} {:>8.3}  {:>6.2} {:>6.2}  {:>8.2} {:>8.2} {:>6.2}",
+            part.name,
+            part.cost.unwrap_or_default() * 1e6,
+            part.made.answered as f64 / seconds,
+            part.made.refused,
+            part.cpu.as_secs_f64() / seconds,
+            at(checks, 0.5),
+            at(checks, 0.99),
+            at(checks, 0.999),
+            ratio(checks, &alone.quiet.checks, 0.5),
+            ratio(checks, &alone.quiet.checks, 0.99),
+            at(writes, 0.5),
+            at(writes, 0.99),
+            ratio(writes, &alone.quiet.writes, 0.99),
+        )?;
+    }
+    let counts = |of: &Neighbourhood| (of.quiet.checks.len(), of.quiet.writes.len());
+    let (checks, writes) = counts(alone);
+    writeln!(
+        out,
+        "  {checks} checks and {writes} writes of the quiet ones alone, about as many beside each kind"
+    )
 }

@@ -15,6 +15,8 @@ const SCHEMA: &str = include_str!("../documents/schema.zed");
 const DOCUMENTS: u64 = 400;
 const FOLDERS: u64 = 60;
 const TEAMS: u64 = 20;
+/// Groups that may view the crowded document.
+const CROWD: u64 = 4_000;
 /// People without any relationship; so many that their checks outnumber any cache.
 const STRANGERS: u64 = 1_000_000;
 /// Changes in one write.
@@ -33,6 +35,9 @@ pub enum Scenario {
     Batch,
     /// Four of five checks from the few, the others from all, and one request in a thousand a write.
     Mixed,
+    /// Quiet vaults at a steady rate, first alone, then beside a vault that is driven far beyond its share, by one kind of
+    /// request after the other.
+    Neighbours,
 }
 
 /// Checks in one batch.
@@ -41,7 +46,7 @@ pub const BATCH: usize = 100;
 impl Scenario {
     /// Whether the server's decision cache is on.
     pub const fn caches(self) -> bool {
-        matches!(self, Self::Cached | Self::Mixed)
+        matches!(self, Self::Cached | Self::Mixed | Self::Neighbours)
     }
 }
 
@@ -63,6 +68,47 @@ pub enum Expected {
     Batch(usize),
     /// A write.
     Written,
+}
+
+/// What a neighbour's noise is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Noise {
+    /// Checks that are in the decision cache.
+    Checks,
+    /// Checks that are in no cache and look at thousands of rows.
+    DeepChecks,
+    /// Lists of all documents of a vault, each one verified.
+    Lists,
+    /// Batches of a thousand checks.
+    Batches,
+    /// Writes of one relationship.
+    Writes,
+    /// Writes of a thousand relationships.
+    LargeWrites,
+}
+
+impl Noise {
+    /// All of it, in the order of the report.
+    pub const ALL: [Self; 6] = [
+        Self::Checks,
+        Self::DeepChecks,
+        Self::Lists,
+        Self::Batches,
+        Self::Writes,
+        Self::LargeWrites,
+    ];
+
+    /// What the report calls it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Checks => "cached checks",
+            Self::DeepChecks => "deep checks",
+            Self::Lists => "lists",
+            Self::Batches => "batches of 1,000",
+            Self::Writes => "writes of 1",
+            Self::LargeWrites => "writes of 1,000",
+        }
+    }
 }
 
 impl World {
@@ -99,7 +145,7 @@ impl World {
                     &json!({ "touch": changes }),
                 )?;
             }
-            let scopes = "inferadb.check inferadb.write";
+            let scopes = "inferadb.check inferadb.read inferadb.write";
             let tokens = (0..tokens).map(|number| token(key, &format!("client-{number}"), scopes, within));
             made.push(tokens.collect::<Result<Vec<_>, _>>()?);
         }
@@ -119,13 +165,13 @@ impl World {
         let hot = match self.scenario {
             Scenario::Cached => true,
             Scenario::Resident | Scenario::Batch => false,
-            Scenario::Mixed => random.below(5) < 4,
+            Scenario::Mixed | Scenario::Neighbours => random.below(5) < 4,
         };
         let writes = self.scenario == Scenario::Mixed && random.below(1_000) == 0;
         let (path, expected) = if writes {
             ("/v1/relationships/write", push_write(body, random))
         } else if self.scenario == Scenario::Batch {
-            ("/v1/check/batch", push_batch(body, random))
+            ("/v1/check/batch", push_batch(body, random, BATCH))
         } else {
             let number = if hot {
                 random.below(self.hot_checks)
@@ -137,6 +183,97 @@ impl World {
         let token = token.map(String::as_str).unwrap_or_default();
         write_request(request, "POST", path, token, body.as_bytes());
         expected
+    }
+}
+
+/// A quiet vault's and a noisy neighbour's requests.
+impl World {
+    /// Draws a quiet vault's request: four of five checks from the few, the others from all, and one request in fifty a write.
+    pub fn draw_quiet(
+        &self,
+        vault: usize,
+        random: &mut Random,
+        request: &mut Vec<u8>,
+        body: &mut String,
+    ) -> Expected {
+        body.clear();
+        let (path, expected) = match (random.below(50), random.below(5) < 4) {
+            (0, _) => ("/v1/relationships/write", push_write(body, random)),
+            (_, true) => ("/v1/check", push_check(body, random.below(self.hot_checks))),
+            (_, false) => ("/v1/check", push_check(body, random.next() >> 1)),
+        };
+        self.address_to(vault, random, path, body, request);
+        expected
+    }
+
+    /// Draws a piece of noise for a vault.
+    pub fn draw_noise(
+        &self,
+        vault: usize,
+        noise: Noise,
+        random: &mut Random,
+        request: &mut Vec<u8>,
+        body: &mut String,
+    ) {
+        body.clear();
+        let path = match noise {
+            Noise::Checks => {
+                push_check(body, random.below(self.hot_checks));
+                "/v1/check"
+            }
+            Noise::DeepChecks => {
+                let stranger = random.next();
+                // Writing to a string does not fail.
+                let _ = write!(
+                    body,
+                    r#"{{"subject":"user:stranger-{stranger}","resource":"document:crowded","permission":"view"}}"#
+                );
+                "/v1/check"
+            }
+            Noise::Lists => {
+                let team = random.below(TEAMS);
+                let _ = write!(
+                    body,
+                    r#"{{"subject":"user:member-{team}","resource_type":"document","permission":"view","limit":1000}}"#
+                );
+                "/v1/resources/list"
+            }
+            Noise::Batches => {
+                push_batch(body, random, MAX_CHANGES);
+                "/v1/check/batch"
+            }
+            Noise::Writes => {
+                push_write(body, random);
+                "/v1/relationships/write"
+            }
+            Noise::LargeWrites => {
+                push_large_write(body, random);
+                "/v1/relationships/write"
+            }
+        };
+        self.address_to(vault, random, path, body, request);
+    }
+
+    /// Makes the vault one whose checks and lists can be as heavy as noise is.
+    pub fn crowd(&self, address: SocketAddr, vault: usize) -> Result<(), Failure> {
+        let mut api = Api {
+            connection: Connection::open(address)?,
+            request: Vec::new(),
+        };
+        let token = self.vaults.get(vault).and_then(|tokens| tokens.first());
+        let token = token.map(String::as_str).unwrap_or_default();
+        for changes in crowd().chunks(MAX_CHANGES) {
+            let body = json!({ "touch": changes });
+            api.ask("POST", "/v1/relationships/write", token, &body)?;
+        }
+        Ok(())
+    }
+
+    fn address_to(&self, vault: usize, random: &mut Random, path: &str, body: &str, request: &mut Vec<u8>) {
+        let tokens = self.vaults.get(vault).map(Vec::as_slice).unwrap_or_default();
+        let token = tokens.get(random.below(tokens.len() as u64) as usize);
+        let token = token.map(String::as_str).unwrap_or_default();
+        write_request(request, "POST", path, token, body.as_bytes());
     }
 }
 
@@ -160,10 +297,10 @@ fn push_check(body: &mut String, number: u64) -> Expected {
 }
 
 /// Writes a batch of checks.
-fn push_batch(body: &mut String, random: &mut Random) -> Expected {
+fn push_batch(body: &mut String, random: &mut Random, count: usize) -> Expected {
     let mut allowed = 0;
     body.push_str(r#"{"checks":["#);
-    for number in 0..BATCH {
+    for number in 0..count {
         if number > 0 {
             body.push(',');
         }
@@ -183,6 +320,43 @@ fn push_write(body: &mut String, random: &mut Random) -> Expected {
         r#"{{"touch":[{{"resource":"document:report-{document}","relation":"viewer","subject":"user:newcomer"}}]}}"#
     );
     Expected::Written
+}
+
+/// Writes as many changes as one write takes.
+fn push_large_write(body: &mut String, random: &mut Random) {
+    body.push_str(r#"{"touch":["#);
+    let first = random.below(1_000_000);
+    for number in 0..MAX_CHANGES as u64 {
+        let comma = if number > 0 { "," } else { "" };
+        let document = random.below(DOCUMENTS);
+        let _ = write!(
+            body,
+            r#"{comma}{{"resource":"document:report-{document}","relation":"owner","subject":"user:owner-{}"}}"#,
+            first + number
+        );
+    }
+    body.push_str("]}");
+}
+
+/// A document that thousands of groups may view by way of its folder.
+fn crowd() -> Vec<Value> {
+    let add = |resource: String, relation: &str, subject: String| json!({ "resource": resource, "relation": relation, "subject": subject });
+    let groups = (0..CROWD).flat_map(|group| {
+        [
+            add(
+                "folder:crowded".into(),
+                "viewer",
+                format!("group:crowd-{group}#member"),
+            ),
+            add(
+                format!("group:crowd-{group}"),
+                "member",
+                format!("user:one-of-{group}"),
+            ),
+        ]
+    });
+    let document = add("document:crowded".into(), "parent", "folder:crowded".into());
+    groups.chain([document]).collect()
 }
 
 /// A tree of folders below the one that all teams may view; each has a reader of its own, each document a viewer and
@@ -288,7 +462,8 @@ impl Random {
         Self(seed)
     }
 
-    fn next(&mut self) -> u64 {
+    /// Any number.
+    pub fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

@@ -86,6 +86,8 @@ impl Default for VaultsConfig {
             total_memory_bytes: 2 << 30,
             mailbox_capacity: 1024,
             max_concurrent_requests: 256,
+            turn_micros: 150,
+            overload_lag_ms: 25,
             actor_threads: cores(),
             poll_interval_ms: 1000,
         }

@@ -132,6 +132,8 @@ pub(super) const KEYS: &[Key] = &[
     key("vaults.total_memory_bytes", Kind::Whole(1 << 20, 1 << 44)),
     key("vaults.mailbox_capacity", Kind::Whole(1, 1_000_000)),
     key("vaults.max_concurrent_requests", Kind::Whole(1, 1_000_000)),
+    key("vaults.turn_micros", Kind::Whole(10, 100_000)),
+    noted("vaults.overload_lag_ms", Kind::Whole(0, 60_000), "0: never"),
     key("vaults.actor_threads", Kind::Whole(1, 512)),
     key("vaults.poll_interval_ms", Kind::Whole(10, 3_600_000)),
     key("limits.max_depth", Kind::Whole(1, 1000)),

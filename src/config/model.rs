@@ -152,10 +152,15 @@ pub struct VaultsConfig {
     pub memory_budget_bytes: u64,
     /// Bytes of memory for all vaults' rows and decisions together.
     pub total_memory_bytes: u64,
-    /// Messages that wait for one vault before it answers 503.
-    pub mailbox_capacity: usize,
-    /// Requests that one vault works on at a time before it answers 429.
-    pub max_concurrent_requests: usize,
+    /// Requests that wait for one vault's actor before it answers 429, unless its own limits say otherwise.
+    pub mailbox_capacity: u32,
+    /// Requests that one vault works on at a time before it answers 429, unless its own limits say otherwise.
+    pub max_concurrent_requests: u32,
+    /// Microseconds of one turn of a vault, where its requests need more than a small piece of work.
+    pub turn_micros: u64,
+    /// Milliseconds that the threads which answer requests may come late on average; then the busiest vaults are held to less. 0 is
+    /// however late.
+    pub overload_lag_ms: u64,
     /// Threads that run actors: at most `server.worker_threads`, and as many unless set.
     pub actor_threads: usize,
     /// Milliseconds between two looks at the change log where several servers share the storage.
@@ -374,6 +379,16 @@ impl VaultsConfig {
     /// The time between two looks at the change log.
     pub fn poll_interval(&self) -> Duration {
         Duration::from_millis(self.poll_interval_ms)
+    }
+
+    /// How long a turn lasts.
+    pub fn turn(&self) -> Duration {
+        Duration::from_micros(self.turn_micros)
+    }
+
+    /// How late threads may come, if that bounds anything.
+    pub fn overload_lag(&self) -> Option<Duration> {
+        (self.overload_lag_ms > 0).then(|| Duration::from_millis(self.overload_lag_ms))
     }
 }
 

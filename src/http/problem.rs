@@ -225,9 +225,10 @@ impl From<VaultError> for Problem {
             }
             VaultError::HistoryGone => Self::new(StatusCode::GONE, "history_gone", detail),
             VaultError::Evaluation(error) => evaluation_problem(&error),
-            VaultError::RateLimited { retry_after, .. } => {
-                Self::retry(StatusCode::TOO_MANY_REQUESTS, "rate_limited", detail, retry_after)
-            }
+            VaultError::RateLimited { limit, retry_after } => Self {
+                extra: Some(("limit", Value::from(limit))),
+                ..Self::retry(StatusCode::TOO_MANY_REQUESTS, "rate_limited", detail, retry_after)
+            },
             VaultError::Overloaded(_) => Self::retry(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "overloaded",

@@ -145,6 +145,8 @@ pub async fn stats(
         "checks_per_second": report.limits.checks_per_second,
         "writes_per_second": report.limits.writes_per_second,
         "max_watches": report.limits.max_watches,
+        "max_concurrent_requests": report.limits.max_concurrent_requests,
+        "mailbox_capacity": report.limits.mailbox_capacity,
     });
     let mut body = json!({
         "vault": report.record.id.to_string(),

@@ -19,6 +19,7 @@ mod guide;
 mod harness;
 mod isolation;
 mod lifecycle;
+mod limits;
 mod lines;
 mod list_streams;
 mod lists;

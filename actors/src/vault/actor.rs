@@ -442,7 +442,7 @@ impl Actor for VaultActor {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        ctx.set_mailbox_capacity(self.vault.settings.mailbox_capacity);
+        ctx.set_mailbox_capacity(self.vault.limits.load().mailbox_capacity as usize);
         self.load_if_it_fits(ctx);
         let idle = self.vault.settings.idle_timeout.unwrap_or(TRIM_INTERVAL);
         ctx.run_interval((idle / 2).min(TRIM_INTERVAL), Self::trim);

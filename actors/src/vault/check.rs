@@ -1,10 +1,11 @@
 //! Checks: answered from the decision cache, or evaluated on the published view, with what the view lacks read from
 //! storage at the view's very revision.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use futures_util::future::try_join_all;
+use futures_util::stream::{self, StreamExt};
 use inferadb_engine::context::Context;
 use inferadb_engine::evaluate::{
     Check, Decision, Evaluation, EvaluationError, Step, Subject, Trace, Verdict,
@@ -21,6 +22,7 @@ use super::messages::Admit;
 use super::{Consistency, Until, Vault};
 use crate::decisions::Standing;
 use crate::error::VaultError;
+use crate::turn::{PIECE, Turn};
 use crate::view::{VaultSchema, View};
 
 /// How often an evaluation starts again because the vault moved on, before it reads one storage snapshot only.
@@ -29,8 +31,12 @@ const VIEW_ATTEMPTS: usize = 3;
 const MOST_ATTEMPTS: usize = 6;
 /// The most nodes of an explanation.
 const MAX_TRACE_NODES: usize = 1_000;
-/// After how many reads that follow one from the other a check lets others have their turn.
-const ROUNDS_A_TURN: usize = 16;
+/// The most reads of one check that are under way at once.
+const MAX_READS: usize = 1_024;
+/// What answering a check of many is worth, besides its evaluation.
+pub(super) const WORK_OF_ANSWER: u64 = 8;
+/// What a read of storage is worth, besides the entries that it finds.
+pub(super) const WORK_OF_READ: u64 = 16;
 /// A row of more entries is not held for the sake of one probe: the entry is read alone.
 const WIDE_ROW: usize = 256;
 
@@ -113,13 +119,14 @@ impl Vault {
         now: Timestamp,
     ) -> Result<Answer, VaultError> {
         self.take_checks(1)?;
+        let mut turn = self.turn();
         let mut frame = Frame::of(self.view_for(consistency).await?);
         for attempt in 1.. {
-            match self.check_alone(&frame, request, now).await {
+            match self.check_alone(&frame, request, now, &mut turn).await {
                 Ok(answer) => return Ok(answer),
                 Err(Interrupted::Failed(error)) => return Err(error),
                 Err(Interrupted::Moved(revision)) => {
-                    frame = Box::pin(self.next_frame(attempt, revision)).await?;
+                    frame = turn.during(Box::pin(self.next_frame(attempt, revision))).await?;
                 }
             }
         }
@@ -150,9 +157,10 @@ impl Vault {
         now: Timestamp,
     ) -> Result<Batch, VaultError> {
         self.take_checks(requests.len())?;
+        let mut turn = self.turn();
         let mut frame = Frame::of(self.view_for(consistency).await?);
         for attempt in 1.. {
-            match self.batch_in(&frame, requests, contextual, now).await {
+            match self.batch_in(&frame, requests, contextual, now, &mut turn).await {
                 Ok(results) => {
                     return Ok(Batch {
                         results,
@@ -160,7 +168,9 @@ impl Vault {
                     });
                 }
                 Err(Interrupted::Failed(error)) => return Err(error),
-                Err(Interrupted::Moved(revision)) => frame = self.next_frame(attempt, revision).await?,
+                Err(Interrupted::Moved(revision)) => {
+                    frame = turn.during(self.next_frame(attempt, revision)).await?;
+                }
             }
         }
         Err(VaultError::Overloaded("the vault keeps changing"))
@@ -170,10 +180,7 @@ impl Vault {
     pub(super) fn take_checks(&self, count: usize) -> Result<(), VaultError> {
         self.checks
             .take(self.limits.load().checks_per_second, count)
-            .map_err(|retry_after| VaultError::RateLimited {
-                limit: "checks_per_second",
-                retry_after,
-            })
+            .map_err(|retry_after| self.over("checks_per_second", retry_after))
     }
 
     /// All answers of a batch on one frame, or the revision that the vault moved on to meanwhile.
@@ -183,19 +190,18 @@ impl Vault {
         requests: &[CheckRequest],
         contextual: &[Relationship],
         now: Timestamp,
+        turn: &mut Turn<'_>,
     ) -> Result<Vec<Result<Answer, VaultError>>, Interrupted> {
         let shared = contextual::overlay(&frame.view.schema.compiled, &Overlay::new(), contextual)?;
         // What the checks have in common is merged once for all of them.
         let laid = (!shared.is_empty()).then(|| shared.over(&*frame.view));
         let mut results = Vec::with_capacity(requests.len());
-        for (at, request) in requests.iter().enumerate() {
-            // A batch of cached answers never waits: others of the thread get their turn all the same.
-            if at % 64 == 63 {
-                tokio::task::yield_now().await;
-            }
+        for request in requests {
+            // A batch of cached answers never waits: others get their turn all the same.
+            turn.pace(WORK_OF_ANSWER).await;
             let outcome = match request.contextual.is_empty() {
-                true => self.check_in(frame, laid.as_ref(), request, now).await,
-                false => self.check_with(frame, &shared, request, now).await,
+                true => self.check_in(frame, laid.as_ref(), request, now, turn).await,
+                false => self.check_with(frame, &shared, request, now, turn).await,
             };
             results.push(match outcome {
                 Ok(answer) => Ok(answer),
@@ -211,10 +217,11 @@ impl Vault {
         frame: &Frame,
         request: &CheckRequest,
         now: Timestamp,
+        turn: &mut Turn<'_>,
     ) -> Result<Answer, Interrupted> {
         match request.contextual.is_empty() {
-            true => self.check_in(frame, None, request, now).await,
-            false => Box::pin(self.check_with(frame, &Overlay::new(), request, now)).await,
+            true => self.check_in(frame, None, request, now, turn).await,
+            false => Box::pin(self.check_with(frame, &Overlay::new(), request, now, turn)).await,
         }
     }
 
@@ -225,11 +232,12 @@ impl Vault {
         shared: &Overlay,
         request: &CheckRequest,
         now: Timestamp,
+        turn: &mut Turn<'_>,
     ) -> Result<Answer, Interrupted> {
         let schema = &frame.view.schema.compiled;
         let overlay = contextual::overlay(schema, shared, &request.contextual)?;
         let laid = overlay.over(&*frame.view);
-        self.check_in(frame, Some(&laid), request, now).await
+        self.check_in(frame, Some(&laid), request, now, turn).await
     }
 
     /// What to try on next, after the vault moved on for the `attempt`th time.
@@ -253,6 +261,7 @@ impl Vault {
         laid: Option<&Laid<'_, View>>,
         request: &CheckRequest,
         now: Timestamp,
+        turn: &mut Turn<'_>,
     ) -> Result<Answer, Interrupted> {
         let view = &frame.view;
         let check = resolve(&view.schema, request)?;
@@ -288,7 +297,7 @@ impl Vault {
             verdict,
             trace,
             storage_reads,
-        } = Box::pin(self.evaluate(frame, laid, &check, request, now)).await?;
+        } = Box::pin(self.evaluate(frame, laid, &check, request, now, turn)).await?;
         self.count(&verdict.decision);
         let trace = trace.map(|trace| Explanation {
             trace,
@@ -330,19 +339,22 @@ impl Vault {
         check: &Check,
         request: &CheckRequest,
         now: Timestamp,
+        turn: &mut Turn<'_>,
     ) -> Result<Evaluated, Interrupted> {
+        turn.begin().await;
         let schema = &frame.view.schema.compiled;
-        let limits = self.limits.load().for_engine();
+        let limits = self.limits.load().for_engine(PIECE);
         let evaluation = Evaluation::new(schema, check.clone(), &request.context, now, limits);
         let trace = request.trace;
         match laid {
             None => {
                 let as_stored = |_: &Demand, supply| supply;
-                self.run(frame, &*frame.view, as_stored, evaluation, trace).await
+                self.run(frame, &*frame.view, as_stored, evaluation, trace, turn)
+                    .await
             }
             Some(laid) => {
                 let under = |demand: &Demand, supply| laid.lay(demand, supply);
-                self.run(frame, laid, under, evaluation, trace).await
+                self.run(frame, laid, under, evaluation, trace, turn).await
             }
         }
     }
@@ -355,12 +367,14 @@ impl Vault {
         lay: impl Fn(&Demand, Supply) -> Supply,
         mut evaluation: Evaluation<'_>,
         trace: bool,
+        turn: &mut Turn<'_>,
     ) -> Result<Evaluated, Interrupted> {
         let mut storage_reads = 0;
-        let mut rounds: usize = 0;
+        let mut paced = 0;
         loop {
             match evaluation.step(rows).map_err(VaultError::from)? {
                 Step::Done(verdict) => {
+                    turn.count(verdict.work.saturating_sub(paced));
                     let trace = trace.then(|| evaluation.explain(rows, MAX_TRACE_NODES));
                     return Ok(Evaluated {
                         verdict,
@@ -368,28 +382,32 @@ impl Vault {
                         storage_reads,
                     });
                 }
-                Step::Yield => tokio::task::yield_now().await,
+                Step::Yield => {
+                    paced += PIECE;
+                    turn.pace(PIECE).await;
+                }
                 Step::Need(demands) => {
                     storage_reads += demands.len();
-                    for (demand, supply) in self.fetch(frame, demands).await? {
+                    for (demand, supply) in self.fetch(frame, demands, turn).await? {
                         let supply = lay(&demand, supply);
                         evaluation.supply(demand, supply);
-                    }
-                    // Storage may answer at once: others of the thread get their turn all the same.
-                    rounds += 1;
-                    if rounds.is_multiple_of(ROUNDS_A_TURN) {
-                        tokio::task::yield_now().await;
                     }
                 }
             }
         }
     }
 
-    /// Reads what an evaluation demands, all at once, and offers the rows to the actor.
-    async fn fetch(&self, frame: &Frame, demands: Vec<Demand>) -> Result<Vec<(Demand, Supply)>, Interrupted> {
-        let snapshot = frame.snapshot(self).await?;
+    /// Reads what an evaluation demands, side by side, and offers the rows to the actor.
+    async fn fetch(
+        &self,
+        frame: &Frame,
+        demands: Vec<Demand>,
+        turn: &mut Turn<'_>,
+    ) -> Result<Vec<(Demand, Supply)>, Interrupted> {
+        let snapshot = turn.during(frame.snapshot(self)).await?;
         let schema = &frame.view.schema;
         let most = usize::try_from(self.limits.load().max_work).unwrap_or(usize::MAX);
+        let mut supplied = Vec::with_capacity(demands.len());
         let reads = demands.into_iter().map(|demand| async move {
             let supply = match &demand {
                 Demand::Scan(key) => match read_row(snapshot, schema, key, most).await? {
@@ -416,9 +434,17 @@ impl Vault {
             };
             Ok::<_, VaultError>((demand, supply))
         });
-        let supplied = try_join_all(reads)
-            .await
-            .map_err(|error| Interrupted::reading(frame, error))?;
+        let mut reads = pin!(stream::iter(reads).buffer_unordered(MAX_READS));
+        while let Some(read) = turn.during(reads.next()).await {
+            let (demand, supply) = read.map_err(|error| Interrupted::reading(frame, error))?;
+            let entries = match &supply {
+                Supply::Row(row) => row.len() as u64,
+                Supply::Entry(_) => 1,
+            };
+            supplied.push((demand, supply));
+            // Storage may answer at once: others get their turn all the same.
+            turn.pace(WORK_OF_READ + entries).await;
+        }
         if !frame.detached {
             self.offer(frame.view.revision, &supplied);
         }

@@ -10,11 +10,12 @@ use inferadb_engine::row::{Demand, Row, RowKey, Rows, Supply};
 use inferadb_engine::schema::Schema;
 use inferadb_storage::Revision;
 
-use super::check::resolve_member;
+use super::check::{WORK_OF_READ, resolve_member};
 use super::contextual;
 use super::frame::{Frame, Interrupted, read_part};
 use super::{Consistency, Vault};
 use crate::error::VaultError;
+use crate::turn::{PIECE, Turn};
 use crate::view::VaultSchema;
 
 /// The most nodes of a tree.
@@ -61,9 +62,10 @@ impl Vault {
         now: Timestamp,
     ) -> Result<Expanded, VaultError> {
         self.take_checks(1)?;
+        let mut turn = self.turn();
         let mut frame = Frame::of(self.view_for(consistency).await?);
         for attempt in 1.. {
-            match self.expand_in(&frame, request, now).await {
+            match self.expand_in(&frame, request, now, &mut turn).await {
                 Ok(tree) => {
                     return Ok(Expanded {
                         tree,
@@ -72,7 +74,9 @@ impl Vault {
                     });
                 }
                 Err(Interrupted::Failed(error)) => return Err(error),
-                Err(Interrupted::Moved(revision)) => frame = self.next_frame(attempt, revision).await?,
+                Err(Interrupted::Moved(revision)) => {
+                    frame = turn.during(self.next_frame(attempt, revision)).await?;
+                }
             }
         }
         Err(VaultError::Overloaded("the vault keeps changing"))
@@ -83,10 +87,12 @@ impl Vault {
         frame: &Frame,
         request: &ExpandRequest,
         now: Timestamp,
+        turn: &mut Turn<'_>,
     ) -> Result<ExpandTree, Interrupted> {
+        turn.begin().await;
         let schema = &frame.view.schema;
         let member = resolve_member(schema, &request.resource, &request.permission)?;
-        let limits = self.limits.load().for_engine();
+        let limits = self.limits.load().for_engine(PIECE);
         let limits = ExpandLimits {
             max_depth: request.max_depth,
             max_nodes: MAX_EXPAND_NODES,
@@ -97,10 +103,10 @@ impl Vault {
         let expansion = Expansion::new(&schema.compiled, member, object, now, limits);
         let overlay = contextual::overlay(&schema.compiled, &Overlay::new(), &request.contextual)?;
         match overlay.is_empty() {
-            true => self.drive(frame, &*frame.view, &overlay, expansion).await,
+            true => self.drive(frame, &*frame.view, &overlay, expansion, turn).await,
             false => {
                 let laid = overlay.over(&*frame.view);
-                self.drive(frame, &laid, &overlay, expansion).await
+                self.drive(frame, &laid, &overlay, expansion, turn).await
             }
         }
     }
@@ -111,18 +117,21 @@ impl Vault {
         rows: &impl Rows,
         overlay: &Overlay,
         mut expansion: Expansion<'_>,
+        turn: &mut Turn<'_>,
     ) -> Result<ExpandTree, Interrupted> {
         loop {
             match expansion.step(rows) {
                 ExpandStep::Done(tree) => return Ok(tree),
-                ExpandStep::Yield => tokio::task::yield_now().await,
+                ExpandStep::Yield => turn.pace(PIECE).await,
                 ExpandStep::Need(keys) => {
                     let room = expansion.room();
-                    for (key, row, whole) in self.read_rows(frame, overlay, keys, room).await? {
+                    let reads = keys.len() as u64;
+                    let rows = turn.during(self.read_rows(frame, overlay, keys, room)).await?;
+                    for (key, row, whole) in rows {
                         expansion.supply(key, row, whole);
                     }
                     // One read can follow from the other for very long.
-                    tokio::task::yield_now().await;
+                    turn.pace(WORK_OF_READ * reads).await;
                 }
             }
         }

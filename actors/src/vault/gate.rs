@@ -27,6 +27,8 @@ pub enum Closed {
     Gone,
     /// Too many are inside.
     Full,
+    /// The server is overloaded, and the vault has used its share.
+    Spent,
 }
 
 /// One request inside a vault. Dropping it leaves.

@@ -22,6 +22,7 @@ use super::contextual;
 use super::frame::{Frame, Interrupted};
 use super::{Consistency, Vault};
 use crate::error::VaultError;
+use crate::turn::{PIECE, Turn};
 use crate::view::{VaultSchema, View};
 
 /// On what resources of a type does a subject have a permission?
@@ -103,12 +104,18 @@ impl Vault {
     pub async fn list(&self, request: &ListRequest, paging: &Paging) -> Result<ListPage, VaultError> {
         self.take_checks(1)?;
         let from = self.position(request, paging.cursor.as_deref())?;
+        let mut turn = self.turn();
         let mut frame = Frame::of(self.view_for(paging.consistency).await?);
         for attempt in 1.. {
-            match self.first_page(&frame, request, from.clone(), paging).await {
+            match self
+                .first_page(&frame, request, from.clone(), paging, &mut turn)
+                .await
+            {
                 Ok(page) => return Ok(self.page(request, page, frame.view.revision)),
                 Err(Interrupted::Failed(error)) => return Err(error),
-                Err(Interrupted::Moved(revision)) => frame = self.next_frame(attempt, revision).await?,
+                Err(Interrupted::Moved(revision)) => {
+                    frame = turn.during(self.next_frame(attempt, revision)).await?;
+                }
             }
         }
         Err(VaultError::Overloaded("the vault keeps changing"))
@@ -120,11 +127,14 @@ impl Vault {
         request: &ListRequest,
         from: Option<Position>,
         paging: &Paging,
+        turn: &mut Turn<'_>,
     ) -> Result<EnginePage, Interrupted> {
+        turn.begin().await;
         let mut search = self.search(frame, request, from, paging.now)?;
         let overlay = self.overlay(frame, request)?;
         let laid = overlay.over(&*frame.view);
-        self.next_page(frame, &laid, &mut search, paging.limit).await
+        self.next_page(frame, &laid, &mut search, paging.limit, turn)
+            .await
     }
 
     /// A whole list, page after page, all at one revision. `take` gets each page and answers the limit of the next one, or
@@ -138,15 +148,18 @@ impl Vault {
     ) -> Result<(), VaultError> {
         self.take_checks(1)?;
         let from = self.position(request, paging.cursor.as_deref())?;
+        let mut turn = self.turn();
         let mut frame = Frame::of(self.view_for(paging.consistency).await?);
         for attempt in 1.. {
             match self
-                .stream_in(&frame, request, paging, from.clone(), &mut take)
+                .stream_in(&frame, request, paging, from.clone(), &mut take, &mut turn)
                 .await
             {
                 Ok(()) => return Ok(()),
                 Err(Interrupted::Failed(error)) => return Err(error),
-                Err(Interrupted::Moved(revision)) => frame = self.next_frame(attempt, revision).await?,
+                Err(Interrupted::Moved(revision)) => {
+                    frame = turn.during(self.next_frame(attempt, revision)).await?;
+                }
             }
         }
         Err(VaultError::Overloaded("the vault keeps changing"))
@@ -160,16 +173,18 @@ impl Vault {
         paging: &Paging,
         from: Option<Position>,
         take: &mut impl AsyncFnMut(ListPage) -> Option<usize>,
+        turn: &mut Turn<'_>,
     ) -> Result<(), Interrupted> {
+        turn.begin().await;
         // Opened at once: nothing that is written later can end the stream's hold on its revision.
-        frame.snapshot(self).await?;
+        turn.during(frame.snapshot(self)).await?;
         let mut search = self.search(frame, request, from, paging.now)?;
         let overlay = self.overlay(frame, request)?;
         let laid = overlay.over(&*frame.view);
         let mut reached: Option<Position> = None;
         let mut limit = paging.limit;
         loop {
-            let page = match self.next_page(frame, &laid, &mut search, limit).await {
+            let page = match self.next_page(frame, &laid, &mut search, limit, turn).await {
                 Ok(page) => page,
                 Err(Interrupted::Moved(_)) if reached.is_some() => {
                     // What follows can be asked for with the cursor, at a later revision.
@@ -177,6 +192,7 @@ impl Vault {
                         items: Vec::new(),
                         next: reached,
                     };
+                    turn.pause();
                     take(self.page(request, page, frame.view.revision)).await;
                     return Ok(());
                 }
@@ -184,7 +200,8 @@ impl Vault {
             };
             reached = page.next.clone();
             let is_last = reached.is_none();
-            match take(self.page(request, page, frame.view.revision)).await {
+            let page = self.page(request, page, frame.view.revision);
+            match turn.during(take(page)).await {
                 Some(next) if !is_last => limit = next,
                 _ => return Ok(()),
             }
@@ -199,7 +216,7 @@ impl Vault {
         now: Timestamp,
     ) -> Result<AnySearch<'a>, VaultError> {
         let schema = &frame.view.schema;
-        let limits = self.limits.load().for_engine();
+        let limits = self.limits.load().for_engine(PIECE);
         Ok(match request {
             ListRequest::Resources(request) => {
                 let resource_type = type_named(schema, "resource_type", &request.resource_type)?;
@@ -257,19 +274,21 @@ impl Vault {
         laid: &Laid<'_, View>,
         search: &mut AnySearch<'_>,
         limit: usize,
+        turn: &mut Turn<'_>,
     ) -> Result<EnginePage, Interrupted> {
         search.set_limit(limit);
         loop {
             match search.step(laid).map_err(VaultError::from)? {
-                ListStep::Page(page) => return Ok(page),
-                ListStep::Yield => tokio::task::yield_now().await,
+                ListStep::Page(page) => {
+                    turn.count(page.items.len() as u64);
+                    return Ok(page);
+                }
+                ListStep::Yield => turn.pace(PIECE).await,
                 ListStep::Need(demands) => {
-                    for (demand, supply) in self.fetch_for_list(frame, demands).await? {
+                    for (demand, supply) in self.fetch_for_list(frame, demands, turn).await? {
                         let supply = laid.lay_listed(&demand, supply);
                         search.supply(demand, supply);
                     }
-                    // One read can follow from the other for very long.
-                    tokio::task::yield_now().await;
                 }
             }
         }

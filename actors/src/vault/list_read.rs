@@ -10,8 +10,10 @@ use inferadb_engine::row::{Demand, Supply};
 use inferadb_storage::{OppositeRead, Snapshot, StretchOf, StretchRead};
 
 use super::Vault;
+use super::check::WORK_OF_READ;
 use super::frame::{Frame, Interrupted, read_entry, read_row};
 use crate::error::VaultError;
+use crate::turn::Turn;
 use crate::view::VaultSchema;
 
 /// The most reads of one list that are under way at once.
@@ -23,8 +25,9 @@ impl Vault {
         &self,
         frame: &Frame,
         demands: Vec<ListDemand>,
+        turn: &mut Turn<'_>,
     ) -> Result<Vec<(ListDemand, ListSupply)>, Interrupted> {
-        let snapshot = frame.snapshot(self).await?;
+        let snapshot = turn.during(frame.snapshot(self)).await?;
         let schema = &frame.view.schema;
         let most = self.limits.load().max_work;
         let reads = demands.into_iter().map(|demand| async move {
@@ -34,15 +37,18 @@ impl Vault {
         let mut reads = std::pin::pin!(stream::iter(reads).buffer_unordered(MAX_READS));
         let mut supplied = Vec::new();
         loop {
-            let read = reads.try_next().await;
-            match read.map_err(|error| Interrupted::reading(frame, error))? {
-                Some(read) => supplied.push(read),
-                None => return Ok(supplied),
-            }
+            let read = turn.during(reads.try_next()).await;
+            let Some(read) = read.map_err(|error| Interrupted::reading(frame, error))? else {
+                return Ok(supplied);
+            };
+            let entries = match &read.1 {
+                ListSupply::Check(Supply::Row(row)) => row.len(),
+                ListSupply::Check(Supply::Entry(_)) => 1,
+                ListSupply::Part(part) => part.entries.len(),
+            };
+            supplied.push(read);
             // Where storage answers at once nothing else lets others, and the deadline, have their turn.
-            if supplied.len() % MAX_READS == 0 {
-                tokio::task::yield_now().await;
-            }
+            turn.pace(WORK_OF_READ + entries as u64).await;
         }
     }
 }

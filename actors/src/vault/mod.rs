@@ -21,11 +21,13 @@ mod watch;
 
 use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use actix::prelude::*;
 use arc_swap::ArcSwap;
 use inferadb_engine::noun::Timestamp;
 use inferadb_storage::{AccountId, Revision, Store, VaultId, VaultRecord};
+use tokio::sync::Semaphore;
 
 pub use self::actor::now;
 pub(crate) use self::check::resolve;
@@ -56,11 +58,21 @@ use crate::limiter::Limiter;
 use crate::memory::Memory;
 use crate::metrics::{Metrics, VaultMetrics};
 use crate::settings::{Limits, Settings};
+use crate::turn::Turn;
 use crate::view::View;
 
 /// What a vault weighs that holds nothing: itself, its actor with its mailbox and timers, its series, its place in the registry.
 /// Measured with ten thousand of them (`docs/performance.md`).
 pub(crate) const VAULT_BYTES: usize = 8_192;
+/// What a request is taken to cost beside its evaluation, in nanoseconds: reading it, looking at its token, answering it.
+const NANOS_A_REQUEST: u64 = 30_000;
+/// What committing a changed relationship is taken to cost, in nanoseconds, on whatever thread.
+const NANOS_A_CHANGE: u64 = 10_000;
+/// How many changes of one vault are at storage at once: the transactions of others do not wait behind many large ones of one
+/// vault, and enough small ones still share a group commit.
+const CHANGES_AT_STORAGE: u32 = 1_000;
+/// When to try again where only others can tell.
+pub(crate) const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// How fresh an answer must be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -103,6 +115,7 @@ pub struct Vault {
     latest_token: ArcSwap<(Revision, Arc<str>)>,
     checks: Limiter,
     writes: Limiter,
+    committing: Semaphore,
 }
 
 /// What each request writes, on cache lines of its own: a core that reads the rest of the vault does not fetch it anew
@@ -114,6 +127,22 @@ struct Pulse {
     last_used: AtomicI64,
     cache_hits: AtomicU64,
     cache_misses: AtomicU64,
+    /// Nanoseconds of CPU, as far as they are known: turns by the clock, all else by what it usually takes.
+    used: AtomicU64,
+    /// What `used` was when the latest window began.
+    used_before: AtomicU64,
+    /// What `used` may come to in this window.
+    ceiling: Ceiling,
+}
+
+/// A bound that usually is none.
+#[derive(Debug)]
+struct Ceiling(AtomicU64);
+
+impl Default for Ceiling {
+    fn default() -> Self {
+        Self(AtomicU64::new(u64::MAX))
+    }
 }
 
 /// What `/stats` shows of an active vault.
@@ -200,6 +229,7 @@ impl Vault {
             latest_token: ArcSwap::from_pointee(latest_token),
             checks: Limiter::default(),
             writes: Limiter::default(),
+            committing: Semaphore::new(CHANGES_AT_STORAGE as usize),
         });
         vault.report_size();
         let actor_of = Arc::clone(&vault);
@@ -211,9 +241,49 @@ impl Vault {
 
     /// Comes in for one request.
     pub fn enter(&self, now: Timestamp) -> Result<Pass, Closed> {
-        let pass = self.gate.enter(self.settings.max_concurrent_requests)?;
+        let pass = self
+            .gate
+            .enter(self.limits.load().max_concurrent_requests as usize)?;
         self.pulse.last_used.store(now.0, Ordering::Relaxed);
+        if self.pulse.used.load(Ordering::Relaxed) >= self.pulse.ceiling.0.load(Ordering::Relaxed) {
+            return Err(Closed::Spent);
+        }
+        self.charge(NANOS_A_REQUEST);
         Ok(pass)
+    }
+
+    /// Ends a window in which what the vault uses of the CPU is counted: how many nanoseconds it was.
+    pub fn end_window(&self) -> u64 {
+        let used = self.pulse.used.load(Ordering::Relaxed);
+        let before = self.pulse.used_before.swap(used, Ordering::Relaxed);
+        used.saturating_sub(before)
+    }
+
+    /// Lets the vault use so many nanoseconds of the CPU in the window that begins; `None`: any number.
+    pub fn hold_to(&self, nanos: Option<u64>) {
+        let before = self.pulse.used_before.load(Ordering::Relaxed);
+        let ceiling = nanos.map_or(u64::MAX, |nanos| before.saturating_add(nanos));
+        self.pulse.ceiling.0.store(ceiling, Ordering::Relaxed);
+    }
+
+    /// The turns of one request that is inside.
+    pub fn turn(&self) -> Turn<'_> {
+        Turn::new(
+            self.id,
+            self.settings.turn,
+            &self.pulse.used,
+            self.metrics.turns(),
+        )
+    }
+
+    /// An error for a request that is over one of the vault's limits.
+    pub(crate) fn over(&self, limit: &'static str, retry_after: Duration) -> VaultError {
+        self.metrics.refused(limit);
+        VaultError::RateLimited { limit, retry_after }
+    }
+
+    fn charge(&self, nanos: u64) {
+        self.pulse.used.fetch_add(nanos, Ordering::Relaxed);
     }
 
     /// The schema as it is stored, if there is one.
@@ -353,17 +423,23 @@ impl Vault {
 
     /// Commits a change; the answer comes when reads of this server show it.
     pub async fn commit(&self, operation: Operation) -> Result<Committed, VaultError> {
-        self.ask(Commit(operation)).await
+        let changes = u32::try_from(operation.changes()).unwrap_or(u32::MAX);
+        let _waiting = Waiting::enter(self)?;
+        // The semaphore is never closed.
+        let _share = self
+            .committing
+            .acquire_many(changes.clamp(1, CHANGES_AT_STORAGE))
+            .await
+            .map_err(|_| VaultError::ActorFailed)?;
+        self.charge(NANOS_A_CHANGE.saturating_mul(changes.into()));
+        self.send(Commit(operation)).await
     }
 
     /// Charges `changes` to the vault's rate of writes.
     fn take_writes(&self, changes: usize) -> Result<(), VaultError> {
         self.writes
             .take(self.limits.load().writes_per_second, changes)
-            .map_err(|retry_after| VaultError::RateLimited {
-                limit: "writes_per_second",
-                retry_after,
-            })
+            .map_err(|retry_after| self.over("writes_per_second", retry_after))
     }
 
     /// Brings the view as far as `until` says.
@@ -378,6 +454,15 @@ impl Vault {
         VaultActor: Handler<M>,
     {
         let _waiting = Waiting::enter(self)?;
+        self.send(message).await
+    }
+
+    async fn send<M, T>(&self, message: M) -> Result<T, VaultError>
+    where
+        M: Message<Result = Result<T, VaultError>> + Send + 'static,
+        T: Send + 'static,
+        VaultActor: Handler<M>,
+    {
         let address = self.address.get().ok_or(VaultError::ActorFailed)?;
         match address.send(message).await {
             Ok(answer) => answer,
@@ -428,8 +513,8 @@ impl<'a> Waiting<'a> {
         let before = vault.pulse.waiting.fetch_add(1, Ordering::Relaxed);
         vault.metrics.entered_mailbox();
         let waiting = Self(vault);
-        if before >= vault.settings.mailbox_capacity {
-            return Err(VaultError::Overloaded("too many requests wait for the vault"));
+        if before >= vault.limits.load().mailbox_capacity as usize {
+            return Err(vault.over("mailbox_capacity", RETRY_AFTER));
         }
         Ok(waiting)
     }

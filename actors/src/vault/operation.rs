@@ -164,6 +164,16 @@ impl Vault {
 }
 
 impl Operation {
+    /// How many relationships it changes, as far as that is known before.
+    pub(super) fn changes(&self) -> usize {
+        match self {
+            Self::Write(request, _) => request.touch.len() + request.create.len() + request.delete.len(),
+            // By a filter, as many as there are, in transactions of as many as a large write has; and a schema's shapes are
+            // all looked at.
+            Self::Delete(_) | Self::Schema(..) => MAX_CHANGES,
+        }
+    }
+
     /// Commits it to storage.
     pub(super) async fn run(self, vault: &Vault) -> Result<Committed, VaultError> {
         match self {

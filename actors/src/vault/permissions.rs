@@ -9,12 +9,13 @@ use inferadb_engine::overlay::Overlay;
 use inferadb_engine::schema::{Format, MemberKind};
 use inferadb_storage::Revision;
 
-use super::check::{CheckRequest, type_named};
+use super::check::{CheckRequest, WORK_OF_ANSWER, type_named};
 use super::contextual;
 use super::frame::{Frame, Interrupted};
 use super::list::resolve_subject;
 use super::{Consistency, Vault};
 use crate::error::VaultError;
+use crate::turn::Turn;
 
 /// What may a subject do with a resource?
 #[derive(Debug, Clone)]
@@ -61,13 +62,14 @@ impl Vault {
     ) -> Result<Permissions, VaultError> {
         let mut frame = Frame::of(self.view_for(consistency).await?);
         let mut is_charged = false;
+        let mut turn = self.turn();
         for attempt in 1.. {
             let checks = checks_of(&frame, request)?;
             if !std::mem::replace(&mut is_charged, true) {
                 self.take_checks(checks.len().max(1))?;
             }
             match self
-                .permissions_in(&frame, checks, &request.contextual, now)
+                .permissions_in(&frame, checks, &request.contextual, now, &mut turn)
                 .await
             {
                 Ok(permissions) => {
@@ -77,7 +79,9 @@ impl Vault {
                     });
                 }
                 Err(Interrupted::Failed(error)) => return Err(error),
-                Err(Interrupted::Moved(revision)) => frame = self.next_frame(attempt, revision).await?,
+                Err(Interrupted::Moved(revision)) => {
+                    frame = turn.during(self.next_frame(attempt, revision)).await?;
+                }
             }
         }
         Err(VaultError::Overloaded("the vault keeps changing"))
@@ -90,15 +94,14 @@ impl Vault {
         checks: Vec<(MemberKind, CheckRequest)>,
         contextual: &[Relationship],
         now: Timestamp,
+        turn: &mut Turn<'_>,
     ) -> Result<Vec<Permission>, Interrupted> {
         let overlay = contextual::overlay(&frame.view.schema.compiled, &Overlay::new(), contextual)?;
         let laid = (!overlay.is_empty()).then(|| overlay.over(&*frame.view));
         let mut permissions = Vec::with_capacity(checks.len());
-        for (at, (kind, check)) in checks.into_iter().enumerate() {
-            if at % 64 == 63 {
-                tokio::task::yield_now().await;
-            }
-            let outcome = match self.check_in(frame, laid.as_ref(), &check, now).await {
+        for (kind, check) in checks {
+            turn.pace(WORK_OF_ANSWER).await;
+            let outcome = match self.check_in(frame, laid.as_ref(), &check, now, turn).await {
                 Ok(answer) => Ok(answer.decision),
                 Err(Interrupted::Failed(error)) => Err(error),
                 Err(moved) => return Err(moved),

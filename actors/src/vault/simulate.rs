@@ -9,12 +9,13 @@ use inferadb_engine::overlay::{Laid, Overlay};
 use inferadb_engine::schema::{Format, Schema};
 use inferadb_storage::Revision;
 
-use super::check::{CheckRequest, resolve};
+use super::check::{CheckRequest, WORK_OF_ANSWER, resolve};
 use super::contextual;
 use super::frame::{Frame, Interrupted};
 use super::operation::{MAX_CHANGES, refuse_duplicates, too_many};
 use super::{Consistency, Vault, WriteRequest};
 use crate::error::{VaultError, kind_of};
+use crate::turn::Turn;
 use crate::view::{VaultSchema, View};
 
 /// Changes to try, and the checks to try them with.
@@ -99,13 +100,16 @@ impl Vault {
             }
             None => None,
         };
+        let mut turn = self.turn();
         let mut frame = Frame::of(self.view_for(consistency).await?);
         for attempt in 1.. {
-            let outcome = self.simulate_in(&frame, schema.as_ref(), &changes, &checks, now);
+            let outcome = self.simulate_in(&frame, schema.as_ref(), &changes, &checks, now, &mut turn);
             match outcome.await {
                 Ok(simulation) => return Ok(simulation),
                 Err(Interrupted::Failed(error)) => return Err(error),
-                Err(Interrupted::Moved(revision)) => frame = self.next_frame(attempt, revision).await?,
+                Err(Interrupted::Moved(revision)) => {
+                    frame = turn.during(self.next_frame(attempt, revision)).await?;
+                }
             }
         }
         Err(VaultError::Overloaded("the vault keeps changing"))
@@ -118,12 +122,16 @@ impl Vault {
         changes: &WriteRequest,
         checks: &[CheckRequest],
         now: Timestamp,
+        turn: &mut Turn<'_>,
     ) -> Result<Simulation, Interrupted> {
         let mut ignored = Vec::new();
         let under_schema = match schema {
             Some(schema) => {
-                let snapshot = frame.snapshot(self).await?;
-                let shapes = snapshot.shapes().await.map_err(VaultError::from_store);
+                let snapshot = turn.during(frame.snapshot(self)).await?;
+                let shapes = turn
+                    .during(snapshot.shapes())
+                    .await
+                    .map_err(VaultError::from_store);
                 let shapes = shapes.map_err(|error| Interrupted::reading(frame, error))?;
                 let misfits = shapes.iter().filter(|shape| !schema.fits_shape(shape));
                 ignored.extend(misfits.map(|shape| (kind_of(shape), shape.count)));
@@ -137,13 +145,11 @@ impl Vault {
         let before = Side::of(frame, &nothing);
         let after = Side::of(after, &changes);
         let mut results = Vec::with_capacity(checks.len());
-        for (at, check) in checks.iter().enumerate() {
-            if at % 64 == 63 {
-                tokio::task::yield_now().await;
-            }
+        for check in checks {
+            turn.pace(2 * WORK_OF_ANSWER).await;
             results.push(BeforeAfter {
-                before: self.decide(&before, check, now).await?,
-                after: self.decide(&after, check, now).await?,
+                before: self.decide(&before, check, now, turn).await?,
+                after: self.decide(&after, check, now, turn).await?,
             });
         }
         Ok(Simulation {
@@ -159,8 +165,9 @@ impl Vault {
         side: &Side<'_>,
         request: &CheckRequest,
         now: Timestamp,
+        turn: &mut Turn<'_>,
     ) -> Result<Result<Decision, VaultError>, Interrupted> {
-        match self.try_decide(side, request, now).await {
+        match self.try_decide(side, request, now, turn).await {
             Ok(decision) => Ok(Ok(decision)),
             Err(Interrupted::Failed(error)) => Ok(Err(error)),
             Err(moved) => Err(moved),
@@ -172,6 +179,7 @@ impl Vault {
         side: &Side<'_>,
         request: &CheckRequest,
         now: Timestamp,
+        turn: &mut Turn<'_>,
     ) -> Result<Decision, Interrupted> {
         let schema = &side.frame.view.schema;
         let check = resolve(schema, request)?;
@@ -186,7 +194,7 @@ impl Vault {
             }
         };
         let evaluated = self
-            .evaluate(side.frame, Some(laid), &check, request, now)
+            .evaluate(side.frame, Some(laid), &check, request, now, turn)
             .await?;
         Ok(evaluated.verdict.decision)
     }

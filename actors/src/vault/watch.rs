@@ -118,10 +118,10 @@ impl Session {
         // The place is taken while inside: nobody can evict the vault in between.
         let (vault, _pass) = platform.enter(vault, account).await?;
         let most = vault.limits.load().max_watches as usize;
-        let place = vault.gate.watch(most).ok_or(VaultError::RateLimited {
-            limit: "max_watches",
-            retry_after: Duration::from_secs(5),
-        })?;
+        let place = vault
+            .gate
+            .watch(most)
+            .ok_or_else(|| vault.over("max_watches", Duration::from_secs(5)))?;
         let pulse = vault.feed.follow();
         vault.metrics.watches(1);
         Ok(Self {

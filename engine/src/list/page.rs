@@ -117,6 +117,10 @@ impl<'a> Candidates<'a> {
         rows: &impl Rows,
         ahead: usize,
     ) -> Result<Turn, EvaluationError> {
+        // Where one after the other is decided at once, nothing else ends the step.
+        if judge.is_tired() && !judge.is_spent() {
+            return Ok(Turn::Tired);
+        }
         Ok(match self.decide(judge, rows, ahead) {
             Front::Ruled => match self.window.pop_front() {
                 Some(Candidate {

@@ -1,0 +1,227 @@
+//! Overload: when the threads that answer requests come too late, the vaults that use most of the CPU are held to less, the
+//! heaviest first, until they come in time again.
+//!
+//! Whoever serves requests tells how late its threads were ([`Overload::observe`]). Once in a window the mean is looked at. While it is
+//! above the limit, a level sinks; a vault that has used more CPU in a window than the level is refused for the rest of it. The level
+//! never sinks below an equal share, of the threads' time and of what is used: a vault that uses no more than that is never refused.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use actix::prelude::*;
+
+use crate::registry::Registry;
+
+/// How often the load is looked at, and the time for which a vault's use is counted.
+pub(crate) const WINDOW: Duration = Duration::from_millis(250);
+/// Windows in a row with late threads before anybody is refused: a single one may be the machine's.
+const LATE_WINDOWS: u32 = 2;
+/// Windows in a row with threads in time before nobody is held any more, if nobody comes near the level.
+const CALM_WINDOWS: u32 = 4;
+
+/// How late the threads are, and what is done about it.
+#[derive(Debug, Default)]
+pub(crate) struct Overload {
+    late_micros: AtomicU64,
+    looks: AtomicU64,
+    memory_is_short: AtomicBool,
+    brake: Mutex<Brake>,
+}
+
+/// What vaults are held to, from one window to the next.
+#[derive(Debug, Default)]
+pub(crate) struct Brake {
+    late: u32,
+    calm: u32,
+    level: Option<u64>,
+    /// Whether a vault is held because memory is short.
+    holds_memory: bool,
+}
+
+impl Overload {
+    /// Notes how much later than it was due a thread came to a task.
+    pub(crate) fn observe(&self, late: Duration) {
+        let micros = u64::try_from(late.as_micros()).unwrap_or(u64::MAX);
+        self.late_micros.fetch_add(micros, Ordering::Relaxed);
+        self.looks.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Notes whether the vaults hold more memory than they may, though none of them can be evicted.
+    pub(crate) fn set_memory_short(&self, is_short: bool) {
+        self.memory_is_short.store(is_short, Ordering::Relaxed);
+    }
+
+    /// Whether memory was short since this was asked last.
+    pub(crate) fn take_memory_short(&self) -> bool {
+        self.memory_is_short.swap(false, Ordering::Relaxed)
+    }
+
+    /// Ends a window: how late the threads were on average.
+    pub(crate) fn end_window(&self) -> Duration {
+        let late = self.late_micros.swap(0, Ordering::Relaxed);
+        let looks = self.looks.swap(0, Ordering::Relaxed);
+        Duration::from_micros(late / looks.max(1))
+    }
+
+    pub(crate) fn brake(&self) -> std::sync::MutexGuard<'_, Brake> {
+        self.brake.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Brake {
+    /// Whether nobody is held and no window was late: then what the vaults use need not be known.
+    pub(crate) const fn is_released(&self) -> bool {
+        self.level.is_none() && self.late == 0 && !self.holds_memory
+    }
+
+    /// Whether any vault may be held to less than it asks for.
+    pub(crate) const fn holds(&self) -> bool {
+        self.level.is_some() || self.holds_memory
+    }
+
+    /// Notes whether a vault is held in the window that begins because memory is short.
+    pub(crate) const fn hold_memory(&mut self, holds: bool) {
+        self.holds_memory = holds;
+    }
+
+    /// Ends a window in which the vaults used so much each of what all threads had; answers how much each may use in the next,
+    /// `None` for any.
+    pub(crate) fn next(
+        &mut self,
+        is_late: bool,
+        had: u64,
+        used: impl Iterator<Item = u64> + Clone,
+    ) -> Option<u64> {
+        if is_late {
+            self.late += 1;
+            self.calm = 0;
+        } else {
+            self.late = 0;
+            self.calm += 1;
+        }
+        let users = used.clone().filter(|used| *used > 0).count() as u64;
+        let equal = used.clone().sum::<u64>().max(had) / users.max(1);
+        let most = used.max().unwrap_or(0);
+        let sunk = |level: u64| (level - level / 4).max(equal);
+        self.level = match self.level {
+            None if self.late >= LATE_WINDOWS => Some(sunk(most)),
+            None => None,
+            Some(level) if is_late => Some(sunk(level.min(most.max(equal)))),
+            Some(level) if self.calm >= CALM_WINDOWS && most < level / 2 => None,
+            Some(level) => Some(level.saturating_add(level / 4).max(1)),
+        };
+        self.level
+    }
+}
+
+/// Looks at the load on a timer.
+pub(crate) struct Balancer {
+    registry: Registry,
+}
+
+impl Balancer {
+    /// One that balances the load of `registry`.
+    pub(crate) const fn new(registry: Registry) -> Self {
+        Self { registry }
+    }
+}
+
+impl Actor for Balancer {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.run_interval(WINDOW, |balancer, _| balancer.registry.balance());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_late_window_is_no_overload() {
+        let mut brake = Brake::default();
+        for late in [true, false, true, false] {
+            assert_eq!(brake.next(late, 0, [900, 10].into_iter()), None);
+        }
+        assert!(brake.is_released());
+    }
+
+    #[test]
+    fn the_heaviest_is_held_first_and_nobody_below_an_equal_share() {
+        let mut brake = Brake::default();
+        let mut demand = vec![10_000_u64];
+        demand.extend([100; 50]);
+        demand.push(2_000);
+        let mut level: Option<u64> = None;
+        let mut levels = Vec::new();
+        for _ in 0..60 {
+            let used: Vec<u64> = demand
+                .iter()
+                .map(|wanted| level.map_or(*wanted, |level| level.min(*wanted)))
+                .collect();
+            level = brake.next(true, 0, used.iter().copied());
+            levels.extend(level);
+            // Nobody below an equal share of what is used is held.
+            let equal = used.iter().sum::<u64>() / used.len() as u64;
+            assert!(level.is_none_or(|level| level >= equal), "{levels:?}");
+        }
+        assert!(levels.is_sorted_by(|before, after| before >= after), "{levels:?}");
+        assert!(
+            levels.iter().any(|level| (2_000..10_000).contains(level)),
+            "the heaviest alone is held first: {levels:?}"
+        );
+        assert!(levels.iter().all(|level| *level >= 100), "{levels:?}");
+    }
+
+    #[test]
+    fn equals_are_not_held_to_less_than_they_use() {
+        let mut brake = Brake::default();
+        for _ in 0..10 {
+            let level = brake.next(true, 0, [500; 8].into_iter());
+            assert!(level.is_none_or(|level| level >= 500), "{level:?}");
+        }
+    }
+
+    #[test]
+    fn an_equal_share_of_the_threads_is_everybodys() {
+        let mut brake = Brake::default();
+        for _ in 0..40 {
+            // Late for other reasons than these.
+            let level = brake.next(true, 10_000, [900, 100, 0, 0].into_iter());
+            assert!(level.is_none_or(|level| level >= 5_000), "{level:?}");
+        }
+    }
+
+    #[test]
+    fn who_was_held_is_let_go_when_it_is_calm() {
+        let mut brake = Brake::default();
+        for _ in 0..6 {
+            brake.next(true, 0, [9_000, 10].into_iter());
+        }
+        let held = brake.level;
+        assert!(held.is_some_and(|level| level < 9_000));
+        let mut windows = 0;
+        while let Some(level) = brake.next(
+            false,
+            0,
+            [9_000.min(brake.level.unwrap_or(9_000)), 10].into_iter(),
+        ) {
+            windows += 1;
+            assert!(windows < 60, "{level}");
+        }
+        assert!(windows >= 3);
+        assert!(brake.is_released());
+    }
+
+    #[test]
+    fn the_mean_of_a_window_is_forgotten_with_it() {
+        let overload = Overload::default();
+        for millis in [10, 20, 30] {
+            overload.observe(Duration::from_millis(millis));
+        }
+        assert_eq!(overload.end_window(), Duration::from_millis(20));
+        assert_eq!(overload.end_window(), Duration::ZERO);
+    }
+}

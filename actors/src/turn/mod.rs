@@ -1,0 +1,210 @@
+//! Turns: how the vaults share a thread that answers requests.
+//!
+//! A request does a small piece of work at once: a typical check is done within it. What needs more goes on in turns. Vaults
+//! take them one after the other, however many requests each has, and between two turns the thread looks for what has arrived:
+//! so a light check waits for one short turn at most, not for all the heavy requests of a neighbour.
+
+mod lanes;
+
+use std::cell::RefCell;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use inferadb_storage::VaultId;
+use prometheus::IntCounter;
+
+use self::lanes::{Lanes, Waiter};
+
+/// Work done before the first turn, and between two looks at the clock within one: some 25 to 60 microseconds' worth.
+pub const PIECE: u64 = 256;
+/// What a unit of work is taken to cost before the first turn, in nanoseconds.
+const NANOS_A_WORK: u64 = 150;
+
+thread_local! {
+    static LANES: RefCell<Arc<Shared>> = RefCell::default();
+}
+
+/// The lanes of a thread. A future that is moved to another thread still knows those that it waits in.
+#[derive(Debug, Default)]
+struct Shared {
+    /// How many requests wait or have the turn: none is known without the lock.
+    inside: AtomicUsize,
+    lanes: Mutex<Lanes>,
+}
+
+/// One request's part in the turns of its thread. Dropping it gives up its turn, or its place.
+pub struct Turn<'v> {
+    vault: VaultId,
+    longest: Duration,
+    /// Where the nanoseconds of its turns are added up.
+    used: &'v AtomicU64,
+    turns: &'v IntCounter,
+    /// Work since the request began, or since the latest look at the clock in its turn.
+    work: u64,
+    state: State,
+}
+
+enum State {
+    /// Before the first turn.
+    AtOnce,
+    /// In the lanes.
+    Inside(Inside),
+    /// Between two turns, waiting for something else.
+    Away,
+}
+
+struct Inside {
+    shared: Arc<Shared>,
+    waiter: Arc<Waiter>,
+    /// Since when it has the turn.
+    since: Option<Instant>,
+}
+
+impl<'v> Turn<'v> {
+    /// A request of `vault`, whose turns last at least one piece of work and end as soon as they took `longest`.
+    pub const fn new(vault: VaultId, longest: Duration, used: &'v AtomicU64, turns: &'v IntCounter) -> Self {
+        Self {
+            vault,
+            longest,
+            used,
+            turns,
+            work: 0,
+            state: State::AtOnce,
+        }
+    }
+
+    /// To be called before work that can be heavy: waits for a turn where others of the same vault do. Their vault is
+    /// at its share already.
+    pub async fn begin(&mut self) {
+        let is_inside = match self.state {
+            State::AtOnce => here().has(self.vault),
+            State::Inside(_) => false,
+            State::Away => true,
+        };
+        if is_inside {
+            self.next().await;
+        }
+    }
+
+    /// Counts work that was done; when the turn is over, waits for the next.
+    pub async fn pace(&mut self, work: u64) {
+        self.count(work);
+        if self.is_over() {
+            self.next().await;
+        }
+    }
+
+    /// Counts work that was done.
+    pub const fn count(&mut self, work: u64) {
+        self.work = self.work.saturating_add(work);
+    }
+
+    /// Waits for something else than a turn. Whoever has one gives it up as soon as the waiting is not over at once.
+    pub async fn during<T>(&mut self, other: impl Future<Output = T>) -> T {
+        let mut other = pin!(other);
+        poll_fn(|task| match other.as_mut().poll(task) {
+            Poll::Ready(outcome) => Poll::Ready(outcome),
+            Poll::Pending => {
+                self.pause();
+                Poll::Pending
+            }
+        })
+        .await
+    }
+
+    /// Gives up the turn, if it has one, until the next call of [`Turn::pace`].
+    pub fn pause(&mut self) {
+        if let State::Inside(_) = self.state {
+            self.leave();
+            self.state = State::Away;
+        }
+    }
+
+    fn is_over(&mut self) -> bool {
+        match &self.state {
+            State::AtOnce => self.work >= PIECE,
+            State::Inside(inside) => {
+                if self.work < PIECE {
+                    return false;
+                }
+                self.work = 0;
+                inside.since.is_none_or(|since| since.elapsed() >= self.longest)
+            }
+            State::Away => true,
+        }
+    }
+
+    async fn next(&mut self) {
+        self.leave();
+        let shared = here();
+        let waiter = shared.lock().enter(self.vault, Instant::now());
+        shared.inside.fetch_add(1, Ordering::Relaxed);
+        self.state = State::Inside(Inside {
+            shared,
+            waiter: Arc::clone(&waiter),
+            since: None,
+        });
+        poll_fn(|task| match waiter.is_granted(task.waker()) {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        })
+        .await;
+        // The thread looks for what has arrived before it comes back to this task.
+        tokio::task::yield_now().await;
+        self.turns.inc();
+        self.work = 0;
+        if let State::Inside(inside) = &mut self.state {
+            inside.since = Some(Instant::now());
+        }
+    }
+
+    fn leave(&mut self) {
+        let inside = match &mut self.state {
+            State::Inside(inside) => inside,
+            State::AtOnce if self.work > 0 => {
+                // No clock ran: it costs as much as the smallest of these pieces of work.
+                self.charge(self.work.saturating_mul(NANOS_A_WORK));
+                self.state = State::Away;
+                return;
+            }
+            State::AtOnce | State::Away => return,
+        };
+        let now = Instant::now();
+        let took = inside
+            .since
+            .take()
+            .map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
+        inside.shared.lock().leave(&inside.waiter, took, now);
+        inside.shared.inside.fetch_sub(1, Ordering::Relaxed);
+        self.charge(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
+        self.state = State::Away;
+    }
+
+    fn charge(&self, nanos: u64) {
+        self.used.fetch_add(nanos, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}
+
+impl Shared {
+    fn has(&self, vault: VaultId) -> bool {
+        self.inside.load(Ordering::Relaxed) > 0 && self.lock().has(vault)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Lanes> {
+        self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn here() -> Arc<Shared> {
+    LANES.with_borrow(Arc::clone)
+}
