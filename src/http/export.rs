@@ -100,7 +100,12 @@ async fn send(
             tracing::warn!(reason, %problem, relationships, seconds, "the export of a vault was broken off");
         }
         Err(Broken::Unread(_)) => {
-            tracing::warn!(reason, relationships, seconds, "the export of a vault was broken off");
+            tracing::warn!(
+                reason,
+                relationships,
+                seconds,
+                "the export of a vault was broken off"
+            );
         }
     }
     drop(slot);

@@ -92,8 +92,20 @@ async fn import_body(
         Ok(imported) => {
             count.outcome = "complete";
             app.metrics.imported(imported.relationships);
-            let Imported { relationships, created, updated, .. } = imported;
-            tracing::info!(mode = count.mode, relationships, created, updated, seconds, "vault imported");
+            let Imported {
+                relationships,
+                created,
+                updated,
+                ..
+            } = imported;
+            tracing::info!(
+                mode = count.mode,
+                relationships,
+                created,
+                updated,
+                seconds,
+                "vault imported"
+            );
             let mut answer = json!({
                 "mode": count.mode,
                 "relationships": relationships,
@@ -109,7 +121,12 @@ async fn import_body(
         }
         Err(problem) => {
             count.outcome = problem.code;
-            tracing::warn!(mode = count.mode, reason = problem.code, seconds, "the import of a vault was abandoned");
+            tracing::warn!(
+                mode = count.mode,
+                reason = problem.code,
+                seconds,
+                "the import of a vault was abandoned"
+            );
             Err(problem)
         }
     }
@@ -142,7 +159,10 @@ async fn take_in(
     }
     if let (ImportMode::Replace, Some(limits)) = (mode, reader.limits()) {
         let limits = (!limits.is_empty()).then_some(limits);
-        import.settings(limits).await.map_err(|error| of_member("vault", error))?;
+        import
+            .settings(limits)
+            .await
+            .map_err(|error| of_member("vault", error))?;
     }
     Ok(import.finish().await?)
 }
@@ -222,7 +242,10 @@ fn mode(query: &ImportQuery) -> Result<ImportMode, Problem> {
         None | Some("merge") => Ok(ImportMode::Merge),
         Some("replace") => Ok(ImportMode::Replace),
         Some(other) => {
-            let detail = format!("`mode` is `merge` or `replace`, this is `{}`", other.escape_debug());
+            let detail = format!(
+                "`mode` is `merge` or `replace`, this is `{}`",
+                other.escape_debug()
+            );
             Err(Problem::invalid("invalid_value", "mode", detail))
         }
     }
@@ -246,7 +269,10 @@ fn layout(request: &HttpRequest) -> Result<Layout, Problem> {
         "application/x-ndjson" | "application/ndjson" | "application/jsonl" | "application/x-jsonlines" => {
             Ok(Layout::Lines)
         }
-        "" | "application/json" | "text/json" | "application/x-www-form-urlencoded"
+        ""
+        | "application/json"
+        | "text/json"
+        | "application/x-www-form-urlencoded"
         | "application/octet-stream" => Ok(Layout::Json),
         other if other.ends_with("+json") => Ok(Layout::Json),
         other => {

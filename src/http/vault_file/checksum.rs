@@ -65,7 +65,9 @@ fn canonical(relationship: &Relationship) -> Option<Relationship> {
         return None;
     }
     let members = caveat.context.iter();
-    let context: Context = members.map(|(name, value)| (name.clone(), plain(value))).collect();
+    let context: Context = members
+        .map(|(name, value)| (name.clone(), plain(value)))
+        .collect();
     let caveat = CaveatRef {
         name: caveat.name.clone(),
         context,
@@ -91,7 +93,11 @@ fn plain(value: &Value) -> Value {
         Value::List(items) => Value::List(items.iter().map(plain).collect()),
         Value::Map(members) => {
             let members = members.iter();
-            Value::Map(members.map(|(name, value)| (name.clone(), plain(value))).collect())
+            Value::Map(
+                members
+                    .map(|(name, value)| (name.clone(), plain(value)))
+                    .collect(),
+            )
         }
         Value::Null | Value::Bool(_) | Value::Int(_) | Value::Uint(_) | Value::String(_) => value.clone(),
     }
@@ -140,7 +146,10 @@ mod tests {
             sum(&["document:1#viewer@user:a[c]"], None),
             sum(&["document:1#viewer@user:a[c:{\"x\":1}]"], None),
             sum(&["document:1#viewer@user:a[c:{\"x\":1.5}]"], None),
-            sum(&["document:1#viewer@user:a[expiration:2030-01-01T00:00:00Z]"], None),
+            sum(
+                &["document:1#viewer@user:a[expiration:2030-01-01T00:00:00Z]"],
+                None,
+            ),
         ];
         for (at, sum) in all.iter().enumerate() {
             assert!(sum.starts_with("sha256:") && sum.len() == 71, "{sum}");

@@ -5,7 +5,7 @@ use std::fmt;
 use std::mem::take;
 
 use actix_web::http::StatusCode;
-use inferadb_actors::MAX_PAGE;
+use inferadb_actors::MAX_TRANSFER_PAGE as MAX_PAGE;
 use inferadb_engine::noun::Relationship;
 use inferadb_engine::schema::Format;
 use serde::Deserialize;
@@ -210,7 +210,9 @@ impl Page {
             let (index, rest) = field.strip_prefix("relationships[")?.split_once(']')?;
             Some((index.parse::<usize>().ok()?, rest.to_owned()))
         });
-        let Some((index, rest)) = index else { return problem };
+        let Some((index, rest)) = index else {
+            return problem;
+        };
         let Some(place) = self.places.get(index) else {
             return problem;
         };
@@ -257,7 +259,8 @@ impl Parts {
         }
         for (name, value) in members.0 {
             if name == "relationships" {
-                let detail = "`relationships` do not stand within a line: this is a file of JSON, not of lines";
+                let detail =
+                    "`relationships` do not stand within a line: this is a file of JSON, not of lines";
                 return Err(place.problem("malformed_json", detail));
             }
             self.member(&name, value.get().as_bytes(), place)?;
@@ -317,7 +320,8 @@ impl Parts {
             "version" => {
                 let version: u64 = body::json(value).map_err(wrong)?;
                 if version != VERSION {
-                    let detail = format!("this server reads version {VERSION} of vault files, this is {version}");
+                    let detail =
+                        format!("this server reads version {VERSION} of vault files, this is {version}");
                     return Err(refused("unsupported_version", detail));
                 }
             }
@@ -329,7 +333,8 @@ impl Parts {
                 self.limits = vault.and_then(|vault| vault.limits);
             }
             "schema" | "schema_format" if self.begun => {
-                let detail = format!("`{name}` must stand before the relationships: they are read as they come");
+                let detail =
+                    format!("`{name}` must stand before the relationships: they are read as they come");
                 return Err(refused("invalid_value", detail));
             }
             "schema" => self.schema = self.schema(value).map_err(wrong)?,

@@ -70,16 +70,22 @@ enum State {
     /// Before the object.
     Start,
     /// Before a member's name; or, if it is the first, the object's end.
-    Name { first: bool },
+    Name {
+        first: bool,
+    },
     /// Within a member's name.
-    InName { escaped: bool },
+    InName {
+        escaped: bool,
+    },
     Colon,
     /// Before a member's value.
     Value,
     InValue(Scan),
     AfterValue,
     /// Before a relationship; or, if it is the first, the end of the list.
-    Item { first: bool },
+    Item {
+        first: bool,
+    },
     InItem(Scan),
     AfterItem,
     /// Behind the object.
@@ -220,7 +226,9 @@ impl Splitter {
                 State::Item { first: true }
             }
             (State::Value, _) if self.name == RELATIONSHIPS => {
-                let mut problem = self.place.problem("invalid_value", "`relationships` must be a list");
+                let mut problem = self
+                    .place
+                    .problem("invalid_value", "`relationships` must be a list");
                 problem.field = Some(RELATIONSHIPS.to_owned());
                 return Err(problem);
             }
@@ -255,7 +263,8 @@ impl Splitter {
                 b'"' if !escaped => {
                     self.hold(bytes.get(..=at).unwrap_or_default(), MAX_NAME_BYTES)?;
                     self.name = serde_json::from_slice(&self.held).map_err(|_| {
-                        self.start.problem("malformed_json", "the name of a member is not JSON")
+                        self.start
+                            .problem("malformed_json", "the name of a member is not JSON")
                     })?;
                     self.held.clear();
                     self.state = State::Colon;
@@ -285,7 +294,11 @@ impl Splitter {
         let taken = end.unwrap_or(bytes.len());
         self.hold(bytes.get(..taken).unwrap_or_default(), most)?;
         if end.is_none() {
-            self.state = if is_item { State::InItem(scan) } else { State::InValue(scan) };
+            self.state = if is_item {
+                State::InItem(scan)
+            } else {
+                State::InValue(scan)
+            };
             return Ok(taken);
         }
         if is_item {
@@ -328,7 +341,9 @@ impl Splitter {
             self.add_blank(self.held.len())?;
         } else {
             let before = self.held.len() - self.held.trim_ascii_start().len();
-            let start = self.start.within(1, u32::try_from(before).unwrap_or(u32::MAX).saturating_add(1));
+            let start = self
+                .start
+                .within(1, u32::try_from(before).unwrap_or(u32::MAX).saturating_add(1));
             take(Piece::Line(line), start)?;
             self.blank = 0;
         }
@@ -469,7 +484,8 @@ mod tests {
 
     /// The same, however the bytes come.
     fn split_anyhow(layout: Layout, text: &str) -> Result<Vec<String>, (&'static str, Option<(u32, u32)>)> {
-        let outcome = |at_once| split(layout, text, at_once).map_err(|problem| (problem.code, problem.position));
+        let outcome =
+            |at_once| split(layout, text, at_once).map_err(|problem| (problem.code, problem.position));
         let whole = outcome(text.len().max(1));
         for at_once in 1..text.len().min(40) {
             assert_eq!(outcome(at_once), whole, "{text} by {at_once}");
@@ -549,7 +565,11 @@ mod tests {
             (Layout::Json, format!("{{\"a\":\"{long}\"}}"), "too_large"),
             (Layout::Json, format!("{{\"a\":{long}}}"), "too_large"),
             (Layout::Json, format!("{{\"a\":{deep}"), "too_large"),
-            (Layout::Json, format!("{{\"relationships\":[{{\"{long}\"}}"), "too_large"),
+            (
+                Layout::Json,
+                format!("{{\"relationships\":[{{\"{long}\"}}"),
+                "too_large",
+            ),
             (Layout::Json, format!("{{\"relationships\":[{deep}"), "too_large"),
             (Layout::Json, format!("{{{blank}}}"), "malformed_json"),
             (Layout::Json, format!("{{}}{blank}"), "malformed_json"),
