@@ -278,6 +278,11 @@ impl Parts {
             }),
             ..within(place, problem)
         };
+        // The members without their names, as a list, are not offered anywhere.
+        if !bytes.starts_with(b"{") {
+            let problem = Problem::invalid("invalid_value", field.as_str(), "a relationship is a JSON object");
+            return Err(place.of(problem));
+        }
         let body: RelationshipBody<'_> = body::json(bytes).map_err(inside)?;
         let relationship = body
             .parse(&field, self.bounds.context)
@@ -327,6 +332,9 @@ impl Parts {
             }
             "exported_at" | "revision" => {
                 let _: Option<String> = body::json(value).map_err(wrong)?;
+            }
+            "vault" if value.starts_with(b"[") => {
+                return Err(refused("invalid_value", "`vault` is a JSON object".to_owned()));
             }
             "vault" => {
                 let vault: Option<VaultBody> = body::json(value).map_err(wrong)?;
@@ -461,8 +469,8 @@ fn is_relationship(line: &[u8]) -> bool {
         return true;
     }
     match serde_json::from_slice::<Kind>(line) {
-        Ok(kind) => kind.resource.is_some() || kind.relation.is_some() || kind.subject.is_some(),
-        Err(_) => false,
+        Ok(kind) if line.starts_with(b"{") => kind.resource.is_some() || kind.relation.is_some() || kind.subject.is_some(),
+        _ => false,
     }
 }
 
