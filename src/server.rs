@@ -163,7 +163,7 @@ impl Prepared {
             checks: telemetry.checks.clone(),
             metrics: HttpMetrics::new(registry)?,
             stopping: Stopping::default(),
-            transfers: Transfers::default(),
+            transfers: Transfers::new(registry)?,
         };
         Ok(Self {
             config,

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use actix_web::HttpRequest;
 use inferadb_actors::{AccountId, Reach, VaultError, VaultId, VaultRecord};
+use prometheus::{IntGauge, Registry};
 
 use super::App;
 use super::problem::Problem;
@@ -17,8 +18,11 @@ const MOST: usize = 32;
 const MOST_OF_ONE_ACCOUNT: usize = 4;
 
 /// The transfers under way. Clones count together.
-#[derive(Debug, Clone, Default)]
-pub struct Transfers(Arc<Mutex<HashMap<AccountId, usize>>>);
+#[derive(Debug, Clone)]
+pub struct Transfers {
+    of_accounts: Arc<Mutex<HashMap<AccountId, usize>>>,
+    gauge: IntGauge,
+}
 
 /// The place of a transfer, given back when it is dropped.
 #[derive(Debug)]
@@ -28,8 +32,21 @@ pub struct Slot {
 }
 
 impl Transfers {
+    /// None so far; how many there are is a metric.
+    pub fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let gauge = IntGauge::new(
+            "inferadb_transfers",
+            "Exports, imports and clones of whole vaults that are under way.",
+        )?;
+        registry.register(Box::new(gauge.clone()))?;
+        Ok(Self {
+            of_accounts: Arc::default(),
+            gauge,
+        })
+    }
+
     fn enter(&self, account: AccountId) -> Result<Slot, VaultError> {
-        let mut under_way = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut under_way = self.of_accounts.lock().unwrap_or_else(PoisonError::into_inner);
         if under_way.values().sum::<usize>() >= MOST {
             return Err(VaultError::Overloaded(
                 "the server is at work on as many exports, imports and clones as it takes",
@@ -42,6 +59,7 @@ impl Transfers {
             ));
         }
         *of_account += 1;
+        self.gauge.inc();
         drop(under_way);
         Ok(Slot {
             transfers: self.clone(),
@@ -52,7 +70,12 @@ impl Transfers {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        let mut under_way = self.transfers.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let transfers = &self.transfers;
+        transfers.gauge.dec();
+        let mut under_way = transfers
+            .of_accounts
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         match under_way.get_mut(&self.account) {
             Some(count) if *count > 1 => *count -= 1,
             _ => drop(under_way.remove(&self.account)),
@@ -83,7 +106,7 @@ mod tests {
 
     #[test]
     fn no_account_takes_the_places_of_others() {
-        let transfers = Transfers::default();
+        let transfers = Transfers::new(&Registry::new()).unwrap();
         let account = |number| AccountId(Uuid::from_u128(number));
         let mut slots: Vec<Slot> = Vec::new();
         for number in 0..8 {
@@ -98,6 +121,7 @@ mod tests {
         assert!(transfers.enter(account(0)).is_err());
         slots.push(transfers.enter(account(8)).unwrap());
         slots.clear();
-        assert!(transfers.0.lock().unwrap().is_empty());
+        assert!(transfers.of_accounts.lock().unwrap().is_empty());
+        assert_eq!(transfers.gauge.get(), 0);
     }
 }

@@ -100,19 +100,27 @@ fn an_export_says_what_it_is() {
     assert_eq!(file["vault"]["id"], tenant.vault.as_str());
     assert_eq!(file["vault"]["account_id"], tenant.account.as_str());
     assert_eq!(file["vault"]["name"], "Acme: Production (é)");
-    assert_eq!((&file["schema"], &file["schema_format"]), (&json!(SCHEMA), &json!("native")));
+    assert_eq!(
+        (&file["schema"], &file["schema_format"]),
+        (&json!(SCHEMA), &json!("native"))
+    );
     assert_eq!(file["relationship_count"], 9);
     assert_eq!(file["relationships"].as_array().unwrap().len(), 9);
     for relationship in stored().as_array().unwrap() {
         let line = serde_json::to_string(relationship).unwrap();
         let is_there = |found: &Value| found == relationship;
-        assert!(file["relationships"].as_array().unwrap().iter().any(is_there), "{line}");
+        assert!(
+            file["relationships"].as_array().unwrap().iter().any(is_there),
+            "{line}"
+        );
     }
     // One relationship a line.
     let at = text.lines().filter(|line| line.contains("\"resource\":")).count();
     assert_eq!(at, 9);
     // The revision is that of reads.
-    let read = tenant.post("/v1/relationships/read", json!({"limit": 1})).expect(200);
+    let read = tenant
+        .post("/v1/relationships/read", json!({"limit": 1}))
+        .expect(200);
     assert_eq!(file["revision"], read["revision"]);
 
     let lines = exported(&server, &tenant.vault, NDJSON);
@@ -123,7 +131,10 @@ fn an_export_says_what_it_is() {
     assert_eq!(lines.len(), 11);
     assert_eq!(lines[0]["schema"], SCHEMA);
     assert_eq!(lines[1..10], file["relationships"].as_array().unwrap()[..]);
-    assert_eq!(lines[10], json!({"relationship_count": 9, "checksum": file["checksum"]}));
+    assert_eq!(
+        lines[10],
+        json!({"relationship_count": 9, "checksum": file["checksum"]})
+    );
     server.logged("the export's line", |line| {
         line["message"] == "vault exported"
             && line["vault"] == tenant.vault.as_str()
@@ -144,7 +155,11 @@ fn what_goes_out_comes_in() {
     let bare = Tenant::with_documents(&*server, "no relationships");
     let empty = Tenant::new(&*server, "empty");
     for source in [native, openfga, bare, empty] {
-        limits(&server, &source.vault, json!({"max_depth": 7, "checks_per_second": 100_000}));
+        limits(
+            &server,
+            &source.vault,
+            json!({"max_depth": 7, "checks_per_second": 100_000}),
+        );
         let file = state(&server, &source.vault);
         for layout in [JSON, NDJSON] {
             let text = exported(&server, &source.vault, layout);
@@ -162,7 +177,11 @@ fn what_goes_out_comes_in() {
                 };
                 assert_eq!(copy["vault"]["limits"], expected);
                 // The limits are in the checksum.
-                limits(&server, &target.vault, json!({"max_depth": 7, "checks_per_second": 100_000}));
+                limits(
+                    &server,
+                    &target.vault,
+                    json!({"max_depth": 7, "checks_per_second": 100_000}),
+                );
                 assert_eq!(told(state(&server, &target.vault)), told(file.clone()));
                 let stats = server.admin("GET", &format!("/v1/vaults/{}/stats", target.vault), None);
                 assert_eq!(stats.expect(200)["relationships"], file["relationship_count"]);
@@ -181,19 +200,26 @@ fn what_was_imported_is_what_decides() {
     assert_eq!(target.check("user:zoe edit document:2"), "allow");
     assert_eq!(target.check("user:carol view document:1"), "deny");
     let answer = import(&server, &target.vault, "?mode=replace", JSON, text.as_bytes()).expect(200);
-    assert_eq!((&answer["removed"], &answer["schema_changed"]), (&json!(1), &json!(true)));
+    assert_eq!(
+        (&answer["removed"], &answer["schema_changed"]),
+        (&json!(1), &json!(true))
+    );
     assert_eq!(target.check("user:carol view document:1"), "allow");
     assert_eq!(target.check("user:eve view document:2"), "deny");
     let body = question_body("user:zoe edit document:2");
     target.post("/v1/check", body).problem(400, "unknown_permission");
     let mut question = question_body("user:carol view document:1");
     question["consistency"] = json!({"at_least_as_fresh": answer["revision"]});
-    assert_eq!(target.post("/v1/check", question).expect(200)["decision"], "allow");
-    let lines = server.log();
-    assert!(lines.iter().any(|line| line["message"] == "vault imported"
-        && line["vault"] == target.vault.as_str()
-        && line["mode"] == "replace"
-        && line["relationships"] == 9));
+    assert_eq!(
+        target.post("/v1/check", question).expect(200)["decision"],
+        "allow"
+    );
+    server.logged("the import's line", |line| {
+        line["message"] == "vault imported"
+            && line["vault"] == target.vault.as_str()
+            && line["mode"] == "replace"
+            && line["relationships"] == 9
+    });
 }
 
 #[test]
@@ -226,8 +252,17 @@ fn merge_adds_and_replace_replaces() {
             assert_eq!((&answer["created"], &answer["removed"]), (&json!(3), &json!(3)));
             assert_eq!(found.len(), 3);
         }
-        let page = tenant.post("/v1/relationships/read", json!({"filter": {"subject_id": "other"}})).expect(200);
-        assert_eq!(page["relationships"][0].get("expires_at"), None, "the file's counts");
+        let page = tenant
+            .post(
+                "/v1/relationships/read",
+                json!({"filter": {"subject_id": "other"}}),
+            )
+            .expect(200);
+        assert_eq!(
+            page["relationships"][0].get("expires_at"),
+            None,
+            "the file's counts"
+        );
         assert_eq!(tenant.check("user:new view document:1"), "allow");
     }
 }
@@ -237,9 +272,18 @@ fn an_import_of_many_pages_is_whole() {
     let server = Server::with(json!({"storage": {"backend": "memory"}, "server": {"max_body_bytes": 2048}}));
     let tenant = Tenant::with_documents(&server, "large");
     let lines: String = (0..25_000)
-        .map(|at| format!("{}\n", relationship(&format!("document:{at:05}#viewer@user:u{}", at % 13))))
+        .map(|at| {
+            format!(
+                "{}\n",
+                relationship(&format!("document:{at:05}#viewer@user:u{}", at % 13))
+            )
+        })
         .collect();
-    for (mode, created) in [("?mode=merge", 25_000), ("?mode=merge", 0), ("?mode=replace", 25_000)] {
+    for (mode, created) in [
+        ("?mode=merge", 25_000),
+        ("?mode=merge", 0),
+        ("?mode=replace", 25_000),
+    ] {
         let answer = import(&server, &tenant.vault, mode, NDJSON, lines.as_bytes()).expect(200);
         assert_eq!(answer["relationships"], 25_000);
         assert_eq!(answer["created"], created, "{mode}");
@@ -300,8 +344,18 @@ fn no_answer_mixes_two_states() {
             })
             .collect();
         for round in 1..=8 {
-            let answer = import(&server, &tenant.vault, "?mode=replace", JSON, files[round % 2].as_bytes()).expect(200);
-            assert_eq!((&answer["created"], &answer["removed"]), (&json!(3_000), &json!(3_000)));
+            let answer = import(
+                &server,
+                &tenant.vault,
+                "?mode=replace",
+                JSON,
+                files[round % 2].as_bytes(),
+            )
+            .expect(200);
+            assert_eq!(
+                (&answer["created"], &answer["removed"]),
+                (&json!(3_000), &json!(3_000))
+            );
             // What was answered is what is read from now on.
             let who = ["alice", "bob"][round % 2];
             assert_eq!(tenant.check(&format!("user:{who} view document:7")), "allow");
@@ -319,7 +373,12 @@ fn an_export_is_one_state_while_others_write() {
     let server = Server::with(json!({"storage": {"backend": "memory"}}));
     let tenant = Tenant::with_documents(&server, "moving");
     // Both or neither, in every state.
-    let pair = |at: usize| [format!("document:a{at:05}#viewer@user:x"), format!("document:z{at:05}#viewer@user:x")];
+    let pair = |at: usize| {
+        [
+            format!("document:a{at:05}#viewer@user:x"),
+            format!("document:z{at:05}#viewer@user:x"),
+        ]
+    };
     for block in 0..6 {
         let all: Vec<String> = (block * 500..block * 500 + 500).flat_map(pair).collect();
         let all: Vec<&str> = all.iter().map(String::as_str).collect();
@@ -390,11 +449,15 @@ fn only_administrators_move_vaults_and_only_their_own() {
         call(Some(&visitor), method, &own.vault, what, body).problem(403, "insufficient_scope");
         // What is another's is what does not exist.
         let foreign = call(Some(&mine), method, &other.vault, what, body).problem(404, "not_found");
-        let unknown = call(Some(&mine), method, &uuid::Uuid::new_v4().to_string(), what, body).problem(404, "not_found");
+        let unknown = call(Some(&mine), method, &uuid::Uuid::new_v4().to_string(), what, body)
+            .problem(404, "not_found");
         let no_id = call(Some(&mine), method, "nonsense", what, body).problem(404, "not_found");
         assert_eq!(foreign["detail"], unknown["detail"]);
         assert_eq!(foreign["detail"], no_id["detail"]);
-        assert!([200, 201].contains(&call(Some(&mine), method, &own.vault, what, body).status), "{what}");
+        assert!(
+            [200, 201].contains(&call(Some(&mine), method, &own.vault, what, body).status),
+            "{what}"
+        );
     }
     assert_eq!(state(&server, &other.vault)["revision"], before);
     let body = json!({"name": "copy", "account": other.account}).to_string();
@@ -410,7 +473,9 @@ fn an_archived_vault_gives_and_does_not_take() {
     let tenant = filled(&server, "archive");
     let before = told(state(&server, &tenant.vault));
     let path = format!("/v1/vaults/{}", tenant.vault);
-    server.admin("PATCH", &path, Some(json!({"archived": true}))).expect(200);
+    server
+        .admin("PATCH", &path, Some(json!({"archived": true})))
+        .expect(200);
     let file = state(&server, &tenant.vault);
     assert_eq!(file["vault"]["archived"], true);
     assert_eq!(told(file), before);
@@ -434,11 +499,16 @@ fn a_clone_is_a_vault_of_its_own() {
     let clone = |body: Value| server.admin("POST", &path, Some(body));
 
     let newest = clone(json!({"name": "staging"})).expect(201);
-    assert_eq!((&newest["name"], &newest["account_id"]), (&json!("staging"), &json!(source.account)));
+    assert_eq!(
+        (&newest["name"], &newest["account_id"]),
+        (&json!("staging"), &json!(source.account))
+    );
     assert_eq!(newest["limits"], json!({"max_depth": 9}));
     let vault = newest["id"].as_str().unwrap().to_owned();
     assert_ne!(vault, source.vault);
-    let got = server.admin("GET", &format!("/v1/vaults/{vault}"), None).expect(200);
+    let got = server
+        .admin("GET", &format!("/v1/vaults/{vault}"), None)
+        .expect(200);
     assert_eq!(got, newest);
     assert_eq!(told(state(&server, &vault)), told(state(&server, &source.vault)));
     let copy = Tenant::of(&*server, source.account.clone(), vault.clone());
@@ -464,22 +534,51 @@ fn a_clone_is_a_vault_of_its_own() {
     for (body, status, code, field) in [
         (json!({}), 400, "missing_field", Some("name")),
         (json!({"name": " "}), 400, "invalid_value", Some("name")),
-        (json!({"name": "x", "what": 1}), 400, "unknown_field", Some("what")),
-        (json!({"name": "x", "revision": "?"}), 400, "invalid_revision", Some("revision")),
-        (json!({"name": "x", "revision": foreign}), 400, "invalid_revision", Some("revision")),
+        (
+            json!({"name": "x", "what": 1}),
+            400,
+            "unknown_field",
+            Some("what"),
+        ),
+        (
+            json!({"name": "x", "revision": "?"}),
+            400,
+            "invalid_revision",
+            Some("revision"),
+        ),
+        (
+            json!({"name": "x", "revision": foreign}),
+            400,
+            "invalid_revision",
+            Some("revision"),
+        ),
         (json!({"name": "x", "account": "?"}), 404, "not_found", None),
-        (json!({"name": "x", "account": uuid::Uuid::new_v4().to_string()}), 404, "not_found", None),
+        (
+            json!({"name": "x", "account": uuid::Uuid::new_v4().to_string()}),
+            404,
+            "not_found",
+            None,
+        ),
     ] {
         let problem = clone(body).problem(status, code);
         assert_eq!(problem.get("field").and_then(Value::as_str), field);
     }
-    let vaults = server.admin("GET", &format!("/v1/accounts/{}/vaults?archived=true", source.account), None);
-    assert_eq!(vaults.expect(200).as_array().unwrap().len(), 3, "failed clones leave nothing");
+    let vaults = server.admin(
+        "GET",
+        &format!("/v1/accounts/{}/vaults?archived=true", source.account),
+        None,
+    );
+    assert_eq!(
+        vaults.expect(200).as_array().unwrap().len(),
+        3,
+        "failed clones leave nothing"
+    );
 }
 
 #[test]
 fn the_default_deadline_is_not_that_of_a_transfer() {
-    let server = Server::with(json!({"storage": {"backend": "memory"}, "server": {"request_timeout_ms": 300}}));
+    let server =
+        Server::with(json!({"storage": {"backend": "memory"}, "server": {"request_timeout_ms": 300}}));
     let tenant = Tenant::with_documents(&server, "slow but steady");
     let one = relationship("document:1#viewer@user:a").to_string();
     let send = |more: &str| {

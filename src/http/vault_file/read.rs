@@ -280,7 +280,8 @@ impl Parts {
         };
         // The members without their names, as a list, are not offered anywhere.
         if !bytes.starts_with(b"{") {
-            let problem = Problem::invalid("invalid_value", field.as_str(), "a relationship is a JSON object");
+            let problem =
+                Problem::invalid("invalid_value", field.as_str(), "a relationship is a JSON object");
             return Err(place.of(problem));
         }
         let body: RelationshipBody<'_> = body::json(bytes).map_err(inside)?;
@@ -469,7 +470,9 @@ fn is_relationship(line: &[u8]) -> bool {
         return true;
     }
     match serde_json::from_slice::<Kind>(line) {
-        Ok(kind) if line.starts_with(b"{") => kind.resource.is_some() || kind.relation.is_some() || kind.subject.is_some(),
+        Ok(kind) if line.starts_with(b"{") => {
+            kind.resource.is_some() || kind.relation.is_some() || kind.subject.is_some()
+        }
         _ => false,
     }
 }
