@@ -17,7 +17,9 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use inferadb_storage::engine::MemoryEngine;
 use inferadb_storage::kv::{Engine, Isolation, KvError, Pair, RangeOptions, Transaction, Versionstamp};
-use inferadb_storage::{ChangeKind, PutSchema, Shape, Store, StoreError, VaultPatch, Write};
+use inferadb_storage::{
+    ChangeKind, PutSchema, Shape, Staging, Store, StoreError, Switch, VaultId, VaultPatch, Write,
+};
 use support::*;
 
 /// What happens at a commit.
@@ -370,4 +372,133 @@ async fn endless_conflicts_end() {
         store.write(vault, &touch(&["doc:a#viewer@user:u"])).await,
         Err(StoreError::OutcomeUnknown)
     );
+}
+
+/// Everything stored, with a page of other relationships handed to an import.
+async fn staged(store: &Store, vault: VaultId, merges: bool) -> Staging {
+    let mut staging = store.stage(vault).await.unwrap();
+    let page = [
+        relationship("doc:in#viewer@user:u"),
+        relationship("doc:old#viewer@user:u busy"),
+    ];
+    match merges {
+        true => staging.hand_in(&page).await.unwrap(),
+        false => staging.add(&page).await.unwrap(),
+    }
+    staging
+}
+
+#[tokio::test]
+async fn imports_are_switched_to_once_or_not_at_all() {
+    let plain = Switch {
+        schema: None,
+        validated_against: None,
+        limits: None,
+        now: at(3),
+    };
+    // A merge commits its page, the hold and the counters before the switch: there are faults at each of them.
+    for (merges, before) in [(false, 0), (false, 1), (true, 0), (true, 1), (true, 3)] {
+        for faults in sequences() {
+            let (store, script) = faulty().await;
+            let (_, vault) = vault_of(&store).await;
+            store
+                .write(
+                    vault,
+                    &touch(&["doc:old#viewer@user:u", "doc:kept#viewer@user:u"]),
+                )
+                .await
+                .unwrap();
+            let start = revision(&store, vault).await;
+            let staging = staged(&store, vault, merges).await;
+            let mut planned = vec![Fault::None; before];
+            planned.extend(&faults);
+            script.lock().unwrap().faults = planned.into();
+            let outcome = match merges {
+                false => staging.replace(&plain).await.map(|switched| {
+                    assert_eq!(switched.held, 2);
+                    switched.revision
+                }),
+                true => staging.merge(&plain, None).await.map(|merged| {
+                    assert_eq!((merged.created, merged.updated, merged.unchanged), (1, 1, 0));
+                    merged.revision
+                }),
+            };
+            settle(&script).await;
+            let head = revision(&store, vault).await;
+            check(&faults, &outcome, usize::from(head != start));
+            let whole = stored(&store, vault).await;
+            let expected: &[&str] = match (head != start, merges) {
+                (false, _) => &["doc:kept#viewer@user:u", "doc:old#viewer@user:u"],
+                (true, true) => &[
+                    "doc:in#viewer@user:u",
+                    "doc:kept#viewer@user:u",
+                    "doc:old#viewer@user:u",
+                ],
+                (true, false) => &["doc:in#viewer@user:u", "doc:old#viewer@user:u"],
+            };
+            assert_eq!(whole, expected, "{faults:?}");
+            if let Ok(revision) = outcome {
+                assert_eq!(revision, head);
+            }
+            let shapes = store.snapshot(vault).await.unwrap().shapes().await.unwrap();
+            let counted: u64 = shapes.iter().map(|shape| shape.count).sum();
+            assert_eq!(counted as usize, expected.len(), "{faults:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn pages_of_an_import_count_once() {
+    for faults in sequences() {
+        let (store, script) = faulty().await;
+        let (_, vault) = vault_of(&store).await;
+        let mut staging = staged(&store, vault, false).await;
+        script.lock().unwrap().faults = faults.clone().into();
+        let again = [
+            relationship("doc:in#viewer@user:u"),
+            relationship("doc:a#viewer@user:u"),
+        ];
+        let added = staging.add(&again).await;
+        settle(&script).await;
+        if added.is_err() {
+            continue;
+        }
+        let plain = Switch {
+            schema: None,
+            validated_against: None,
+            limits: None,
+            now: at(3),
+        };
+        assert_eq!(staging.relationships(), 3, "{faults:?}");
+        staging.replace(&plain).await.unwrap();
+        let shapes = store.snapshot(vault).await.unwrap().shapes().await.unwrap();
+        assert_eq!(
+            shapes.iter().map(|shape| shape.count).sum::<u64>(),
+            3,
+            "{faults:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_clone_is_there_once_or_not_at_all() {
+    for faults in sequences() {
+        let (store, script) = faulty().await;
+        let (account, _) = vault_of(&store).await;
+        let mut staging = store.stage_new().await.unwrap();
+        staging
+            .add(&[relationship("doc:in#viewer@user:u")])
+            .await
+            .unwrap();
+        let id = staging.vault();
+        // The counters are stored first.
+        script.lock().unwrap().faults = [vec![Fault::None], faults.clone()].concat().into();
+        let outcome = staging.create(account.id, "copy", None, None, at(4)).await;
+        settle(&script).await;
+        let there = store.vault(id).await.unwrap().is_some();
+        check(&faults, &outcome, usize::from(there));
+        if there {
+            assert_eq!(stored(&store, id).await, ["doc:in#viewer@user:u"]);
+        }
+    }
 }

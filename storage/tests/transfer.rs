@@ -369,23 +369,16 @@ async fn keep_writing(
     let mut dice = Dice(seed);
     let mut done = Vec::new();
     while !stop.load(Ordering::SeqCst) {
-        if dice.below(20) == 0 {
-            let key = dice.below(37);
-            let text = format!("doc {key} - r0 - -");
-            // A deletion by filter is told by the log alone, so its outcome is looked up there.
+        if dice.below(10) == 0 {
+            let doomed = random(&mut dice, of);
+            let (resource, subject) = (&doomed.resource.id, &doomed.subject.id);
+            let text = format!("doc {resource} - {} user {subject}", doomed.relation);
             let deleted = store
-                .delete_matching(vault, &filter(&text), Some(3), &[], at(1))
+                .delete_matching(vault, &filter(&text), None, &[], at(1))
                 .await;
-            match deleted {
-                Ok(deleted) if deleted.deleted > 0 => {
-                    let write = Write {
-                        delete: Vec::new(),
-                        ..empty_write(2)
-                    };
-                    done.push((deleted.revision, write));
-                }
-                Ok(_) => {}
-                Err(error) => panic!("{error:?}"),
+            let deleted = deleted.unwrap();
+            if deleted.deleted > 0 {
+                done.push((deleted.revision, write_of(vec![], vec![doomed])));
             }
             continue;
         }
@@ -430,7 +423,7 @@ async fn replayed(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn merges_hold_against_busy_writers() {
-    for (round, reads) in [usize::MAX, 9, 14].into_iter().enumerate() {
+    for (round, reads) in [usize::MAX, 5, 8].into_iter().enumerate() {
         let inner = Arc::new(MemoryEngine::new().unwrap());
         let engine = Arc::new(ShortLived::new(inner.clone(), reads));
         let plain = Store::with_engine(inner.clone()).await.unwrap();
@@ -444,7 +437,7 @@ async fn merges_hold_against_busy_writers() {
             touch.retain(|one| seen.insert(one.key()));
             plain.write(vault, &write_of(touch, vec![])).await.unwrap();
         }
-        for merge in 0..4 {
+        for merge in 0..3 {
             let start = (now_stored(&plain, vault).await, revision(&plain, vault).await);
             let pages = pages(&mut dice, 40, of);
             let mut staging = store.stage(vault).await.unwrap();
@@ -456,7 +449,6 @@ async fn merges_hold_against_busy_writers() {
                 .map(|at| keep_writing(plain.clone(), vault, 7 * merge + at, of, Arc::clone(&stop)))
                 .map(tokio::spawn)
                 .collect();
-            // The log before the switch can be read until the switch: it is kept by a state of the moment.
             let merged = staging.merge(&switch(), None).await;
             stop.store(true, Ordering::SeqCst);
             let mut written = Vec::new();
@@ -469,11 +461,6 @@ async fn merges_hold_against_busy_writers() {
                 written.iter().any(|(revision, _)| *revision < merged.revision),
                 "writers were at work"
             );
-            // What deletions by filter did before the switch is not told any more: those rounds are checked without them.
-            let is_told = |write: &Write| write.now != at(2);
-            let untold = written
-                .iter()
-                .any(|(at, write)| *at < merged.revision && !is_told(write));
             let mut model = start.0.clone();
             for (_, write) in written.iter().filter(|(at, _)| *at < merged.revision) {
                 apply(&mut model, write);
@@ -483,31 +470,13 @@ async fn merges_hold_against_busy_writers() {
             let [created, updated, unchanged] = [None, Some(true), Some(false)]
                 .map(|outcome| imported.iter().filter(|one| changed(one) == outcome).count() as u64);
             assert_eq!(
-                merged.created + merged.updated + merged.unchanged,
-                imported.len() as u64
+                (merged.created, merged.updated, merged.unchanged),
+                (created, updated, unchanged)
             );
-            if !untold {
-                assert_eq!(
-                    (merged.created, merged.updated, merged.unchanged),
-                    (created, updated, unchanged)
-                );
-                model.extend(imported.clone());
-                let after = replayed(
-                    &plain,
-                    vault,
-                    model,
-                    merged.revision,
-                    revision(&plain, vault).await,
-                )
-                .await;
-                assert_eq!(now_stored(&plain, vault).await, after);
-            } else {
-                let head = revision(&plain, vault).await;
-                let after = replayed(&plain, vault, imported.clone(), merged.revision, head).await;
-                let stored = now_stored(&plain, vault).await;
-                let holds = |(key, one): (&String, &Relationship)| stored.get(key) == Some(one);
-                assert!(after.iter().all(holds));
-            }
+            model.extend(imported);
+            let head = revision(&plain, vault).await;
+            let after = replayed(&plain, vault, model, merged.revision, head).await;
+            assert_eq!(now_stored(&plain, vault).await, after);
             check_counters(&plain, vault).await;
             swept(&*inner, vault).await;
         }
@@ -544,26 +513,21 @@ async fn replacements_are_not_kept_from_switching_by_busy_writers() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_export_is_of_one_state_though_snapshots_do_not_live_long() {
-    for (round, reads) in [usize::MAX, 8, 9, 11].into_iter().enumerate() {
+    for (round, reads) in [usize::MAX, 5, 7].into_iter().enumerate() {
         let inner = Arc::new(MemoryEngine::new().unwrap());
         let plain = Store::with_engine(inner.clone()).await.unwrap();
         let engine = Arc::new(ShortLived::new(inner, reads));
         let store = Store::with_engine(engine.clone()).await.unwrap();
         let (_, vault) = vault_of(&plain).await;
         let mut dice = Dice(round as u64);
-        let staging = stage(&plain, vault, &pages(&mut dice, 300, 20_000)).await;
+        let staging = stage(&plain, vault, &pages(&mut dice, 100, 20_000)).await;
         staging.replace(&switch()).await.unwrap();
         let stop = Arc::new(AtomicBool::new(false));
         let writers: Vec<_> = (0..2)
             .map(|at| keep_writing(plain.clone(), vault, at, 20_000, Arc::clone(&stop)))
             .map(tokio::spawn)
             .collect();
-        for _ in 0..5 {
-            let known = (
-                now_stored(&plain, vault).await,
-                plain.state(vault, None).await.unwrap(),
-            );
-            drop(known);
+        for _ in 0..3 {
             let state = store.state(vault, None).await.unwrap();
             let revision = state.revision();
             let counted = state.relationships();
@@ -594,7 +558,7 @@ async fn an_export_is_of_one_state_though_snapshots_do_not_live_long() {
 async fn an_export_that_cannot_go_on_says_so() {
     let inner = Arc::new(MemoryEngine::new().unwrap());
     let plain = Store::with_engine(inner.clone()).await.unwrap();
-    let store = Store::with_engine(Arc::new(ShortLived::new(inner, 8)))
+    let store = Store::with_engine(Arc::new(ShortLived::new(inner, 5)))
         .await
         .unwrap();
     let (_, vault) = vault_of(&plain).await;
@@ -643,7 +607,7 @@ async fn an_export_that_cannot_go_on_says_so() {
 
 #[tokio::test]
 async fn every_kept_state_can_be_read_again() {
-    for reads in [usize::MAX, 10] {
+    for reads in [usize::MAX, 5] {
         let inner = Arc::new(MemoryEngine::new().unwrap());
         let plain = Store::with_engine(inner.clone()).await.unwrap();
         let store = Store::with_engine(Arc::new(ShortLived::new(inner, reads)))

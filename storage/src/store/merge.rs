@@ -14,7 +14,7 @@ use inferadb_engine::noun::{RelationshipKey, Timestamp};
 
 use super::change::{Changed, Record, RecordKind, read_records};
 use super::filter::whole;
-use super::past::{PASS_BYTES, PageSize, Rows, decode_key, decode_terms, read_rows, segments};
+use super::past::{PASS_BYTES, PASS_RECORDS, PageSize, Rows, decode_key, decode_terms, read_rows, segments};
 use super::retry::Retry;
 use super::shape::shape_of;
 use super::staging::{Staged, Staging};
@@ -28,10 +28,9 @@ use crate::kv::Isolation;
 
 /// How many pages are read before the changes made meanwhile are taken over.
 const PAGES_BETWEEN: usize = 32;
-/// How many records of the log are taken over at a time.
-const PASS_RECORDS: usize = 200;
-/// How often the latest changes are taken over before writers are held off, while they are more than [`FEW_CHANGES`].
-const MAX_APPROACHES: usize = 50;
+/// How often the latest changes are taken over before writers are held off, while they are more than [`FEW_CHANGES`] and
+/// become fewer.
+const MAX_APPROACHES: usize = 10;
 const FEW_CHANGES: usize = 500;
 /// For how long writers are held off, in microseconds. They try again for longer than that.
 const HOLD_MICROS: i64 = 1_000_000;
@@ -137,10 +136,14 @@ impl Merge<'_> {
             tokio::task::yield_now().await;
         }
         for _ in 0..MAX_HOLDS {
+            let mut left = usize::MAX;
             for _ in 0..MAX_APPROACHES {
-                if self.follow().await? <= FEW_CHANGES {
+                let followed = self.follow().await?;
+                // Where others write as fast as this follows, it comes no nearer.
+                if followed <= FEW_CHANGES || followed > left / 2 {
                     break;
                 }
+                left = followed;
             }
             self.hold_writers().await?;
             self.follow().await?;
@@ -240,8 +243,10 @@ impl Merge<'_> {
             if snapshot.vault().space() != self.base {
                 return Err(StoreError::Replaced);
             }
+            let before = self.through;
             match self.follow_in(&snapshot, &mut followed).await {
-                // What was taken over stays so.
+                // What was taken over stays so: the rest is less.
+                Err(StoreError::SnapshotTooOld) if self.through > before => retry = Retry::default(),
                 Err(error @ StoreError::SnapshotTooOld) => retry.pause(error).await?,
                 Err(error) => return Err(error),
                 Ok(()) => {

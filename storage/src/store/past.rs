@@ -28,7 +28,7 @@ const MAX_UNDO_BYTES: usize = 32 << 20;
 /// What an entry weighs beside its bytes.
 const ENTRY_BYTES: usize = 96;
 /// How many records of the log are read in one go, and about how many bytes.
-const PASS_RECORDS: usize = 500;
+pub(super) const PASS_RECORDS: usize = 64;
 pub(super) const PASS_BYTES: usize = 2 << 20;
 
 /// Stored relationships: the segments of their forward keys, and their terms.
@@ -100,11 +100,16 @@ impl Store {
             ended: false,
         };
         let mut retry = Retry::default();
-        while let Err(error) = state.open().await {
-            retry.pause(error).await?;
+        loop {
+            let before = state.undo.through;
+            match state.open().await {
+                Ok(()) => return Ok(state),
+                // Some of it is done: the rest is less.
+                Err(StoreError::SnapshotTooOld) if state.undo.through > before => retry = Retry::default(),
+                Err(error) => retry.pause(error).await?,
+            }
             state.snapshot = self.snapshot(vault).await?;
         }
-        Ok(state)
     }
 }
 
@@ -187,7 +192,10 @@ impl PastState {
         let mut retry = Retry::default();
         loop {
             self.snapshot = self.store.snapshot(self.vault.id).await?;
+            let before = self.undo.through;
             match self.undo_changes().await {
+                // Some of it is done: the rest is less.
+                Err(StoreError::SnapshotTooOld) if self.undo.through > before => retry = Retry::default(),
                 Err(error @ StoreError::SnapshotTooOld) => retry.pause(error).await?,
                 done => return done,
             }

@@ -441,3 +441,83 @@ impl std::fmt::Debug for Staging {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::engine::MemoryEngine;
+    use crate::kv::Engine;
+
+    #[tokio::test]
+    async fn a_lease_that_is_over_ends_what_is_built() {
+        let engine = Arc::new(MemoryEngine::new().unwrap());
+        let store = Store::with_engine(engine.clone()).await.unwrap();
+        let account = store.create_account("a", Timestamp(1)).await.unwrap().id;
+        let vault = store.create_vault(account, "v", Timestamp(1)).await.unwrap().id;
+        let row = Relationship {
+            resource: inferadb_engine::noun::ObjectRef::parse("doc:a").unwrap(),
+            relation: inferadb_engine::noun::Name::parse("viewer").unwrap(),
+            subject: inferadb_engine::noun::SubjectRef::parse("user:u").unwrap(),
+            caveat: None,
+            expires_at: None,
+        };
+        let mut staging = store.stage(vault).await.unwrap();
+        staging.add(std::slice::from_ref(&row)).await.unwrap();
+        let lease = |until| Lease {
+            stage: Stage::Building,
+            process: store.markers().process(),
+            until,
+        };
+        let set = async |lease: Lease| {
+            let mut transaction = engine.begin().await.unwrap();
+            transaction.set(&keys::staging(staging.space), &lease.encode());
+            transaction.commit().await.unwrap();
+        };
+        let is_there = async || {
+            let transaction = engine.begin().await.unwrap();
+            let key = keys::staging(staging.space);
+            transaction
+                .get(&key, Isolation::Snapshot)
+                .await
+                .unwrap()
+                .is_some()
+        };
+        // One that is not over is left alone by a chore that is at work on another.
+        set(lease(Timestamp(machine_time().0 + 1_000_000_000))).await;
+        drop(store.stage_new().await.unwrap());
+        let others = async || {
+            let transaction = engine.begin().await.unwrap();
+            let options = RangeOptions {
+                limit: 10,
+                reverse: false,
+                isolation: Isolation::Snapshot,
+            };
+            transaction.range(keys::stagings(), options).await.unwrap().len()
+        };
+        while others().await > 1 {
+            tokio::task::yield_now().await;
+        }
+        assert!(is_there().await);
+        set(lease(Timestamp(machine_time().0 - 1))).await;
+        store.inner.sweeper.wake();
+        while is_there().await {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(staging.add(&[row]).await, Err(StoreError::ImportGone));
+    }
+
+    #[test]
+    fn leases_survive_exactly() {
+        for stage in [Stage::Building, Stage::Doomed, Stage::Merged] {
+            let lease = Lease {
+                stage,
+                process: Uuid::new_v4(),
+                until: Timestamp(-5),
+            };
+            assert_eq!(Lease::decode(&lease.encode()), Ok(lease));
+        }
+        assert!(Lease::decode(&[9; 25]).is_err());
+    }
+}
