@@ -45,6 +45,7 @@ fn what_is_wrong_changes_nothing() {
     let in_json = |list: &str| format!("{{\"relationships\":[\n{list}]}}");
     let schema = "definition user {}\\ndefinition document {\\n  relation viewer: nobody\\n}";
     let deep = "[".repeat(100_000);
+    let closed = format!("{}{}", "[".repeat(50_000), "]".repeat(50_000));
     let long = "x".repeat(2 << 20);
     let blank = " ".repeat(100_000);
     let cases = [
@@ -64,14 +65,26 @@ fn what_is_wrong_changes_nothing() {
         (JSON, format!("{{\"schema\":\"{schema}\",\"relationships\":[]}}"), 422, "schema_invalid", Some("schema"), Some((3, 20))),
         (JSON, "{\"schema\":\"definition user {}\",\"relationships\":[{\"resource\":\"document:1\",\"relation\":\"viewer\",\"subject\":\"user:a\"}]}".into(), 422, "relationship_does_not_fit_schema", None, Some((1, 49))),
         (JSON, "{\"vault\":{\"limits\":{\"max_cheese\":1}},\"relationships\":[]}".into(), 400, "unknown_field", Some("vault.limits.max_cheese"), None),
-        (JSON, in_json(&deep), 413, "too_large", None, None),
+        (JSON, in_json(&deep), 400, "truncated", None, None),
+        (JSON, in_json(&closed), 400, "invalid_value", Some("relationships[0]"), Some((2, 1))),
+        (
+            JSON,
+            in_json(&ONE.replace('}', &format!(",\"caveat\":{{\"name\":\"c\",\"context\":{{\"a\":{closed}}}}}}}"))),
+            400,
+            "invalid_value",
+            Some("relationships[0].caveat.context"),
+            Some((2, 1)),
+        ),
+        (JSON, format!("{{\"vault\":{closed},\"relationships\":[]}}"), 400, "invalid_value", Some("vault"), None),
+        (JSON, format!("{{\"vault\":{{\"limits\":{{\"max_depth\":{closed}}}}},\"relationships\":[]}}"), 400, "malformed_json", None, None),
+        (NDJSON, closed.clone(), 400, "invalid_value", None, None),
         (JSON, format!("{{\"vault\":{{\"limits\":{deep}"), 400, "malformed_json", None, None),
         (JSON, format!("{{\"schema\":\"{long}"), 400, "malformed_json", None, None),
         (JSON, format!("{{\"schema\":\"{}\",\"relationships\":[]}}", "x".repeat(1 << 20)), 413, "schema_too_large", Some("schema"), None),
         (JSON, in_json(&ONE.replace("user:a", &format!("user:{long}"))), 413, "too_large", None, None),
         (JSON, in_json(&ONE.replace("user:a", &format!("user:{}", "x".repeat(2000)))), 400, "invalid_value", Some("relationships[0].subject"), None),
         (JSON, in_json(&blank), 400, "malformed_json", None, None),
-        (NDJSON, long.clone(), 413, "too_large", None, None),
+        (NDJSON, long.repeat(4), 413, "too_large", None, None),
     ];
     for (content_type, body, status, code, field, position) in cases {
         let answer = import(
