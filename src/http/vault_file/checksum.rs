@@ -117,7 +117,7 @@ fn whole(number: f64) -> Option<Value> {
     }
     (0.0..TWO_TO_64)
         .contains(&number)
-        .then(|| Value::Uint(number as u64))
+        .then_some(Value::Uint(number as u64))
 }
 
 #[cfg(test)]

@@ -355,7 +355,7 @@ impl Parts {
             "checksum" => {
                 let checksum: String = body::json(value).map_err(wrong)?;
                 let digest = checksum.strip_prefix(CHECKSUM_KIND);
-                if !digest.is_some_and(|digest| digest.len() == 64) {
+                if digest.is_none_or(|digest| digest.len() != 64) {
                     let detail = format!("`checksum` must be `{CHECKSUM_KIND}` and 64 hexadecimal digits");
                     return Err(refused("invalid_value", detail));
                 }

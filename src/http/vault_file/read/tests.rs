@@ -482,3 +482,55 @@ fn pages_are_bounded_in_number_and_size() {
     }
     assert_eq!(sizes, [1000, 1000, 500]);
 }
+
+/// A sequence that differs from seed to seed (SplitMix64).
+fn random(state: &mut u64) -> usize {
+    *state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    let mut mixed = *state;
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    usize::try_from((mixed ^ (mixed >> 31)) >> 1).unwrap()
+}
+
+#[test]
+fn garbled_files_are_read_alike_however_they_come() {
+    let pieces: [&[u8]; 14] = [
+        b"{",
+        b"}",
+        b"[",
+        b"]",
+        b"\"",
+        b"\\",
+        b",",
+        b":",
+        b"\n",
+        b" ",
+        b"\xff",
+        b"\"relationships\":[",
+        b"null",
+        b"\"schema\":\"x\",",
+    ];
+    let mut state = 7;
+    let mut accepted = 0;
+    for round in 0..3_000 {
+        let layout = [Layout::Json, Layout::Lines][round % 2];
+        let count = random(&mut state) % 4;
+        let mut text = written(layout, Some((Format::Native, SCHEMA)), &stored()[..count]).into_bytes();
+        for _ in 0..=random(&mut state) % 3 {
+            let from = random(&mut state) % text.len();
+            let to = (from + random(&mut state) % 8).min(text.len());
+            let piece = pieces[random(&mut state) % pieces.len()];
+            text.splice(from..to, piece.iter().copied());
+        }
+        let outcome = |at_once: usize| {
+            read(layout, &text, at_once)
+                .map_err(|problem| (problem.code, problem.field, problem.position, problem.detail))
+        };
+        let whole = outcome(text.len());
+        accepted += usize::from(whole.is_ok());
+        for at_once in [1, 3, 1 + random(&mut state) % 50] {
+            assert_eq!(outcome(at_once), whole, "{}", String::from_utf8_lossy(&text));
+        }
+    }
+    assert!(accepted > 0, "none was sound");
+}
