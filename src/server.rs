@@ -21,7 +21,7 @@ use socket2::SockRef;
 use tracing_actix_web::TracingLogger;
 
 use crate::config::{self, Config};
-use crate::http::{App, HttpMetrics, HttpSettings, RequestSpan, Stopping, routes, surround};
+use crate::http::{App, HttpMetrics, HttpSettings, RequestSpan, Stopping, Transfers, routes, surround};
 use crate::lag;
 use crate::telemetry::{self, Telemetry, spans_are_sent};
 use crate::waiting::Waiting;
@@ -164,6 +164,7 @@ impl Prepared {
             checks: telemetry.checks.clone(),
             metrics: HttpMetrics::new(registry)?,
             stopping: Stopping::default(),
+            transfers: Transfers::new(registry)?,
         };
         Ok(Self {
             config,

@@ -116,7 +116,8 @@ impl Decisions {
         }
         // While all vaults together hold too much, none takes more: two go for the one that came.
         let mut excess: usize = if self.charge.ledger().is_over() { 2 } else { 0 };
-        while shard.len() > capacity || excess > 0 || (self.bytes() > self.budget_bytes && !shard.is_empty()) {
+        while shard.len() > capacity || excess > 0 || (self.bytes() > self.budget_bytes && !shard.is_empty())
+        {
             let Some((dropped, _)) = shard.pop_lru() else {
                 break;
             };

@@ -319,9 +319,7 @@ impl Registry {
         if is_short && ledger.is_over() {
             self.slim(&vaults);
         }
-        self.0
-            .overload
-            .set_memory_short(is_short && ledger.is_over());
+        self.0.overload.set_memory_short(is_short && ledger.is_over());
         self.0
             .deaths
             .retain(|_, deaths| deaths.latest.elapsed() < FORGIVEN_AFTER);
@@ -330,7 +328,10 @@ impl Registry {
     /// Takes the rows and decisions of vaults that cannot be evicted, since somebody is inside or watches: the coldest first, and
     /// not of more vaults than it takes.
     fn slim(&self, coldest_first: &[Arc<Vault>]) {
-        let excess = self.ledger().held().saturating_sub(self.0.settings.total_memory_bytes);
+        let excess = self
+            .ledger()
+            .held()
+            .saturating_sub(self.0.settings.total_memory_bytes);
         let mut freed = 0;
         for vault in coldest_first.iter().filter(|vault| vault.is_open()) {
             if freed >= excess {
@@ -429,13 +430,23 @@ impl Registry {
         }
         let inner = &self.0;
         if !self.make_room(VAULT_BYTES).await {
-            return Err(VaultError::Overloaded("the vaults in use take all memory there is for vaults"));
+            return Err(VaultError::Overloaded(
+                "the vaults in use take all memory there is for vaults",
+            ));
         }
         let arbiter = self.arbiter_of(id);
         let (store, settings) = (inner.store.clone(), Arc::clone(&inner.settings));
         let memory = inner.memory.clone();
-        let vault =
-            Vault::activate(id, store, memory, settings, &inner.metrics, &arbiter, back_off.is_some()).await?;
+        let vault = Vault::activate(
+            id,
+            store,
+            memory,
+            settings,
+            &inner.metrics,
+            &arbiter,
+            back_off.is_some(),
+        )
+        .await?;
         inner.metrics.activations.inc();
         inner
             .metrics

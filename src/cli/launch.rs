@@ -18,7 +18,8 @@ pub(super) fn dev(arguments: DevArgs) -> Result<(), CliError> {
     run(crate::dev::run(arguments)).map_err(CliError::failed)
 }
 
-fn run<T>(server: impl Future<Output = T>) -> T {
+/// Runs to the end what needs a runtime.
+pub(super) fn run<T>(server: impl Future<Output = T>) -> T {
     let ended = System::new().block_on(server);
     // After everything that could still ask storage for something.
     inferadb_actors::stop_client();

@@ -9,6 +9,7 @@ mod launch;
 mod schema;
 mod source;
 mod test;
+mod vault;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -45,6 +46,9 @@ enum Command {
     /// Work with schemas.
     #[command(subcommand)]
     Schema(SchemaCommand),
+    /// Move whole vaults out of and into a server that runs.
+    #[command(subcommand)]
+    Vault(vault::VaultCommand),
     /// Print a completion script for a shell.
     Completions {
         /// The shell.
@@ -187,6 +191,7 @@ fn run(command: Command, verbose: bool) -> Result<(), CliError> {
         }
         Command::Schema(SchemaCommand::Test { files, format }) => test::run(&files, format, verbose),
         Command::Schema(SchemaCommand::Diff(arguments)) => diff::run(&arguments),
+        Command::Vault(command) => vault::run(command),
         Command::Completions { shell } => completions::run(shell, Cli::command()),
     }
 }

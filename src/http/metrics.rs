@@ -11,6 +11,8 @@ pub struct HttpMetrics {
     requests: IntCounterVec,
     seconds: HistogramVec,
     streams_ended: IntCounterVec,
+    imports_ended: IntCounterVec,
+    transferred: IntCounterVec,
     /// The series that were met: found here without a look at their labels' hashes, and by no other worker.
     met: Mutex<Vec<Series>>,
 }
@@ -31,6 +33,8 @@ impl Clone for HttpMetrics {
             requests: self.requests.clone(),
             seconds: self.seconds.clone(),
             streams_ended: self.streams_ended.clone(),
+            imports_ended: self.imports_ended.clone(),
+            transferred: self.transferred.clone(),
             met: Mutex::default(),
         }
     }
@@ -61,6 +65,22 @@ impl HttpMetrics {
             ),
             &["stream", "reason"],
         )?;
+        let imports_ended = IntCounterVec::new(
+            Opts::new(
+                "inferadb_imports_total",
+                "Imports that ended, by their mode and by what became of them.",
+            ),
+            &["mode", "outcome"],
+        )?;
+        let transferred = IntCounterVec::new(
+            Opts::new(
+                "inferadb_transferred_relationships_total",
+                "Relationships exported, also by what was broken off, and imported.",
+            ),
+            &["direction"],
+        )?;
+        registry.register(Box::new(imports_ended.clone()))?;
+        registry.register(Box::new(transferred.clone()))?;
         registry.register(Box::new(requests.clone()))?;
         registry.register(Box::new(seconds.clone()))?;
         registry.register(Box::new(streams_ended.clone()))?;
@@ -68,6 +88,8 @@ impl HttpMetrics {
             requests,
             seconds,
             streams_ended,
+            imports_ended,
+            transferred,
             met: Mutex::default(),
         })
     }
@@ -75,6 +97,25 @@ impl HttpMetrics {
     /// Notes that a streamed answer ended.
     pub fn stream_ended(&self, stream: &str, reason: &str) {
         self.streams_ended.with_label_values(&[stream, reason]).inc();
+    }
+
+    /// Notes that an import ended.
+    pub fn import_ended(&self, mode: &str, outcome: &str) {
+        self.imports_ended.with_label_values(&[mode, outcome]).inc();
+    }
+
+    /// Notes relationships that were exported.
+    pub fn exported(&self, relationships: u64) {
+        self.transferred
+            .with_label_values(&["export"])
+            .inc_by(relationships);
+    }
+
+    /// Notes relationships that were imported.
+    pub fn imported(&self, relationships: u64) {
+        self.transferred
+            .with_label_values(&["import"])
+            .inc_by(relationships);
     }
 
     /// Notes an answered request.

@@ -4,9 +4,12 @@ mod accounts;
 mod body;
 mod caller;
 mod check;
+mod clone;
 mod deadline;
 mod expand;
+mod export;
 mod health;
+mod import;
 mod lines;
 mod list_stream;
 mod lists;
@@ -22,6 +25,8 @@ mod simulate;
 mod span;
 mod stream;
 mod trace;
+mod transfer;
+pub mod vault_file;
 mod vaults;
 mod watch;
 mod wire;
@@ -34,12 +39,14 @@ use inferadb_actors::auth::{Authenticator, Principal};
 use inferadb_actors::{AccountId, Platform, VaultId};
 use serde::Serialize;
 
+pub use self::export::RELATIONSHIPS;
 pub use self::health::livez;
 pub use self::metrics::HttpMetrics;
 pub use self::problem::{Problem, diagnostic};
 pub use self::request::{REQUEST_ID, surround, with_id};
 pub use self::span::RequestSpan;
 pub use self::stream::Stopping;
+pub use self::transfer::Transfers;
 use crate::telemetry::CheckLog;
 
 /// What every handler can reach. Each worker has a clone of its own: its counts of references are then no other core's.
@@ -63,6 +70,8 @@ pub struct App {
     pub metrics: HttpMetrics,
     /// Whether the server is stopping, for answers without an end.
     pub stopping: Stopping,
+    /// The transfers of whole vaults that are under way.
+    pub transfers: Transfers,
 }
 
 /// The bounds of the HTTP surface.
@@ -151,6 +160,9 @@ pub fn routes(config: &mut web::ServiceConfig) {
                 .route(web::patch().to(vaults::update))
                 .route(web::delete().to(vaults::delete)),
         )
+        .service(web::resource("/v1/vaults/{vault}/export").route(web::get().to(export::export)))
+        .service(web::resource(request::IMPORT).route(web::post().to(import::import)))
+        .service(web::resource(request::CLONE).route(web::post().to(clone::clone)))
         .service(web::resource("/v1/vaults/{vault}/stats").route(web::get().to(vaults::stats)))
         .service(web::resource("/v1/vaults/{vault}/activate").route(web::post().to(vaults::activate)))
         .service(web::resource("/v1/vaults/{vault}/deactivate").route(web::post().to(vaults::deactivate)));

@@ -23,6 +23,10 @@ use crate::telemetry::LogScope;
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The header that carries a request's deadline, in milliseconds from its arrival.
 const REQUEST_TIMEOUT: HeaderName = HeaderName::from_static("x-request-timeout-ms");
+/// The pattern of the paths of imports.
+pub const IMPORT: &str = "/v1/vaults/{vault}/import";
+/// The pattern of the paths of clones.
+pub const CLONE: &str = "/v1/vaults/{vault}/clone";
 /// A longer id is not echoed: it would be in every log line of the request.
 const MAX_ID_BYTES: usize = 128;
 
@@ -43,6 +47,8 @@ pub async fn surround(
         return Err(problem.of_request(id).into());
     }
     let timeout = match timeout_of(request.headers(), &app) {
+        // It takes as long as there is to transfer.
+        Ok(_) if is_transfer(&request) => Duration::MAX,
         Ok(timeout) => timeout,
         Err(problem) => return Err(problem.of_request(id).into()),
     };
@@ -167,6 +173,18 @@ fn plain(request: &ServiceRequest) -> Result<(), Problem> {
         }
         _ => Ok(()),
     }
+}
+
+/// Whether a request moves a whole vault and answers at the end of that. A deadline that it names itself is held to.
+fn is_transfer(request: &ServiceRequest) -> bool {
+    let is_one = |pattern: &str| {
+        let ends = pattern.rsplit_once('/').map_or(pattern, |(_, last)| last);
+        request
+            .path()
+            .rsplit_once('/')
+            .is_some_and(|(_, last)| last == ends)
+    };
+    (is_one(IMPORT) || is_one(CLONE)) && !request.headers().contains_key(REQUEST_TIMEOUT)
 }
 
 /// How long a request with these headers may take.

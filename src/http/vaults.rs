@@ -13,8 +13,9 @@ use super::problem::Problem;
 use super::wire::{format_time, parse_time};
 use super::{App, body, ok};
 
+/// A vault on the wire.
 #[derive(Serialize)]
-struct VaultView {
+pub struct VaultView {
     id: String,
     account_id: String,
     name: String,
@@ -220,7 +221,12 @@ async fn reachable_account(app: &App, request: &HttpRequest, path: &str) -> Resu
     }
 }
 
-async fn reachable_vault(app: &App, request: &HttpRequest, path: &str) -> Result<(VaultId, Reach), Problem> {
+/// The vault of a path, and which vaults the caller may touch.
+pub async fn reachable_vault(
+    app: &App,
+    request: &HttpRequest,
+    path: &str,
+) -> Result<(VaultId, Reach), Problem> {
     let reach = Caller::of(app, request).await?.reach()?;
     let id = Uuid::try_parse(path).map(VaultId);
     let id = id.map_err(|_| Problem::new(StatusCode::NOT_FOUND, "not_found", "no such vault"))?;

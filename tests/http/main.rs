@@ -32,5 +32,8 @@ mod schema_tools;
 mod scopes;
 mod simulate;
 mod tokens;
+mod transfer_ends;
+mod transfers;
+mod vault_command;
 mod watch;
 mod watch_ends;

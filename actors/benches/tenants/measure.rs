@@ -86,7 +86,11 @@ async fn many(run: &Run, options: &Options) {
     }
     let active = resident_bytes();
     let count = run.vaults.len();
-    assert_eq!(run.platform.active_count(), count, "evicted too early: `--idle-seconds`");
+    assert_eq!(
+        run.platform.active_count(),
+        count,
+        "evicted too early: `--idle-seconds`"
+    );
     println!(
         "active vaults             {count}, {} checks each",
         options.checks

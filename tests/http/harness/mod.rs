@@ -5,6 +5,7 @@ mod keys;
 mod server;
 mod stream;
 mod tenant;
+mod transfer;
 
 use std::time::{Duration, Instant};
 
@@ -13,6 +14,7 @@ pub use self::keys::{ALL_SCOPES, Keys, claims, encode, seconds_now};
 pub use self::server::Server;
 pub use self::stream::{Event, Stream};
 pub use self::tenant::{DOCUMENTS, Tenant, question_body, relationship, token_for, written};
+pub use self::transfer::{JSON, NDJSON, admin_token, export_as, exported, import, state};
 
 /// How long anything may take that is waited for.
 pub const PATIENCE: Duration = Duration::from_secs(30);

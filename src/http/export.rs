@@ -1,0 +1,174 @@
+//! `GET /v1/vaults/{vault}/export`: one state of a vault as a vault file, of any size in bounded memory.
+
+use std::rc::Rc;
+use std::time::Instant;
+
+use actix_web::http::header::{CONTENT_DISPOSITION, HeaderName};
+use actix_web::{HttpRequest, HttpResponse, web};
+use inferadb_actors::{Export, VaultRecord, now};
+use inferadb_engine::noun::Relationship;
+use serde::Deserialize;
+use serde_json::to_value;
+
+use super::problem::Problem;
+use super::stream::{self, NDJSON, Unread, Writer};
+use super::transfer::{self, Slot};
+use super::vault_file::{Layout, Output, Preface};
+use super::vaults::VaultView;
+use super::wire::format_time;
+use super::{App, body};
+use crate::telemetry::LogScope;
+
+/// How many relationships there are to come, for who shows how far an export is.
+pub const RELATIONSHIPS: HeaderName = HeaderName::from_static("x-relationship-count");
+/// The name of these streams in the metrics.
+const STREAM: &str = "export";
+/// The longest part of a file's name that is the vault's.
+const MAX_NAME_CHARS: usize = 60;
+
+/// An export takes no parameters.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NoQuery {}
+
+/// Why an export ends before its end.
+enum Broken {
+    Unread(Unread),
+    Failed(Problem),
+}
+
+/// `GET /v1/vaults/{vault}/export`
+pub async fn export(
+    app: web::Data<App>,
+    request: HttpRequest,
+    path: web::Path<String>,
+) -> Result<HttpResponse, Problem> {
+    let (id, reach, _, slot) = transfer::begin(&app, &request, &path).await?;
+    let NoQuery {} = body::query(&request)?;
+    let layout = match stream::preferred(&request, &["application/json", NDJSON]) {
+        NDJSON => Layout::Lines,
+        _ => Layout::Json,
+    };
+    let mut export = app.platform.export(id, reach).await?;
+    // Until it is there, what fails is answered as a problem.
+    let first = export.next().await?;
+    let scope = LogScope::current()
+        .unwrap_or_else(|| Rc::new(LogScope::new("", request.method().clone(), request.path())));
+    let disposition = format!("attachment; filename=\"{}\"", file_name(export.vault(), layout));
+    let expected = export.relationships();
+    let patience = app.settings.slow_reader;
+    let output = Output::new(layout, preface(&export));
+    let mut response = stream::answer(&scope, layout.media_type(), patience, |writer| {
+        send(app, export, first, output, slot, writer)
+    });
+    let headers = response.headers_mut();
+    if let Ok(disposition) = disposition.parse() {
+        headers.insert(CONTENT_DISPOSITION, disposition);
+    }
+    if let Some(expected) = expected {
+        headers.insert(RELATIONSHIPS, expected.into());
+    }
+    Ok(response)
+}
+
+/// Sends the file. Where it cannot be sent to its end the answer is broken off: half a file is never taken for a whole one.
+async fn send(
+    app: web::Data<App>,
+    mut export: Export,
+    first: Option<Vec<Relationship>>,
+    mut output: Output,
+    slot: Slot,
+    mut writer: Writer,
+) {
+    let started = Instant::now();
+    let outcome = send_all(&mut export, first, &mut output, &mut writer).await;
+    let (relationships, seconds) = (output.count(), started.elapsed().as_secs_f64());
+    app.metrics.exported(relationships);
+    let reason = match &outcome {
+        Ok(()) => "complete",
+        Err(Broken::Unread(Unread::Gone)) => "reader_gone",
+        Err(Broken::Unread(Unread::Slow)) => "slow_reader",
+        Err(Broken::Failed(problem)) => problem.code,
+    };
+    app.metrics.stream_ended(STREAM, reason);
+    match outcome {
+        Ok(()) => {
+            tracing::info!(relationships, seconds, "vault exported");
+            writer.finish(&output.end());
+        }
+        Err(Broken::Failed(problem)) => {
+            tracing::warn!(reason, %problem, relationships, seconds, "the export of a vault was broken off");
+        }
+        Err(Broken::Unread(_)) => {
+            tracing::warn!(
+                reason,
+                relationships,
+                seconds,
+                "the export of a vault was broken off"
+            );
+        }
+    }
+    drop(slot);
+}
+
+async fn send_all(
+    export: &mut Export,
+    first: Option<Vec<Relationship>>,
+    output: &mut Output,
+    writer: &mut Writer,
+) -> Result<(), Broken> {
+    writer.part(&output.begin()).await.map_err(Broken::Unread)?;
+    writer.end_record();
+    let mut page = first;
+    while let Some(relationships) = page {
+        for relationship in &relationships {
+            let written = writer.write(&output.relationship(relationship)).await;
+            written.map_err(Broken::Unread)?;
+        }
+        writer.flush().await.map_err(Broken::Unread)?;
+        // Neither storage nor the queue need ever make it wait: others of the thread get their turn all the same.
+        tokio::task::yield_now().await;
+        page = export
+            .next()
+            .await
+            .map_err(|error| Broken::Failed(error.into()))?;
+    }
+    Ok(())
+}
+
+fn preface(export: &Export) -> Preface {
+    let record = export.vault();
+    let exported_at = format_time(now());
+    let limits = record.limits.clone().unwrap_or_default();
+    // Text, numbers, and maps of them are always JSON.
+    let vault = to_value(VaultView::from(record)).unwrap_or_default();
+    let mut preface = Preface::new(exported_at, vault, limits, export.revision().encode(record.id));
+    if let Some(schema) = export.schema() {
+        preface.schema = Some(schema.text.clone());
+        preface.schema_format = Some(schema.format.name());
+    }
+    preface
+}
+
+/// The vault's name as far as every file system takes it, and the time: `acme-production-20260131T120000Z.json`.
+fn file_name(vault: &VaultRecord, layout: Layout) -> String {
+    let mut name = String::new();
+    for part in vault.name.split(|c: char| !c.is_ascii_alphanumeric()) {
+        if part.is_empty() || name.len() + part.len() > MAX_NAME_CHARS {
+            continue;
+        }
+        if !name.is_empty() {
+            name.push('-');
+        }
+        name.push_str(&part.to_ascii_lowercase());
+    }
+    if name.is_empty() {
+        name = vault.id.to_string();
+    }
+    let time: String = format_time(now())
+        .chars()
+        .take_while(|c| *c != '.' && *c != 'Z')
+        .filter(|c| !matches!(c, '-' | ':'))
+        .collect();
+    format!("{name}-{time}Z.{}", layout.extension())
+}

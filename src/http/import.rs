@@ -1,0 +1,307 @@
+//! `POST /v1/vaults/{vault}/import`: a vault file becomes a vault's state, all of it or nothing, of any size in bounded memory.
+//!
+//! The body is taken in as it comes. Whatever ends it before its end, or is wrong with it, leaves the vault as it was.
+
+use std::time::{Duration, Instant};
+
+use actix_web::error::PayloadError;
+use actix_web::http::StatusCode;
+use actix_web::http::header::CONTENT_TYPE;
+use actix_web::web::Bytes;
+use actix_web::{HttpRequest, HttpResponse, web};
+use futures_util::StreamExt;
+use inferadb_actors::{Import, ImportMode, Imported, VaultError};
+use serde::Deserialize;
+use serde_json::json;
+
+use super::problem::Problem;
+use super::transfer;
+use super::vault_file::{Bounds, Head, Layout, Page, Reader};
+use super::{App, HttpMetrics, HttpSettings, body, ok};
+
+/// How much of the body is taken apart before others of the thread get their turn, in bytes.
+const AT_ONCE: usize = 16 << 10;
+/// How much of a refused body is read on, so that its sender comes to read why.
+const DRAINED_BYTES: usize = 16 << 20;
+/// For how long that is done.
+const DRAINED_FOR: Duration = Duration::from_secs(2);
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct ImportQuery {
+    mode: Option<String>,
+}
+
+/// The request's body on its way in.
+struct Incoming {
+    payload: web::Payload,
+    patience: Duration,
+}
+
+/// Counts an import, even one that is given up.
+struct Count {
+    metrics: HttpMetrics,
+    mode: &'static str,
+    outcome: &'static str,
+}
+
+/// `POST /v1/vaults/{vault}/import`
+pub async fn import(
+    app: web::Data<App>,
+    request: HttpRequest,
+    path: web::Path<String>,
+    payload: web::Payload,
+) -> Result<HttpResponse, Problem> {
+    let mut incoming = Incoming {
+        payload,
+        patience: app.settings.slow_reader,
+    };
+    let outcome = import_body(&app, &request, &path, &mut incoming).await;
+    if outcome.is_err() {
+        incoming.drain().await;
+    }
+    outcome
+}
+
+async fn import_body(
+    app: &App,
+    request: &HttpRequest,
+    path: &str,
+    incoming: &mut Incoming,
+) -> Result<HttpResponse, Problem> {
+    let (id, reach, record, _slot) = transfer::begin(app, request, path).await?;
+    if record.archived {
+        let message = "an archived vault takes no import; unarchive it first".to_owned();
+        let code = "vault_archived";
+        return Err(VaultError::Conflict { code, message }.into());
+    }
+    let mode = mode(&body::query::<ImportQuery>(request)?)?;
+    let layout = layout(request)?;
+    let started = Instant::now();
+    let mut count = Count {
+        metrics: app.metrics.clone(),
+        mode: name_of(mode),
+        outcome: "given_up",
+    };
+    let work = async {
+        let import = app.platform.import(id, reach, mode).await?;
+        take_in(import, mode, Reader::new(layout, bounds(&app.settings)), incoming).await
+    };
+    let outcome = tokio::select! {
+        outcome = work => outcome,
+        // Whoever stops the server is not to wait for the end of a file.
+        () = app.stopping.begun() => Err(VaultError::Stopping.into()),
+    };
+    let seconds = started.elapsed().as_secs_f64();
+    match outcome {
+        Ok(imported) => {
+            count.outcome = "complete";
+            app.metrics.imported(imported.relationships);
+            let Imported {
+                relationships,
+                created,
+                updated,
+                ..
+            } = imported;
+            tracing::info!(
+                mode = count.mode,
+                relationships,
+                created,
+                updated,
+                seconds,
+                "vault imported"
+            );
+            let mut answer = json!({
+                "mode": count.mode,
+                "relationships": relationships,
+                "created": created,
+                "updated": updated,
+                "schema_changed": imported.schema_changed,
+                "revision": imported.revision.encode(id),
+            });
+            if let (Some(removed), Some(members)) = (imported.removed, answer.as_object_mut()) {
+                members.insert("removed".into(), removed.into());
+            }
+            ok(&answer)
+        }
+        Err(problem) => {
+            count.outcome = problem.code;
+            tracing::warn!(
+                mode = count.mode,
+                reason = problem.code,
+                seconds,
+                "the import of a vault was abandoned"
+            );
+            Err(problem)
+        }
+    }
+}
+
+async fn take_in(
+    mut import: Import,
+    mode: ImportMode,
+    mut reader: Reader,
+    incoming: &mut Incoming,
+) -> Result<Imported, Problem> {
+    while let Some(bytes) = incoming.next().await? {
+        for piece in bytes.chunks(AT_ONCE) {
+            reader.push(piece)?;
+            if let Some(head) = reader.head() {
+                take_head(&mut import, head).await?;
+            }
+            while let Some(page) = reader.full_page() {
+                add(&mut import, page).await?;
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+    reader.end()?;
+    if let Some(head) = reader.head() {
+        take_head(&mut import, head).await?;
+    }
+    while let Some(page) = reader.page() {
+        add(&mut import, page).await?;
+    }
+    if let (ImportMode::Replace, Some(limits)) = (mode, reader.limits()) {
+        let limits = (!limits.is_empty()).then_some(limits);
+        import
+            .settings(limits)
+            .await
+            .map_err(|error| of_member("vault", error))?;
+    }
+    Ok(import.finish().await?)
+}
+
+async fn take_head(import: &mut Import, head: Head) -> Result<(), Problem> {
+    let Some((format, text)) = head.schema else {
+        return Ok(());
+    };
+    let taken = import.schema(format, &text).await;
+    taken.map_err(|error| Problem {
+        field: Some("schema".to_owned()),
+        ..error.into()
+    })
+}
+
+async fn add(import: &mut Import, mut page: Page) -> Result<(), Problem> {
+    let relationships = std::mem::take(&mut page.relationships);
+    let added = import.add(relationships).await;
+    added.map_err(|error| page.located(error.into()))
+}
+
+/// A problem with what stands within the file's member `name`.
+fn of_member(name: &str, error: VaultError) -> Problem {
+    let problem = Problem::from(error);
+    let field = problem.field.as_ref().map(|field| format!("{name}.{field}"));
+    Problem { field, ..problem }
+}
+
+impl Incoming {
+    /// The next bytes; `None` at the body's end.
+    async fn next(&mut self) -> Result<Option<Bytes>, Problem> {
+        let patience = self.patience;
+        let came = tokio::time::timeout(patience, self.payload.next()).await;
+        match came {
+            Ok(None) => Ok(None),
+            Ok(Some(Ok(bytes))) => Ok(Some(bytes)),
+            Ok(Some(Err(error))) => Err(broken(&error)),
+            Err(_) => {
+                let detail = format!(
+                    "nothing more of the file has come for {} seconds; nothing was changed",
+                    patience.as_secs()
+                );
+                Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "slow_sender", detail))
+            }
+        }
+    }
+
+    /// Reads on for a while without a use for it: a connection that is closed over unread bytes may lose the answer.
+    async fn drain(&mut self) {
+        let reading = async {
+            let mut left = DRAINED_BYTES;
+            while let Some(Ok(bytes)) = self.payload.next().await {
+                if left < bytes.len() {
+                    break;
+                }
+                left -= bytes.len();
+            }
+        };
+        // Whoever sends more than that finds the connection closed.
+        let _ = tokio::time::timeout(DRAINED_FOR, reading).await;
+    }
+}
+
+impl Drop for Count {
+    fn drop(&mut self) {
+        self.metrics.import_ended(self.mode, self.outcome);
+    }
+}
+
+fn broken(error: &PayloadError) -> Problem {
+    let detail = format!("the file broke off: {error}; nothing was changed");
+    Problem::new(StatusCode::BAD_REQUEST, "sender_gone", detail)
+}
+
+fn mode(query: &ImportQuery) -> Result<ImportMode, Problem> {
+    match query.mode.as_deref() {
+        None | Some("merge") => Ok(ImportMode::Merge),
+        Some("replace") => Ok(ImportMode::Replace),
+        Some(other) => {
+            let detail = format!(
+                "`mode` is `merge` or `replace`, this is `{}`",
+                other.escape_debug()
+            );
+            Err(Problem::invalid("invalid_value", "mode", detail))
+        }
+    }
+}
+
+const fn name_of(mode: ImportMode) -> &'static str {
+    match mode {
+        ImportMode::Merge => "merge",
+        ImportMode::Replace => "replace",
+    }
+}
+
+/// How the body is laid out, by its content type. As everywhere, what `curl -d` says of itself is read as JSON.
+fn layout(request: &HttpRequest) -> Result<Layout, Problem> {
+    let Some(value) = request.headers().get(CONTENT_TYPE) else {
+        return Ok(Layout::Json);
+    };
+    let text = value.to_str().unwrap_or("?").to_ascii_lowercase();
+    let media = text.split(';').next().unwrap_or_default().trim();
+    match media {
+        "application/x-ndjson" | "application/ndjson" | "application/jsonl" | "application/x-jsonlines" => {
+            Ok(Layout::Lines)
+        }
+        ""
+        | "application/json"
+        | "text/json"
+        | "application/x-www-form-urlencoded"
+        | "application/octet-stream" => Ok(Layout::Json),
+        other if other.ends_with("+json") => Ok(Layout::Json),
+        other => {
+            let detail = format!(
+                "a vault file is `application/json` or `application/x-ndjson`, not `{}`",
+                other.escape_debug()
+            );
+            let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+            Err(Problem::new(status, "unsupported_media_type", detail))
+        }
+    }
+}
+
+/// What a file may have of its parts. Escapes can make each byte of a text six of JSON.
+fn bounds(settings: &HttpSettings) -> Bounds {
+    /// A stored context can be longer written out than it was given: `1e15` becomes `1000000000000000.0`.
+    const GROWTH: usize = 8;
+    /// More than the names and ids of a relationship take, with every character escaped.
+    const IDS: usize = 32 << 10;
+    let context = settings.max_stored_context_bytes.saturating_mul(GROWTH);
+    Bounds {
+        relationship: context + IDS,
+        member: settings.max_schema_bytes.saturating_mul(6) + IDS,
+        schema: settings.max_schema_bytes,
+        context,
+    }
+}

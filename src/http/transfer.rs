@@ -1,0 +1,127 @@
+//! How many transfers of whole vaults there may be at once: each holds some memory, and a place that another one waits for.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use actix_web::HttpRequest;
+use inferadb_actors::{AccountId, Reach, VaultError, VaultId, VaultRecord};
+use prometheus::{IntGauge, Registry};
+
+use super::App;
+use super::problem::Problem;
+use super::vaults::reachable_vault;
+use crate::telemetry::LogScope;
+
+/// The most exports, imports and clones that a server is at work on at once.
+const MOST: usize = 32;
+/// The most of them for vaults of one account.
+const MOST_OF_ONE_ACCOUNT: usize = 4;
+
+/// The transfers under way. Clones count together.
+#[derive(Debug, Clone)]
+pub struct Transfers {
+    of_accounts: Arc<Mutex<HashMap<AccountId, usize>>>,
+    gauge: IntGauge,
+}
+
+/// The place of a transfer, given back when it is dropped.
+#[derive(Debug)]
+pub struct Slot {
+    transfers: Transfers,
+    account: AccountId,
+}
+
+impl Transfers {
+    /// None so far; how many there are is a metric.
+    pub fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let gauge = IntGauge::new(
+            "inferadb_transfers",
+            "Exports, imports and clones of whole vaults that are under way.",
+        )?;
+        registry.register(Box::new(gauge.clone()))?;
+        Ok(Self {
+            of_accounts: Arc::default(),
+            gauge,
+        })
+    }
+
+    fn enter(&self, account: AccountId) -> Result<Slot, VaultError> {
+        let mut under_way = self.of_accounts.lock().unwrap_or_else(PoisonError::into_inner);
+        if under_way.values().sum::<usize>() >= MOST {
+            return Err(VaultError::Overloaded(
+                "the server is at work on as many exports, imports and clones as it takes",
+            ));
+        }
+        let of_account = under_way.entry(account).or_default();
+        if *of_account >= MOST_OF_ONE_ACCOUNT {
+            return Err(VaultError::Overloaded(
+                "as many exports, imports and clones of the account are under way as one account may have",
+            ));
+        }
+        *of_account += 1;
+        self.gauge.inc();
+        drop(under_way);
+        Ok(Slot {
+            transfers: self.clone(),
+            account,
+        })
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let transfers = &self.transfers;
+        transfers.gauge.dec();
+        let mut under_way = transfers
+            .of_accounts
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        match under_way.get_mut(&self.account) {
+            Some(count) if *count > 1 => *count -= 1,
+            _ => drop(under_way.remove(&self.account)),
+        }
+    }
+}
+
+/// The vault of a path for a transfer by a caller who may have it, and a place for the transfer.
+pub async fn begin(
+    app: &App,
+    request: &HttpRequest,
+    path: &str,
+) -> Result<(VaultId, Reach, VaultRecord, Slot), Problem> {
+    let (id, reach) = reachable_vault(app, request, path).await?;
+    let record = app.platform.vault(id, reach).await?;
+    if let Some(scope) = LogScope::current() {
+        scope.set_vault(id.0, record.account.0);
+    }
+    let slot = app.transfers.enter(record.account)?;
+    Ok((id, reach, record, slot))
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[test]
+    fn no_account_takes_the_places_of_others() {
+        let transfers = Transfers::new(&Registry::new()).unwrap();
+        let account = |number| AccountId(Uuid::from_u128(number));
+        let mut slots: Vec<Slot> = Vec::new();
+        for number in 0..8 {
+            for _ in 0..MOST_OF_ONE_ACCOUNT {
+                slots.push(transfers.enter(account(number)).unwrap());
+            }
+            assert!(transfers.enter(account(number)).is_err());
+        }
+        assert_eq!(slots.len(), MOST);
+        assert!(transfers.enter(account(8)).is_err());
+        slots.truncate(MOST - 1);
+        assert!(transfers.enter(account(0)).is_err());
+        slots.push(transfers.enter(account(8)).unwrap());
+        slots.clear();
+        assert!(transfers.of_accounts.lock().unwrap().is_empty());
+        assert_eq!(transfers.gauge.get(), 0);
+    }
+}
