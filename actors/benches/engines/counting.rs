@@ -79,7 +79,11 @@ struct CountingTransaction {
 impl CountingTransaction {
     fn trips(&self) -> u64 {
         self.counts.0.reads.fetch_add(1, Ordering::SeqCst);
-        if self.has_version.swap(true, Ordering::SeqCst) { 1 } else { 2 }
+        if self.has_version.swap(true, Ordering::SeqCst) {
+            1
+        } else {
+            2
+        }
     }
 }
 
@@ -110,11 +114,15 @@ impl Engine for Counting {
 #[async_trait]
 impl Transaction for CountingTransaction {
     async fn get(&self, key: &[u8], isolation: Isolation) -> Result<Option<Bytes>, KvError> {
-        self.counts.wait(self.trips(), self.inner.get(key, isolation)).await
+        self.counts
+            .wait(self.trips(), self.inner.get(key, isolation))
+            .await
     }
 
     async fn range(&self, range: Range<Bytes>, options: RangeOptions) -> Result<Vec<Pair>, KvError> {
-        self.counts.wait(self.trips(), self.inner.range(range, options)).await
+        self.counts
+            .wait(self.trips(), self.inner.range(range, options))
+            .await
     }
 
     fn set(&mut self, key: &[u8], value: &[u8]) {

@@ -145,7 +145,8 @@ async fn write_one(stage: &Stage) {
 async fn engines() -> Vec<(&'static str, Arc<dyn Engine>, Option<TempDir>)> {
     let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let embedded = EmbeddedEngine::open(directory.path()).unwrap();
-    let mut engines: Vec<(&str, Arc<dyn Engine>, _)> = vec![("embedded", Arc::new(embedded), Some(directory))];
+    let mut engines: Vec<(&str, Arc<dyn Engine>, _)> =
+        vec![("embedded", Arc::new(embedded), Some(directory))];
     #[cfg(feature = "foundationdb")]
     if let Ok(file) = std::env::var("INFERADB_TEST_FDB_CLUSTER_FILE") {
         let prefix = format!("test/{}/", uuid::Uuid::new_v4());
@@ -163,7 +164,8 @@ fn engines_compared(criterion: &mut Criterion) {
             inner: Arc::clone(&engine),
             counts: counts.clone(),
         });
-        let [resident, cold] = [64 << 20, 0].map(|budget| system.block_on(stage(Arc::clone(&counted), budget)));
+        let [resident, cold] =
+            [64 << 20, 0].map(|budget| system.block_on(stage(Arc::clone(&counted), budget)));
         macro_rules! measure {
             ($what:literal, $stage:expr, $operation:ident) => {{
                 system.block_on($operation($stage));
@@ -186,7 +188,11 @@ fn engines_compared(criterion: &mut Criterion) {
         measure!("check_cold_3_levels", &cold, check);
         measure!("write", &resident, write_one);
         for stage in [resident, cold] {
-            let Stage { platform, vault, _pass } = stage;
+            let Stage {
+                platform,
+                vault,
+                _pass,
+            } = stage;
             drop((vault, _pass));
             system.block_on(platform.stop(Duration::from_secs(10)));
         }
