@@ -132,6 +132,21 @@ impl VaultError {
                 message: "the cursor does not belong to this list".into(),
             },
             StoreError::HistoryGone => Self::HistoryGone,
+            StoreError::TooManyChanges => {
+                Self::Overloaded("more is being written than can be kept apart from an earlier state")
+            }
+            StoreError::TooManyImports => Self::RateLimited {
+                limit: "imports",
+                retry_after: Duration::from_secs(30),
+            },
+            StoreError::ImportGone => Self::Conflict {
+                code: "import_abandoned",
+                message: error.to_string(),
+            },
+            StoreError::Replaced => Self::Conflict {
+                code: "vault_replaced",
+                message: error.to_string(),
+            },
             StoreError::OutcomeUnknown => Self::OutcomeUnknown,
             StoreError::Contended => Self::Overloaded("too many conflicting changes at the same time"),
             error => Self::Storage(error),

@@ -11,6 +11,7 @@ mod registry;
 mod retention;
 mod settings;
 mod sweeper;
+mod transfer;
 mod trial;
 mod vault;
 mod view;
@@ -24,6 +25,7 @@ pub use self::error::VaultError;
 pub use self::platform::{Page, Platform, Reach, StartError, StatsReport, VaultChange};
 pub use self::registry::Reason;
 pub use self::settings::{CacheSettings, Limits, Settings};
+pub use self::transfer::{Export, Import, ImportMode, Imported, MAX_TRANSFER_PAGE};
 pub use self::trial::{Trial, TrialAnswer, TrialMisfit, TrialSchema};
 pub use self::vault::{
     Answer, Batch, BeforeAfter, CheckRequest, Committed, Consistency, DeleteRequest, ExpandRequest, Expanded,

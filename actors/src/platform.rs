@@ -26,7 +26,7 @@ use crate::vault::{Pass, Until, Vault, VaultStats, now};
 #[derive(Clone)]
 pub struct Platform {
     pub(crate) store: Store,
-    registry: Registry,
+    pub(crate) registry: Registry,
     pub(crate) settings: Arc<Settings>,
 }
 
@@ -395,7 +395,7 @@ impl Platform {
 }
 
 /// Runs work to its end, though whoever waits for it goes away: what is stored and what is in memory must not part.
-async fn see_through<T: 'static>(
+pub(crate) async fn see_through<T: 'static>(
     work: impl Future<Output = Result<T, VaultError>> + 'static,
 ) -> Result<T, VaultError> {
     actix::spawn(work).await.unwrap_or(Err(VaultError::ActorFailed))

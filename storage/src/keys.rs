@@ -13,7 +13,7 @@ use crate::id::{AccountId, VaultId};
 use crate::kv::{Versionstamp, prefix_range};
 
 /// The version of this layout. It is stored, and a store with another one is not opened.
-pub(crate) const LAYOUT_VERSION: u32 = 1;
+pub(crate) const LAYOUT_VERSION: u32 = 2;
 
 const STORE: u8 = 0x01;
 const ACCOUNT: u8 = 0x02;
@@ -24,16 +24,63 @@ const VAULT_TOMBSTONE: u8 = 0x06;
 const VAULT_CLEARING: u8 = 0x07;
 const ACCOUNT_TOMBSTONE: u8 = 0x08;
 const MARKER: u8 = 0x09;
+const STAGING: u8 = 0x0a;
 const DATA: u8 = 0x10;
 
 const HEAD: u8 = 0x00;
 const SCHEMA: u8 = 0x01;
-const FORWARD: u8 = 0x02;
-const REVERSE: u8 = 0x03;
-const SHAPE_COUNT: u8 = 0x04;
-const SHAPE_KNOWN: u8 = 0x05;
-const CHANGE: u8 = 0x06;
-const HORIZON: u8 = 0x07;
+const CHANGE: u8 = 0x02;
+const HORIZON: u8 = 0x03;
+const LAST_GENERATION: u8 = 0x04;
+const GENERATION: u8 = 0x05;
+
+const FORWARD: u8 = 0x00;
+const REVERSE: u8 = 0x01;
+const SHAPE_COUNT: u8 = 0x02;
+const SHAPE_KNOWN: u8 = 0x03;
+const INPUT: u8 = 0x04;
+
+/// The bytes before what a [`Keyspace`] holds.
+const KEYSPACE_BYTES: usize = 22;
+
+/// Where one generation of a vault's relationships lies. An import builds another one beside it and switches over; no
+/// number is used twice in a vault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Keyspace {
+    pub(crate) vault: VaultId,
+    pub(crate) generation: u32,
+}
+
+impl Keyspace {
+    /// All its keys.
+    pub(crate) fn range(self) -> Range<Bytes> {
+        prefix_range(&self.prefix())
+    }
+
+    /// What of `key` tells it from others of a keyspace: the same in every generation.
+    pub(crate) fn relative(key: &[u8]) -> &[u8] {
+        key.get(KEYSPACE_BYTES..).unwrap_or_default()
+    }
+
+    /// The key that is told from others of this keyspace by `relative`.
+    pub(crate) fn absolute(self, relative: &[u8]) -> Vec<u8> {
+        let mut key = self.prefix();
+        key.extend_from_slice(relative);
+        key
+    }
+
+    fn prefix(self) -> Vec<u8> {
+        let mut key = data(self.vault, GENERATION);
+        key.extend_from_slice(&self.generation.to_be_bytes());
+        key
+    }
+
+    fn part(self, part: u8) -> Vec<u8> {
+        let mut key = self.prefix();
+        key.push(part);
+        key
+    }
+}
 
 /// The layout's version.
 pub(crate) const fn layout() -> [u8; 2] {
@@ -101,6 +148,30 @@ pub(crate) fn markers() -> Range<Bytes> {
     prefix_range(&[MARKER])
 }
 
+/// Says of a generation that is not, or not only, a vault's own: it is being built, or is to be cleared.
+pub(crate) fn staging(space: Keyspace) -> Vec<u8> {
+    let mut key = tagged(STAGING, space.vault.0).to_vec();
+    key.extend_from_slice(&space.generation.to_be_bytes());
+    key
+}
+
+pub(crate) fn stagings_of(vault: VaultId) -> Range<Bytes> {
+    prefix_range(&tagged(STAGING, vault.0))
+}
+
+pub(crate) fn stagings() -> Range<Bytes> {
+    prefix_range(&[STAGING])
+}
+
+/// The generation that a key of [`staging`] is about.
+pub(crate) fn decode_staging(key: &[u8]) -> Option<Keyspace> {
+    let (vault, generation) = key.strip_prefix(&[STAGING])?.split_first_chunk::<16>()?;
+    Some(Keyspace {
+        vault: VaultId(Uuid::from_bytes(*vault)),
+        generation: u32::from_be_bytes(generation.try_into().ok()?),
+    })
+}
+
 /// The id at the end of a key of one of the indexes and lists above.
 pub(crate) fn trailing_id(key: &[u8]) -> Option<Uuid> {
     key.split_last_chunk::<16>().map(|(_, id)| Uuid::from_bytes(*id))
@@ -129,6 +200,11 @@ pub(crate) fn schema_piece(vault: VaultId, piece: u16) -> Vec<u8> {
     let mut key = data(vault, SCHEMA);
     key.extend_from_slice(&piece.to_be_bytes());
     key
+}
+
+/// The newest generation that was given out beside the first, which is 0.
+pub(crate) fn last_generation(vault: VaultId) -> Vec<u8> {
+    data(vault, LAST_GENERATION)
 }
 
 /// The revision up to which changes have been trimmed.
@@ -169,20 +245,31 @@ pub(crate) enum Order {
     Reverse,
 }
 
-/// What stands before all relationships of `vault` in `order`.
-pub(crate) fn relationships(vault: VaultId, order: Order) -> Vec<u8> {
+/// What stands before all relationships of `space` in `order`.
+pub(crate) fn relationships(space: Keyspace, order: Order) -> Vec<u8> {
     match order {
-        Order::Forward => data(vault, FORWARD),
-        Order::Reverse => data(vault, REVERSE),
+        Order::Forward => space.part(FORWARD),
+        Order::Reverse => space.part(REVERSE),
     }
 }
 
+/// What stands before all relationships that were handed to an import which merges them: in forward order, as the same
+/// relationships stand after [`relationships`].
+pub(crate) fn input(space: Keyspace) -> Vec<u8> {
+    space.part(INPUT)
+}
+
 /// The key of one relationship in `order`.
-pub(crate) fn relationship(vault: VaultId, order: Order, key: &RelationshipKey) -> Vec<u8> {
+pub(crate) fn relationship(space: Keyspace, order: Order, key: &RelationshipKey) -> Vec<u8> {
+    with_segments(relationships(space, order), &relationship_segments(order, key))
+}
+
+/// The segments of one relationship's key in `order`.
+pub(crate) fn relationship_segments(order: Order, key: &RelationshipKey) -> [&str; 6] {
     let resource = (key.resource.object_type.as_str(), key.resource.id.as_str());
     let subject = (key.subject.object_type.as_str(), key.subject.id.as_str());
     let subject_relation = key.subject.relation.as_ref().map_or("", Name::as_str);
-    let segments = match order {
+    match order {
         Order::Forward => [
             resource.0,
             resource.1,
@@ -199,8 +286,7 @@ pub(crate) fn relationship(vault: VaultId, order: Order, key: &RelationshipKey) 
             key.relation.as_str(),
             resource.1,
         ],
-    };
-    with_segments(relationships(vault, order), &segments)
+    }
 }
 
 /// The key `prefix` with whole segments after it.
@@ -212,9 +298,14 @@ pub(crate) fn with_segments(mut prefix: Vec<u8>, segments: &[&str]) -> Vec<u8> {
     prefix
 }
 
-/// The relationship that `key` of `vault` stands for; `None` if it is none in `order`.
-pub(crate) fn decode_relationship(vault: VaultId, order: Order, key: &[u8]) -> Option<RelationshipKey> {
-    let [a, b, c, d, e, f] = segments(key.strip_prefix(relationships(vault, order).as_slice())?)?;
+/// The relationship that `key` of a keyspace stands for; `None` if it is none in `order`.
+pub(crate) fn decode_relationship(order: Order, key: &[u8]) -> Option<RelationshipKey> {
+    decode_segments(order, key.get(KEYSPACE_BYTES + 1..)?)
+}
+
+/// The relationship with these segments, each ended by its zero byte.
+pub(crate) fn decode_segments(order: Order, bytes: &[u8]) -> Option<RelationshipKey> {
+    let [a, b, c, d, e, f] = segments(bytes)?;
     let ((resource_type, resource_id, relation), (subject_type, subject_relation, subject_id)) = match order {
         Order::Forward => ((a, b, c), (d, e, f)),
         Order::Reverse => ((d, f, e), (a, c, b)),
@@ -244,26 +335,35 @@ pub(crate) fn decode_last_id(key: &[u8]) -> Option<ObjectId> {
 }
 
 /// How many relationships of a shape there are; `segments` are the shape's.
-pub(crate) fn shape_count(vault: VaultId, segments: &[&str; 6]) -> Vec<u8> {
-    with_segments(data(vault, SHAPE_COUNT), segments)
+pub(crate) fn shape_count(space: Keyspace, segments: &[&str; 6]) -> Vec<u8> {
+    with_segments(space.part(SHAPE_COUNT), segments)
 }
 
 /// Says that there may be relationships of a shape.
-pub(crate) fn shape_known(vault: VaultId, segments: &[&str; 6]) -> Vec<u8> {
-    with_segments(data(vault, SHAPE_KNOWN), segments)
+pub(crate) fn shape_known(space: Keyspace, segments: &[&str; 6]) -> Vec<u8> {
+    with_segments(space.part(SHAPE_KNOWN), segments)
 }
 
-pub(crate) fn shape_counts(vault: VaultId) -> Range<Bytes> {
-    prefix_range(&data(vault, SHAPE_COUNT))
+/// The counter of the shape with these segments, and the key that says that there may be such relationships.
+pub(crate) fn shape_keys(space: Keyspace, segments: &[u8]) -> [Vec<u8>; 2] {
+    [SHAPE_COUNT, SHAPE_KNOWN].map(|part| {
+        let mut key = space.part(part);
+        key.extend_from_slice(segments);
+        key
+    })
 }
 
-pub(crate) fn shapes_known(vault: VaultId) -> Range<Bytes> {
-    prefix_range(&data(vault, SHAPE_KNOWN))
+pub(crate) fn shape_counts(space: Keyspace) -> Range<Bytes> {
+    prefix_range(&space.part(SHAPE_COUNT))
+}
+
+pub(crate) fn shapes_known(space: Keyspace) -> Range<Bytes> {
+    prefix_range(&space.part(SHAPE_KNOWN))
 }
 
 /// The segments of a key of either kind of a shape.
 pub(crate) fn decode_shape(key: &[u8]) -> Option<[&str; 6]> {
-    segments(key.get(18..)?)
+    segments(key.get(KEYSPACE_BYTES + 1..)?)
 }
 
 fn segments(bytes: &[u8]) -> Option<[&str; 6]> {

@@ -351,6 +351,12 @@ impl VaultActor {
         ctx.spawn(reading.into_actor(self).map(move |changes, actor, ctx| {
             let changes = match changes {
                 Ok(changes) => changes,
+                Err(StoreError::HistoryGone) => {
+                    // The vault was replaced, or the log trimmed: a pass finds out and reads it anew.
+                    actor.loaded = None;
+                    actor.start_pass(ctx);
+                    return;
+                }
                 Err(error) => {
                     tracing::warn!(vault = %actor.vault.id, %error, "could not complete the loaded vault");
                     actor.loaded = None;

@@ -153,7 +153,8 @@ fn weight(change: &Change) -> usize {
     }
 }
 
-fn relationship_bytes(relationship: &Relationship) -> usize {
+/// About what a relationship weighs, in bytes.
+pub(crate) fn relationship_bytes(relationship: &Relationship) -> usize {
     let ids = relationship.resource.id.as_str().len() + relationship.subject.id.as_str().len();
     let members = relationship.caveat.iter().flat_map(|caveat| &caveat.context);
     let context: usize = members.map(|(name, value)| name.len() + value_bytes(value)).sum();

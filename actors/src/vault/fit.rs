@@ -11,11 +11,11 @@ use super::load;
 use crate::view::VaultSchema;
 
 /// Judges what is stored by a new schema.
-pub(super) struct Fit {
+pub(crate) struct Fit {
     /// The new schema.
-    pub(super) new: Arc<VaultSchema>,
+    pub(crate) new: Arc<VaultSchema>,
     /// What is known to be the current one. Another server may have replaced it.
-    pub(super) current: Arc<VaultSchema>,
+    pub(crate) current: Arc<VaultSchema>,
 }
 
 impl SchemaFit for Fit {

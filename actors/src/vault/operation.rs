@@ -232,7 +232,7 @@ impl Operation {
 }
 
 /// The number of a language in a stored schema's record.
-const fn format_number(format: Format) -> u8 {
+pub(crate) const fn format_number(format: Format) -> u8 {
     match format {
         Format::Native => NATIVE_FORMAT,
         Format::OpenFga => OPENFGA_FORMAT,
@@ -240,7 +240,7 @@ const fn format_number(format: Format) -> u8 {
 }
 
 /// The language of that number, if there is one.
-pub(super) const fn format_of(number: u8) -> Option<Format> {
+pub(crate) const fn format_of(number: u8) -> Option<Format> {
     match number {
         NATIVE_FORMAT => Some(Format::Native),
         OPENFGA_FORMAT => Some(Format::OpenFga),

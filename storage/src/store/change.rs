@@ -4,10 +4,10 @@ use inferadb_engine::noun::{
     Name, ObjectId, ObjectRef, Relationship, RelationshipKey, SubjectRef, Timestamp,
 };
 
-use super::StoreError;
 use super::filter::whole;
 use super::retry::Retry;
-use super::{Store, vaults::require_vault};
+use super::vaults::require_vault;
+use super::{SchemaRecord, Store, StoreError};
 use crate::codec::{Reader, StoredTerms, put_text};
 use crate::id::{Revision, VaultId};
 use crate::keys;
@@ -21,8 +21,11 @@ const CHUNK: usize = 500;
 const MIN_CHUNK: usize = 16;
 /// Enough for one answer, in bytes of records.
 const MAX_ANSWER_BYTES: usize = 8_000_000;
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
 const HEADER_BYTES: usize = 12;
+const RELATIONSHIPS: u8 = 0;
+const SCHEMA: u8 = 1;
+const SETTINGS: u8 = 2;
 
 /// What happened to a relationship.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +58,41 @@ pub struct Change {
     pub at: Timestamp,
     /// What it changed.
     pub kind: ChangeKind,
+}
+
+/// What happened to one relationship, whole: so it can be undone.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Changed {
+    pub(super) op: ChangeOp,
+    pub(super) key: RelationshipKey,
+    /// What was stored; `None` where nothing was.
+    pub(super) before: Option<StoredTerms>,
+    /// What is stored; `None` where nothing is.
+    pub(super) after: Option<StoredTerms>,
+}
+
+/// What a commit appends to the log.
+pub(super) enum Appended<'a> {
+    Relationships(&'a [Changed]),
+    /// The schema is another one; it was this.
+    Schema(Option<&'a SchemaRecord>),
+    Settings,
+}
+
+/// A record of the log as it is stored: what changed, and what was there before.
+#[derive(Debug)]
+pub(super) struct Record {
+    pub(super) revision: Revision,
+    at: Timestamp,
+    pub(super) kind: RecordKind,
+}
+
+#[derive(Debug)]
+pub(super) enum RecordKind {
+    Relationships(Vec<Changed>),
+    /// The schema that was replaced.
+    Schema(Option<SchemaRecord>),
+    Settings,
 }
 
 /// What a trimming did.
@@ -111,50 +149,8 @@ impl Store {
     ) -> Result<Vec<Change>, StoreError> {
         let transaction = self.engine().begin().await?;
         require_vault(&*transaction, vault, Isolation::Snapshot).await?;
-        if let Some(horizon) = transaction
-            .get(&keys::horizon(vault), Isolation::Snapshot)
-            .await?
-            && after.0.0.as_slice() < &*horizon
-        {
-            return Err(StoreError::HistoryGone);
-        }
-        let damaged = || StoreError::unreadable("change");
-        let mut range = keys::changes(vault, Some(after.0));
-        let mut changes = Vec::new();
-        let mut bytes = 0;
-        let mut record: Option<(Versionstamp, Vec<u8>)> = None;
-        while changes.len() < limit && (bytes < max_bytes || changes.is_empty()) {
-            // No piece is larger than one value can be: a chunk of so many is not much more than may be read.
-            let most = (max_bytes.saturating_sub(bytes) / PIECE_BYTES).clamp(MIN_CHUNK, CHUNK);
-            let chunk = (limit - changes.len()).clamp(1, most);
-            let options = RangeOptions {
-                limit: chunk,
-                reverse: false,
-                isolation: Isolation::Snapshot,
-            };
-            let pairs = transaction.range(range.clone(), options).await?;
-            let is_last = pairs.len() < chunk;
-            for (key, value) in pairs {
-                let (stamp, piece) = keys::decode_change(vault, &key).ok_or_else(damaged)?;
-                range.start = key_after(&key);
-                bytes += value.len();
-                if piece == 0 {
-                    record = Some((stamp, Vec::new()));
-                }
-                let Some((_, held)) = record.as_mut().filter(|(begun, _)| *begun == stamp) else {
-                    return Err(damaged());
-                };
-                held.extend_from_slice(&value);
-                if piece + 1 == pieces(held).ok_or_else(damaged)? {
-                    changes.push(decode(stamp, held).ok_or_else(damaged)?);
-                    record = None;
-                }
-            }
-            if is_last {
-                break;
-            }
-        }
-        Ok(changes)
+        let records = read_records(&*transaction, vault, after, limit, max_bytes).await?;
+        Ok(records.into_iter().map(Change::from).collect())
     }
 
     /// Removes all but the last `keep` changes of `vault`, in several transactions. From the first of them on a reader
@@ -248,23 +244,91 @@ impl Store {
     }
 }
 
+/// Some records of `vault` after `after`, oldest first; none at all means that there are none.
+pub(super) async fn read_records(
+    transaction: &dyn Transaction,
+    vault: VaultId,
+    after: Revision,
+    limit: usize,
+    max_bytes: usize,
+) -> Result<Vec<Record>, StoreError> {
+    let horizon = transaction
+        .get(&keys::horizon(vault), Isolation::Snapshot)
+        .await?;
+    if let Some(horizon) = horizon
+        && after.0.0.as_slice() < &*horizon
+    {
+        return Err(StoreError::HistoryGone);
+    }
+    let damaged = || StoreError::unreadable("change");
+    let mut range = keys::changes(vault, Some(after.0));
+    let mut records = Vec::new();
+    let mut bytes = 0;
+    let mut record: Option<(Versionstamp, Vec<u8>)> = None;
+    while records.len() < limit && (bytes < max_bytes || records.is_empty()) {
+        // No piece is larger than one value can be: a chunk of so many is not much more than may be read.
+        let most = (max_bytes.saturating_sub(bytes) / PIECE_BYTES).clamp(MIN_CHUNK, CHUNK);
+        let chunk = (limit - records.len()).clamp(1, most);
+        let options = RangeOptions {
+            limit: chunk,
+            reverse: false,
+            isolation: Isolation::Snapshot,
+        };
+        let pairs = transaction.range(range.clone(), options).await?;
+        let is_last = pairs.len() < chunk;
+        for (key, value) in pairs {
+            let (stamp, piece) = keys::decode_change(vault, &key).ok_or_else(damaged)?;
+            range.start = key_after(&key);
+            bytes += value.len();
+            if piece == 0 {
+                record = Some((stamp, Vec::new()));
+            }
+            let Some((_, held)) = record.as_mut().filter(|(begun, _)| *begun == stamp) else {
+                return Err(damaged());
+            };
+            held.extend_from_slice(&value);
+            if piece + 1 == pieces(held).ok_or_else(damaged)? {
+                records.push(decode(stamp, held).ok_or_else(damaged)?);
+                record = None;
+            }
+        }
+        if is_last {
+            break;
+        }
+    }
+    Ok(records)
+}
+
+/// Moves the vault's head and its horizon: what was before is no longer told as changes.
+pub(super) fn start_history_anew(transaction: &mut dyn Transaction, vault: VaultId, at: Timestamp) {
+    transaction.set_versionstamped_value(&keys::horizon(vault), &[]);
+    transaction.set_versionstamped_value(&keys::head(vault), &at.0.to_be_bytes());
+}
+
 /// Moves the vault's head and appends a record to its log.
 pub(super) fn append(
     transaction: &mut dyn Transaction,
     vault: VaultId,
     at: Timestamp,
-    kind: &ChangeKind,
+    appended: Appended<'_>,
 ) -> Result<(), StoreError> {
     let mut bytes = Vec::new();
-    let tag = match kind {
-        ChangeKind::Relationships(changes) => {
-            for (op, relationship) in changes {
-                put_change(&mut bytes, *op, relationship)?;
+    let tag = match appended {
+        Appended::Relationships(changes) => {
+            for changed in changes {
+                put_changed(&mut bytes, changed)?;
             }
-            0
+            RELATIONSHIPS
         }
-        ChangeKind::Schema => 1,
-        ChangeKind::Settings => 2,
+        Appended::Schema(before) => {
+            if let Some(before) = before {
+                bytes.extend_from_slice(&before.revision.0.0);
+                bytes.push(before.format);
+                bytes.extend_from_slice(before.text.as_bytes());
+            }
+            SCHEMA
+        }
+        Appended::Settings => SETTINGS,
     };
     let too_many = || StoreError::TooLarge("a change record of more than 65,535 pieces".into());
     let pieces = u16::try_from((HEADER_BYTES + bytes.len()).div_ceil(PIECE_BYTES)).map_err(|_| too_many())?;
@@ -280,22 +344,32 @@ pub(super) fn append(
     Ok(())
 }
 
-fn put_change(bytes: &mut Vec<u8>, op: ChangeOp, relationship: &Relationship) -> Result<(), StoreError> {
-    bytes.push(match op {
+/// Puts a change as the log keeps it.
+fn put_changed(bytes: &mut Vec<u8>, changed: &Changed) -> Result<(), StoreError> {
+    bytes.push(match changed.op {
         ChangeOp::Created => 1,
         ChangeOp::Updated => 2,
         ChangeOp::Deleted => 3,
     });
-    let subject = &relationship.subject;
-    put_text(bytes, relationship.resource.object_type.as_str());
-    put_text(bytes, relationship.resource.id.as_str());
-    put_text(bytes, relationship.relation.as_str());
+    let RelationshipKey {
+        resource,
+        relation,
+        subject,
+    } = &changed.key;
+    put_text(bytes, resource.object_type.as_str());
+    put_text(bytes, resource.id.as_str());
+    put_text(bytes, relation.as_str());
     put_text(bytes, subject.object_type.as_str());
     put_text(bytes, subject.relation.as_ref().map_or("", Name::as_str));
     put_text(bytes, subject.id.as_str());
-    let terms = StoredTerms::from(relationship).encode()?;
-    bytes.extend_from_slice(&(terms.len() as u32).to_be_bytes());
-    bytes.extend_from_slice(&terms);
+    for terms in [&changed.before, &changed.after] {
+        let terms = match terms {
+            Some(terms) => terms.encode()?,
+            None => Vec::new(),
+        };
+        bytes.extend_from_slice(&(terms.len() as u32).to_be_bytes());
+        bytes.extend_from_slice(&terms);
+    }
     Ok(())
 }
 
@@ -304,31 +378,36 @@ fn pieces(bytes: &[u8]) -> Option<u16> {
     Some(u16::from_be_bytes(bytes.get(10..HEADER_BYTES)?.try_into().ok()?))
 }
 
-fn decode(stamp: Versionstamp, bytes: &[u8]) -> Option<Change> {
+fn decode(stamp: Versionstamp, bytes: &[u8]) -> Option<Record> {
     let mut reader = Reader(bytes);
     let [format, tag] = reader.array()?;
     let at = Timestamp(i64::from_be_bytes(reader.array()?));
     let _pieces: [u8; 2] = reader.array()?;
     let kind = match (format, tag) {
-        (FORMAT, 0) => {
+        (FORMAT, RELATIONSHIPS) => {
             let mut changes = Vec::new();
             while !reader.is_empty() {
-                changes.push(take_change(&mut reader)?);
+                changes.push(take_changed(&mut reader)?);
             }
-            ChangeKind::Relationships(changes)
+            RecordKind::Relationships(changes)
         }
-        (FORMAT, 1) => ChangeKind::Schema,
-        (FORMAT, 2) => ChangeKind::Settings,
+        (FORMAT, SCHEMA) if reader.is_empty() => RecordKind::Schema(None),
+        (FORMAT, SCHEMA) => RecordKind::Schema(Some(SchemaRecord {
+            revision: Revision(Versionstamp(reader.array()?)),
+            format: reader.array::<1>()?[0],
+            text: String::from_utf8(reader.0.to_vec()).ok()?,
+        })),
+        (FORMAT, SETTINGS) => RecordKind::Settings,
         _ => return None,
     };
-    Some(Change {
+    Some(Record {
         revision: Revision(stamp),
         at,
         kind,
     })
 }
 
-fn take_change(reader: &mut Reader<'_>) -> Option<(ChangeOp, Relationship)> {
+fn take_changed(reader: &mut Reader<'_>) -> Option<Changed> {
     let op = match reader.array()? {
         [1] => ChangeOp::Created,
         [2] => ChangeOp::Updated,
@@ -354,16 +433,44 @@ fn take_change(reader: &mut Reader<'_>) -> Option<(ChangeOp, Relationship)> {
         id,
         relation: userset,
     };
-    let terms = StoredTerms::decode(reader.bytes()?)?;
-    Some((
+    let key = RelationshipKey {
+        resource,
+        relation,
+        subject,
+    };
+    Some(Changed {
         op,
-        whole((
-            RelationshipKey {
-                resource,
-                relation,
-                subject,
-            },
-            terms,
-        )),
-    ))
+        key,
+        before: take_terms(reader)?,
+        after: take_terms(reader)?,
+    })
+}
+
+/// Terms, or nothing; `None` if they cannot be read.
+fn take_terms(reader: &mut Reader<'_>) -> Option<Option<StoredTerms>> {
+    match reader.bytes()? {
+        [] => Some(None),
+        bytes => StoredTerms::decode(bytes).map(Some),
+    }
+}
+
+impl From<Record> for Change {
+    fn from(record: Record) -> Self {
+        let kind = match record.kind {
+            RecordKind::Relationships(changes) => {
+                let told = |changed: Changed| {
+                    let terms = changed.after.unwrap_or_default();
+                    (changed.op, whole((changed.key, terms)))
+                };
+                ChangeKind::Relationships(changes.into_iter().map(told).collect())
+            }
+            RecordKind::Schema(_) => ChangeKind::Schema,
+            RecordKind::Settings => ChangeKind::Settings,
+        };
+        Self {
+            revision: record.revision,
+            at: record.at,
+            kind,
+        }
+    }
 }

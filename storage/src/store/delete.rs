@@ -3,15 +3,14 @@
 use futures_util::future::try_join_all;
 use inferadb_engine::noun::Timestamp;
 
-use super::change::{ChangeKind, ChangeOp, append};
-use super::filter::{Scan, whole};
+use super::change::{Appended, ChangeOp, Changed, append};
+use super::filter::Scan;
 use super::retry::{Marker, Retry};
 use super::shape::ShapeDeltas;
 use super::snapshot::require_head;
 use super::vaults::require_vault;
 use super::write::{check_preconditions, decode_answer, encode_answer, read_terms, remove};
 use super::{Precondition, RelationshipFilter, Store, StoreError};
-use crate::codec::StoredTerms;
 use crate::id::{Revision, VaultId};
 use crate::kv::Isolation;
 
@@ -115,14 +114,16 @@ impl Store {
                 next,
             });
         }
-        require_vault(&*transaction, vault, Isolation::Serializable).await?;
-        check_preconditions(&*transaction, vault, preconditions, now).await?;
+        let record = require_vault(&*transaction, vault, Isolation::Serializable).await?;
+        record.admit_writer()?;
+        let space = record.space();
+        check_preconditions(&*transaction, space, preconditions, now).await?;
         let after = after.filter(|after| !after.is_empty());
         // What comes up meanwhile may be taken as written after this; what is found is read again below, so that only
         // a change to it conflicts.
         let isolation = Isolation::Snapshot;
         let scan = Scan {
-            vault,
+            space,
             filter,
             after,
             limit,
@@ -142,7 +143,7 @@ impl Store {
         let reads = scanned
             .found
             .iter()
-            .map(|(key, _)| read_terms(&*transaction, vault, key));
+            .map(|(key, _)| read_terms(&*transaction, space, key));
         try_join_all(reads).await?;
         let removed = scanned.found.len();
         let live = scanned
@@ -153,12 +154,17 @@ impl Store {
         let mut shapes = ShapeDeltas::default();
         let mut changes = Vec::with_capacity(removed);
         for (key, terms) in scanned.found {
-            remove(&mut *transaction, vault, &key);
+            remove(&mut *transaction, space, &key);
             shapes.removed(&key, &terms);
-            changes.push((ChangeOp::Deleted, whole((key, StoredTerms::default()))));
+            changes.push(Changed {
+                op: ChangeOp::Deleted,
+                key,
+                before: Some(terms),
+                after: None,
+            });
         }
-        shapes.apply(&mut *transaction, vault).await?;
-        append(&mut *transaction, vault, now, &ChangeKind::Relationships(changes))?;
+        shapes.apply(&mut *transaction, space).await?;
+        append(&mut *transaction, vault, now, Appended::Relationships(&changes))?;
         let more = usize::from(scanned.next.is_some());
         marker.set(&mut *transaction, &encode_answer([more, removed, live]));
         let revision = Revision(transaction.commit().await?);

@@ -61,6 +61,18 @@ pub enum StoreError {
     /// The changes after the given revision have been trimmed.
     #[error("the history after this revision is gone")]
     HistoryGone,
+    /// More was changed meanwhile than a reader of an earlier state can undo in memory.
+    #[error("more was written meanwhile than can be undone to read an earlier state")]
+    TooManyChanges,
+    /// As many imports into the vault are under way, or were broken off lately, as there may be.
+    #[error("too many imports into the vault are under way")]
+    TooManyImports,
+    /// The import stood still for so long that it was given up, and what it had stored is gone.
+    #[error("the import stood still for too long and was given up")]
+    ImportGone,
+    /// Another import switched the vault over meanwhile.
+    #[error("another import has replaced what the vault holds meanwhile")]
+    Replaced,
     /// A list position does not belong to this list.
     #[error("the position does not belong to this list")]
     BadPosition,

@@ -7,8 +7,7 @@ use inferadb_engine::noun::{Name, ObjectId, Relationship, RelationshipKey, Times
 
 use super::StoreError;
 use crate::codec::StoredTerms;
-use crate::id::VaultId;
-use crate::keys::{self, Order};
+use crate::keys::{self, Keyspace, Order};
 use crate::kv::{Isolation, RangeOptions, Transaction, key_after, prefix_range};
 
 /// The most stored relationships that one scan reads, whether they match or not.
@@ -49,7 +48,7 @@ pub(super) type Found = (RelationshipKey, StoredTerms);
 
 /// What a scan is to find.
 pub(super) struct Scan<'a> {
-    pub(super) vault: VaultId,
+    pub(super) space: Keyspace,
     pub(super) filter: &'a RelationshipFilter,
     /// The position that an earlier scan with this filter answered.
     pub(super) after: Option<&'a [u8]>,
@@ -88,7 +87,7 @@ impl RelationshipFilter {
     }
 
     /// The smallest range that holds all that matches.
-    fn plan(&self, vault: VaultId) -> (Order, Range<Bytes>) {
+    fn plan(&self, space: Keyspace) -> (Order, Range<Bytes>) {
         let resource_type = self.resource_type.as_ref().map(Name::as_str);
         let resource_id = self.resource_id.as_ref().map(ObjectId::as_str);
         let relation = self.relation.as_ref().map(Name::as_str);
@@ -131,7 +130,7 @@ impl RelationshipFilter {
             _ => (Order::Forward, forward),
         };
         let fixed: Vec<&str> = segments.into_iter().map_while(|segment| segment).collect();
-        let mut prefix = keys::with_segments(keys::relationships(vault, order), &fixed);
+        let mut prefix = keys::with_segments(keys::relationships(space, order), &fixed);
         if let Some(id_prefix) = id_prefix
             && order == Order::Forward
         {
@@ -144,11 +143,10 @@ impl RelationshipFilter {
 impl Scan<'_> {
     /// Reads until enough is found, or as much as one scan may read.
     pub(super) async fn run(&self, transaction: &dyn Transaction) -> Result<Scanned, StoreError> {
-        let (order, range) = self.filter.plan(self.vault);
-        let vault_bytes = 17;
+        let (order, range) = self.filter.plan(self.space);
         let mut start = range.start.clone();
         if let Some(after) = self.after {
-            let key = [range.start.get(..vault_bytes).unwrap_or_default(), after].concat();
+            let key = self.space.absolute(after);
             if !range.contains(key.as_slice()) {
                 return Err(StoreError::BadPosition);
             }
@@ -175,7 +173,7 @@ impl Scan<'_> {
                 .last()
                 .map_or_else(|| range.end.clone(), |(key, _)| key_after(key));
             for (key, value) in pairs {
-                let relationship = keys::decode_relationship(self.vault, order, &key)
+                let relationship = keys::decode_relationship(order, &key)
                     .ok_or_else(|| StoreError::unreadable("relationship's key"))?;
                 let terms = StoredTerms::decode(&value)
                     .ok_or_else(|| StoreError::unreadable("relationship's terms"))?;
@@ -187,7 +185,7 @@ impl Scan<'_> {
                     }
                     scanned.found.push((relationship, terms));
                 }
-                last = key.get(vault_bytes..).map(<[u8]>::to_vec);
+                last = Some(Keyspace::relative(&key).to_vec());
             }
             if is_last {
                 break;

@@ -90,6 +90,11 @@ impl Markers {
         }
     }
 
+    /// What tells this process from others.
+    pub(super) fn process(&self) -> Uuid {
+        self.process
+    }
+
     /// A marker for a new operation.
     pub(super) fn take(&self) -> Marker<'_> {
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);

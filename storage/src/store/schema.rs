@@ -3,14 +3,14 @@
 use futures_util::future::try_join;
 use inferadb_engine::noun::{Name, Relationship, RelationshipKey, Timestamp};
 
-use super::change::{ChangeKind, PIECE_BYTES, append};
+use super::change::{Appended, PIECE_BYTES, append};
 use super::filter::{MAX_SCANNED, RelationshipFilter, Scan, whole};
 use super::retry::{Marker, Retry};
 use super::shape::{Shape, claim_shapes};
 use super::vaults::require_vault;
 use super::{SchemaRecord, Store, StoreError};
 use crate::id::{Revision, VaultId};
-use crate::keys;
+use crate::keys::{self, Keyspace};
 use crate::kv::{Isolation, RangeOptions, Transaction, Versionstamp};
 
 /// The longest schema, in bytes.
@@ -120,20 +120,22 @@ impl Store {
                 changed: true,
             });
         }
-        require_vault(&*transaction, vault, Isolation::Serializable).await?;
-        let shapes = claim_shapes(&mut *transaction, vault).await?;
+        let record = require_vault(&*transaction, vault, Isolation::Serializable).await?;
+        record.admit_writer()?;
+        let space = record.space();
+        let shapes = claim_shapes(&mut *transaction, space).await?;
         if !schema.force
             && let Err(shapes) = fit.shapes(&shapes)
         {
-            let examples = examples(&*transaction, vault, &shapes).await?;
+            let examples = examples(&*transaction, space, &shapes).await?;
             return Err(StoreError::Misfits { shapes, examples });
         }
         let held = read_schema(&*transaction, vault, Isolation::Serializable).await?;
         if !schema.force {
             let doubtful = fit.doubtful(&shapes, held.as_ref())?;
-            judge(&*transaction, vault, &doubtful, fit).await?;
+            judge(&*transaction, space, &doubtful, fit).await?;
         }
-        if let Some(held) = held
+        if let Some(held) = &held
             && held.text == schema.text
             && held.format == schema.format
         {
@@ -142,20 +144,30 @@ impl Store {
                 changed: false,
             });
         }
-        let mut header = vec![schema.format];
-        header.extend_from_slice(&(schema.text.len() as u32).to_be_bytes());
-        transaction.set_versionstamped_value(&keys::schema_header(vault), &header);
-        transaction.clear_range(keys::schema_pieces(vault));
-        for (piece, bytes) in (0_u16..).zip(schema.text.as_bytes().chunks(PIECE_BYTES)) {
-            transaction.set(&keys::schema_piece(vault, piece), bytes);
-        }
-        append(&mut *transaction, vault, schema.now, &ChangeKind::Schema)?;
+        set_schema(&mut *transaction, vault, schema.text, schema.format);
+        append(
+            &mut *transaction,
+            vault,
+            schema.now,
+            Appended::Schema(held.as_ref()),
+        )?;
         marker.set(&mut *transaction, &[]);
         let revision = Revision(transaction.commit().await?);
         Ok(SchemaPut {
             revision,
             changed: true,
         })
+    }
+}
+
+/// Stores a schema, whose revision will be that of the commit.
+pub(super) fn set_schema(transaction: &mut dyn Transaction, vault: VaultId, text: &str, format: u8) {
+    let mut header = vec![format];
+    header.extend_from_slice(&(text.len() as u32).to_be_bytes());
+    transaction.set_versionstamped_value(&keys::schema_header(vault), &header);
+    transaction.clear_range(keys::schema_pieces(vault));
+    for (piece, bytes) in (0_u16..).zip(text.as_bytes().chunks(PIECE_BYTES)) {
+        transaction.set(&keys::schema_piece(vault, piece), bytes);
     }
 }
 
@@ -218,7 +230,7 @@ pub(super) async fn read_schema(
 /// [`StoreError::Misfits`] with the shapes of which some do not fit, or too many are stored to tell.
 async fn judge(
     transaction: &dyn Transaction,
-    vault: VaultId,
+    space: Keyspace,
     doubtful: &[Shape],
     fit: &FitCheck<'_>,
 ) -> Result<(), StoreError> {
@@ -231,7 +243,7 @@ async fn judge(
         while let Some(position) = after.take_if(|_| scans < MAX_SCANS) {
             scans += 1;
             let scan = Scan {
-                vault,
+                space,
                 filter: &filter,
                 after: (!position.is_empty()).then_some(&position),
                 limit: MAX_SCANNED,
@@ -255,7 +267,7 @@ async fn judge(
     }
     let mut found: Vec<RelationshipKey> = misfits.iter().take(MAX_EXAMPLES).map(Relationship::key).collect();
     if found.is_empty() {
-        found = examples(transaction, vault, &shapes).await?;
+        found = examples(transaction, space, &shapes).await?;
     }
     Err(StoreError::Misfits {
         shapes,
@@ -273,9 +285,9 @@ fn shape_filter(shape: &Shape) -> RelationshipFilter {
 }
 
 /// Some stored relationships of the given shapes, as far as a bounded scan finds them.
-async fn examples(
+pub(super) async fn examples(
     transaction: &dyn Transaction,
-    vault: VaultId,
+    space: Keyspace,
     shapes: &[Shape],
 ) -> Result<Vec<RelationshipKey>, StoreError> {
     let mut examples = Vec::new();
@@ -283,7 +295,7 @@ async fn examples(
         let filter = shape_filter(shape);
         let isolation = Isolation::Snapshot;
         let scan = Scan {
-            vault,
+            space,
             filter: &filter,
             after: None,
             limit: MAX_SCANNED / 10,

@@ -6,8 +6,7 @@ use inferadb_engine::noun::{Name, Relationship, RelationshipKey};
 
 use super::StoreError;
 use crate::codec::StoredTerms;
-use crate::id::VaultId;
-use crate::keys;
+use crate::keys::{self, Keyspace};
 use crate::kv::{Isolation, RangeOptions, Transaction};
 
 /// The most shapes a vault can hold.
@@ -114,10 +113,10 @@ impl ShapeDeltas {
     pub(super) async fn apply(
         self,
         transaction: &mut dyn Transaction,
-        vault: VaultId,
+        space: Keyspace,
     ) -> Result<(), StoreError> {
         for segments in &self.stored {
-            let key = keys::shape_known(vault, &segments.each_ref().map(String::as_str));
+            let key = keys::shape_known(space, &segments.each_ref().map(String::as_str));
             if transaction.get(&key, Isolation::Serializable).await?.is_none() {
                 transaction.set(&key, &[]);
             }
@@ -125,7 +124,7 @@ impl ShapeDeltas {
         for (segments, delta) in self.counts {
             if delta != 0 {
                 transaction.add(
-                    &keys::shape_count(vault, &segments.each_ref().map(String::as_str)),
+                    &keys::shape_count(space, &segments.each_ref().map(String::as_str)),
                     delta,
                 );
             }
@@ -134,10 +133,63 @@ impl ShapeDeltas {
     }
 }
 
+/// How many relationships of each shape there are, counted while a generation is built.
+#[derive(Debug, Default)]
+pub(super) struct ShapeCounts {
+    counts: HashMap<Vec<u8>, i64>,
+    /// Kept to be filled again for each relationship.
+    buffer: Vec<u8>,
+}
+
+impl ShapeCounts {
+    pub(super) fn stored(&mut self, key: &RelationshipKey, terms: &StoredTerms) {
+        self.add(key, terms, 1);
+    }
+
+    pub(super) fn removed(&mut self, key: &RelationshipKey, terms: &StoredTerms) {
+        self.add(key, terms, -1);
+    }
+
+    /// Each shape that was ever counted, by the segments of its keys, and its count.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&[u8], i64)> {
+        self.counts
+            .iter()
+            .map(|(shape, count)| (shape.as_slice(), *count))
+    }
+
+    fn add(&mut self, key: &RelationshipKey, terms: &StoredTerms, delta: i64) {
+        self.buffer.clear();
+        self.buffer = keys::with_segments(std::mem::take(&mut self.buffer), &segments(key, terms));
+        match self.counts.get_mut(&self.buffer) {
+            Some(count) => *count += delta,
+            None => {
+                self.counts.insert(self.buffer.clone(), delta);
+            }
+        }
+    }
+}
+
+/// The shape of one relationship, as if it were the only one.
+pub(super) fn shape_of(key: &RelationshipKey, terms: &StoredTerms) -> Shape {
+    Shape {
+        resource_type: key.resource.object_type.clone(),
+        relation: key.relation.clone(),
+        subject_type: key.subject.object_type.clone(),
+        subject_class: match &key.subject.relation {
+            Some(relation) => SubjectClass::Userset(relation.clone()),
+            None if key.subject.id.is_wildcard() => SubjectClass::Wildcard,
+            None => SubjectClass::Object,
+        },
+        caveat: terms.caveat.as_ref().map(|caveat| caveat.name.clone()),
+        expires: terms.expires_at.is_some(),
+        count: 1,
+    }
+}
+
 /// The shapes of which at least one relationship is stored.
 pub(super) async fn stored_shapes(
     transaction: &dyn Transaction,
-    vault: VaultId,
+    space: Keyspace,
 ) -> Result<Vec<Shape>, StoreError> {
     let options = RangeOptions {
         limit: MAX_SHAPES,
@@ -145,7 +197,7 @@ pub(super) async fn stored_shapes(
         isolation: Isolation::Snapshot,
     };
     let mut shapes = Vec::new();
-    for (key, value) in transaction.range(keys::shape_counts(vault), options).await? {
+    for (key, value) in transaction.range(keys::shape_counts(space), options).await? {
         let count = count(&value).ok_or_else(|| StoreError::unreadable("counter"))?;
         if let Ok(count @ 1..) = u64::try_from(count) {
             shapes.push(Shape::decode(&key, count).ok_or_else(|| StoreError::unreadable("shape"))?);
@@ -158,19 +210,19 @@ pub(super) async fn stored_shapes(
 /// are no longer stored.
 pub(super) async fn claim_shapes(
     transaction: &mut dyn Transaction,
-    vault: VaultId,
+    space: Keyspace,
 ) -> Result<Vec<Shape>, StoreError> {
     let options = RangeOptions {
         limit: MAX_SHAPES,
         reverse: false,
         isolation: Isolation::Serializable,
     };
-    let known = transaction.range(keys::shapes_known(vault), options).await?;
-    let shapes = stored_shapes(transaction, vault).await?;
+    let known = transaction.range(keys::shapes_known(space), options).await?;
+    let shapes = stored_shapes(transaction, space).await?;
     for (key, _) in known {
         let segments = keys::decode_shape(&key).ok_or_else(|| StoreError::unreadable("shape"))?;
         if !shapes.iter().any(|shape| shape.segments() == segments) {
-            let counter = keys::shape_count(vault, &segments);
+            let counter = keys::shape_count(space, &segments);
             transaction.get(&counter, Isolation::Serializable).await?;
             transaction.clear(&counter);
             transaction.clear(&key);

@@ -149,7 +149,7 @@ impl Snapshot {
             subject_type.as_str(),
             subject_relation,
         ];
-        let row = keys::with_segments(keys::relationships(self.vault.id, Order::Forward), &segments);
+        let row = keys::with_segments(keys::relationships(self.vault.space(), Order::Forward), &segments);
         if *subject_class == SubjectClass::Wildcard {
             let key = keys::with_segments(row, &[ObjectId::wildcard().as_str()]);
             let value = self.transaction.get(&key, Isolation::Snapshot).await?;
@@ -181,7 +181,7 @@ impl Snapshot {
 
     /// The terms of one relationship, if it is stored.
     pub async fn entry(&self, key: &RelationshipKey) -> Result<Option<StoredEntry>, StoreError> {
-        let key = keys::relationship(self.vault.id, Order::Forward, key);
+        let key = keys::relationship(self.vault.space(), Order::Forward, key);
         let value = self.transaction.get(&key, Isolation::Snapshot).await?;
         value.map(|value| entry(&key, &value)).transpose()
     }
@@ -214,7 +214,7 @@ impl Snapshot {
 
     /// Which kinds of relationships are stored, and how many of each.
     pub async fn shapes(&self) -> Result<Vec<Shape>, StoreError> {
-        stored_shapes(&*self.transaction, self.vault.id).await
+        stored_shapes(&*self.transaction, self.vault.space()).await
     }
 
     async fn scan(
@@ -226,7 +226,7 @@ impl Snapshot {
     ) -> Result<Page<Relationship>, StoreError> {
         let isolation = Isolation::Snapshot;
         let scan = Scan {
-            vault: self.vault.id,
+            space: self.vault.space(),
             filter,
             after,
             limit,

@@ -59,7 +59,10 @@ impl Snapshot {
             of.resource_type.as_str(),
             of.relation.as_str(),
         ];
-        let row = keys::with_segments(keys::relationships(self.vault().id, Order::Reverse), &segments);
+        let row = keys::with_segments(
+            keys::relationships(self.vault().space(), Order::Reverse),
+            &segments,
+        );
         self.stretch(row, start, limit).await
     }
 
@@ -99,7 +102,10 @@ impl Snapshot {
             of.subject_type.as_str(),
             subject_relation(of.subject_class),
         ];
-        let row = keys::with_segments(keys::relationships(self.vault().id, Order::Forward), &segments);
+        let row = keys::with_segments(
+            keys::relationships(self.vault().space(), Order::Forward),
+            &segments,
+        );
         // The wildcard lies among the plain objects and is not one of them: room for it is left, and taken back.
         let limit = limit.max(1);
         let mut read = self.stretch(row, start, limit.saturating_add(1)).await?;

@@ -1,22 +1,28 @@
-//! The background chore that gives back the space of deleted vaults, piece by piece, and forgets old markers.
+//! The background chore that gives back the space of deleted vaults, and of what imports leave behind, piece by piece, and
+//! forgets old markers.
 
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::ops::Range;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
+use bytes::Bytes;
 use inferadb_engine::noun::Timestamp;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use super::retry::marked_at;
+use super::staging::{Lease, Stage};
 use super::{Inner, StoreError, machine_time};
 use crate::id::VaultId;
-use crate::keys;
-use crate::kv::{Isolation, RangeOptions, key_after};
+use crate::keys::{self, Keyspace};
+use crate::kv::{Isolation, RangeOptions, Transaction, key_after, prefix_range};
 
 /// The most keys removed in one transaction.
 const CHUNK: usize = 1_000;
 /// The longest pause after failures.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// How often imports that stood still for too long are looked for.
+const LOOK_INTERVAL: Duration = Duration::from_secs(60);
 /// Markers older than this, in microseconds, belong to no running operation.
 const MARKER_LIFE_MICROS: i64 = 24 * 3600 * 1_000_000;
 /// The most markers looked at in one start.
@@ -26,12 +32,24 @@ const MAX_MARKERS: usize = 10_000;
 #[derive(Debug, Default)]
 pub(super) struct Sweeper {
     wake: Arc<Notify>,
+    /// What this process began to build and will not finish.
+    abandoned: Mutex<Vec<Keyspace>>,
     task: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Sweeper {
     pub(super) fn wake(&self) {
         self.wake.notify_one();
+    }
+
+    /// Has what is being built there cleared.
+    pub(super) fn abandon(&self, space: Keyspace) {
+        self.abandoned().push(space);
+        self.wake();
+    }
+
+    fn abandoned(&self) -> MutexGuard<'_, Vec<Keyspace>> {
+        self.abandoned.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Ends the chore; the next open goes on with it.
@@ -61,9 +79,12 @@ pub(super) fn start(inner: &Arc<Inner>) {
         loop {
             match sweep_one(&store).await {
                 Ok(Some(())) => pause = Duration::from_secs(1),
-                Ok(None) => wake.notified().await,
+                Ok(None) => {
+                    // Whether it was woken or the time is over, it looks again.
+                    tokio::time::timeout(LOOK_INTERVAL, wake.notified()).await.ok();
+                }
                 Err(error) => {
-                    tracing::warn!(%error, "clearing deleted vaults failed; trying again later");
+                    tracing::warn!(%error, "clearing what deleted vaults and imports left behind failed; trying again later");
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(LONGEST_PAUSE);
                 }
@@ -76,11 +97,19 @@ pub(super) fn start(inner: &Arc<Inner>) {
     *inner.sweeper.task.lock().unwrap_or_else(PoisonError::into_inner) = Some(task);
 }
 
-/// Removes one chunk of one deleted vault; `None` if there is nothing to do.
+/// Removes one chunk of something; `None` if there is nothing to do.
 async fn sweep_one(store: &Weak<Inner>) -> Result<Option<()>, StoreError> {
     let Some(store) = store.upgrade() else {
         return Ok(None);
     };
+    match sweep_vaults(&store).await? {
+        Some(()) => Ok(Some(())),
+        None => sweep_stagings(&store).await,
+    }
+}
+
+/// Removes one chunk of one deleted vault.
+async fn sweep_vaults(store: &Inner) -> Result<Option<()>, StoreError> {
     let mut transaction = store.engine.begin().await?;
     let first = RangeOptions {
         limit: 1,
@@ -95,18 +124,100 @@ async fn sweep_one(store: &Weak<Inner>) -> Result<Option<()>, StoreError> {
     else {
         return Ok(None);
     };
-    let data = keys::vault_data(vault);
-    let chunk = RangeOptions {
-        limit: CHUNK,
-        ..first
-    };
-    let pairs = transaction.range(data.clone(), chunk).await?;
-    match pairs.last() {
-        Some((last, _)) => transaction.clear_range(data.start..key_after(last)),
-        None => transaction.clear(&keys::vault_clearing(vault)),
+    if clear_some(&mut *transaction, keys::vault_data(vault)).await? {
+        transaction.clear(&keys::vault_clearing(vault));
     }
     transaction.commit().await?;
     Ok(Some(()))
+}
+
+/// Removes one chunk of what one import left behind, or finds that it did.
+async fn sweep_stagings(store: &Inner) -> Result<Option<()>, StoreError> {
+    let mut range = keys::stagings();
+    let abandoned = store.sweeper.abandoned().clone();
+    loop {
+        let mut transaction = store.engine.begin().await?;
+        let options = RangeOptions {
+            limit: CHUNK,
+            reverse: false,
+            isolation: Isolation::Snapshot,
+        };
+        let pairs = transaction.range(range.clone(), options).await?;
+        for (key, value) in &pairs {
+            let space = keys::decode_staging(key).ok_or_else(|| StoreError::unreadable("staging"))?;
+            let lease = Lease::decode(value)?;
+            if is_left(store, space, lease, &abandoned) {
+                sweep_staging(store, &mut *transaction, space).await?;
+                transaction.commit().await?;
+                return Ok(Some(()));
+            }
+        }
+        match pairs.last() {
+            Some((last, _)) if pairs.len() == CHUNK => range.start = key_after(last),
+            _ => break,
+        }
+    }
+    // None of them is there any more.
+    store
+        .sweeper
+        .abandoned()
+        .retain(|space| !abandoned.contains(space));
+    Ok(None)
+}
+
+/// Whether there is something to do about a generation.
+fn is_left(store: &Inner, space: Keyspace, lease: Lease, abandoned: &[Keyspace]) -> bool {
+    if lease.stage != Stage::Building || abandoned.contains(&space) || lease.until <= machine_time() {
+        return true;
+    }
+    // Where no other process is at work, one that is gone left it behind.
+    store.engine.is_exclusive() && lease.process != store.markers.process()
+}
+
+/// Does the next thing about a generation. Reads what is to be done anew, such that the commit conflicts with a switch.
+async fn sweep_staging(
+    store: &Inner,
+    transaction: &mut dyn Transaction,
+    space: Keyspace,
+) -> Result<(), StoreError> {
+    let key = keys::staging(space);
+    let Some(value) = transaction.get(&key, Isolation::Serializable).await? else {
+        return Ok(());
+    };
+    let doomed = match Lease::decode(&value)?.stage {
+        Stage::Building => {
+            // From the commit on nothing is added to it.
+            transaction.set(&key, &Lease::to_be(Stage::Doomed));
+            return Ok(());
+        }
+        Stage::Doomed => space.range(),
+        Stage::Merged => prefix_range(&keys::input(space)),
+    };
+    let is_cleared = if store.engine.clears_ranges_at_once() {
+        transaction.clear_range(doomed);
+        true
+    } else {
+        clear_some(transaction, doomed).await?
+    };
+    if is_cleared {
+        transaction.clear(&key);
+    }
+    Ok(())
+}
+
+/// Clears the first pairs of a range; says whether there were none.
+async fn clear_some(transaction: &mut dyn Transaction, range: Range<Bytes>) -> Result<bool, StoreError> {
+    let chunk = RangeOptions {
+        limit: CHUNK,
+        reverse: false,
+        isolation: Isolation::Snapshot,
+    };
+    let pairs = transaction.range(range.clone(), chunk).await?;
+    match pairs.last() {
+        Some((last, _)) => transaction.clear_range(range.start..key_after(last)),
+        None => return Ok(true),
+    }
+    Ok(false)
 }
 
 /// Removes the markers that earlier processes left behind.

@@ -5,11 +5,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::accounts::{MAX_PAGE, creation_page, read_account};
-use super::change::{ChangeKind, append};
+use super::change::{Appended, append};
 use super::retry::{Marker, Retry};
-use super::{Page, Store, StoreError};
+use super::{Page, Store, StoreError, machine_time};
 use crate::id::{AccountId, VaultId};
-use crate::keys;
+use crate::keys::{self, Keyspace};
 use crate::kv::{Isolation, Transaction};
 
 /// A vault's own record.
@@ -31,6 +31,10 @@ pub struct VaultRecord {
     pub created_at: Timestamp,
     /// When this record was last changed.
     pub updated_at: Timestamp,
+    /// The generation of its relationships that counts.
+    pub(super) generation: u32,
+    /// Until when writers wait, by the clock of the machine: an import is about to switch over.
+    pub(super) held_until: Option<Timestamp>,
 }
 
 /// What to change in a vault's record; `None` leaves as it is, `Some(None)` removes.
@@ -67,6 +71,9 @@ struct StoredVault {
     limits: Option<Map<String, Value>>,
     created_at: i64,
     updated_at: i64,
+    generation: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    held_until: Option<i64>,
 }
 
 impl VaultRecord {
@@ -80,11 +87,35 @@ impl VaultRecord {
             limits: None,
             created_at: now,
             updated_at: now,
+            generation: 0,
+            held_until: None,
+        }
+    }
+
+    /// Where the vault's relationships lie.
+    pub(super) fn space(&self) -> Keyspace {
+        Keyspace {
+            vault: self.id,
+            generation: self.generation,
+        }
+    }
+
+    /// Refuses writers, who try again, while an import switches over.
+    pub(super) fn admit_writer(&self) -> Result<(), StoreError> {
+        match self.held_until {
+            Some(until) if machine_time() < until => Err(StoreError::Contended),
+            _ => Ok(()),
         }
     }
 
     /// Stores the record, with the change that tells of it.
     pub(super) fn put(&self, transaction: &mut dyn Transaction, now: Timestamp) -> Result<(), StoreError> {
+        self.put_silently(transaction)?;
+        append(transaction, self.id, now, Appended::Settings)
+    }
+
+    /// Stores the record, and no change.
+    pub(super) fn put_silently(&self, transaction: &mut dyn Transaction) -> Result<(), StoreError> {
         let stored = StoredVault {
             account: self.account.to_string(),
             name: self.name.clone(),
@@ -93,6 +124,8 @@ impl VaultRecord {
             limits: self.limits.clone(),
             created_at: self.created_at.0,
             updated_at: self.updated_at.0,
+            generation: self.generation,
+            held_until: self.held_until.map(|at| at.0),
         };
         let json = serde_json::to_vec(&stored).map_err(|error| StoreError::TooLarge(error.to_string()))?;
         transaction.set(&keys::vault(self.id), &json);
@@ -100,7 +133,7 @@ impl VaultRecord {
             &keys::vault_by_creation(self.account, self.created_at, self.id),
             &[],
         );
-        append(transaction, self.id, now, &ChangeKind::Settings)
+        Ok(())
     }
 
     fn patch(&mut self, patch: &VaultPatch) {
@@ -311,6 +344,8 @@ impl Store {
         transaction.clear(&keys::vault(id));
         transaction.clear(&keys::vault_by_creation(record.account, record.created_at, id));
         transaction.set(&keys::vault_tombstone(id), &now.0.to_be_bytes());
+        // An import that is under way finds out by this, and leaves nothing behind.
+        transaction.clear_range(keys::stagings_of(id));
         if self.engine().clears_ranges_at_once() {
             transaction.clear_range(keys::vault_data(id));
         } else {
@@ -344,6 +379,8 @@ pub(super) async fn read_vault(
         limits: stored.limits,
         created_at: Timestamp(stored.created_at),
         updated_at: Timestamp(stored.updated_at),
+        generation: stored.generation,
+        held_until: stored.held_until.map(Timestamp),
     }))
 }
 

@@ -6,8 +6,8 @@ use bytes::Bytes;
 use futures_util::future::{try_join_all, try_join3};
 use inferadb_engine::noun::{Relationship, RelationshipKey, Timestamp};
 
-use super::change::{ChangeKind, ChangeOp, append};
-use super::filter::{MAX_SCANNED, Scan, whole};
+use super::change::{Appended, ChangeOp, Changed, append};
+use super::filter::{MAX_SCANNED, Scan};
 use super::retry::{Marker, Retry};
 use super::schema::read_schema_header;
 use super::shape::ShapeDeltas;
@@ -16,7 +16,7 @@ use super::vaults::require_vault;
 use super::{RelationshipFilter, Store, StoreError};
 use crate::codec::StoredTerms;
 use crate::id::{Revision, VaultId};
-use crate::keys::{self, Order};
+use crate::keys::{self, Keyspace, Order};
 use crate::kv::{Isolation, Transaction};
 
 /// What must hold for a write to happen.
@@ -60,12 +60,11 @@ pub struct Written {
 }
 
 /// What one change of a write comes to.
-struct Planned<'a> {
+struct Planned {
     key: RelationshipKey,
     /// `None` deletes.
     terms: Option<StoredTerms>,
     create: bool,
-    relationship: Option<&'a Relationship>,
 }
 
 impl Store {
@@ -92,11 +91,11 @@ impl Store {
         &self,
         vault: VaultId,
         write: &Write,
-        planned: &[Planned<'_>],
+        planned: &[Planned],
         marker: &Marker<'_>,
     ) -> Result<Written, StoreError> {
         let mut transaction = self.engine().begin().await?;
-        let (done, _, schema) = try_join3(
+        let (done, record, schema) = try_join3(
             marker.outcome(&*transaction),
             require_vault(&*transaction, vault, Isolation::Serializable),
             read_schema_header(&*transaction, vault, Isolation::Serializable),
@@ -105,18 +104,20 @@ impl Store {
         if let Some((revision, answer)) = done {
             return decode_answer(revision, &answer);
         }
+        record.admit_writer()?;
+        let space = record.space();
         let stores = planned.iter().any(|change| change.terms.is_some());
         if stores && schema.map(|(revision, ..)| revision) != write.schema_revision {
             return Err(StoreError::SchemaMoved);
         }
-        check_preconditions(&*transaction, vault, &write.preconditions, write.now).await?;
+        check_preconditions(&*transaction, space, &write.preconditions, write.now).await?;
         let reads = planned
             .iter()
-            .map(|change| read_terms(&*transaction, vault, &change.key));
+            .map(|change| read_terms(&*transaction, space, &change.key));
         let held = try_join_all(reads).await?;
         let mut effect = Effect::default();
         for (change, held) in planned.iter().zip(held) {
-            effect.apply(&mut *transaction, vault, change, held, write.now)?;
+            effect.apply(&mut *transaction, space, change, held, write.now)?;
         }
         if effect.changes.is_empty() {
             let revision = require_head(&*transaction, vault).await?.revision;
@@ -127,12 +128,12 @@ impl Store {
                 deleted: 0,
             });
         }
-        effect.shapes.apply(&mut *transaction, vault).await?;
+        effect.shapes.apply(&mut *transaction, space).await?;
         append(
             &mut *transaction,
             vault,
             write.now,
-            &ChangeKind::Relationships(effect.changes),
+            Appended::Relationships(&effect.changes),
         )?;
         let counts = [effect.created, effect.updated, effect.deleted];
         marker.set(&mut *transaction, &encode_answer(counts));
@@ -150,7 +151,7 @@ impl Store {
 /// What a write does to what is stored.
 #[derive(Default)]
 struct Effect {
-    changes: Vec<(ChangeOp, Relationship)>,
+    changes: Vec<Changed>,
     shapes: ShapeDeltas,
     created: usize,
     updated: usize,
@@ -161,8 +162,8 @@ impl Effect {
     fn apply(
         &mut self,
         transaction: &mut dyn Transaction,
-        vault: VaultId,
-        change: &Planned<'_>,
+        space: Keyspace,
+        change: &Planned,
         held: Option<StoredTerms>,
         now: Timestamp,
     ) -> Result<(), StoreError> {
@@ -188,10 +189,10 @@ impl Effect {
         };
         match &change.terms {
             Some(terms) => {
-                put(transaction, vault, &change.key, &terms.encode()?);
+                put(transaction, space, &change.key, &terms.encode()?);
                 self.shapes.stored(&change.key, terms);
             }
-            None => remove(transaction, vault, &change.key),
+            None => remove(transaction, space, &change.key),
         }
         // To the caller, what has expired had not been there.
         match (op, lives) {
@@ -199,25 +200,26 @@ impl Effect {
             (ChangeOp::Updated, true) => self.updated += 1,
             (ChangeOp::Deleted, lives) => self.deleted += usize::from(lives),
         }
-        let relationship = change
-            .relationship
-            .cloned()
-            .unwrap_or_else(|| whole((change.key.clone(), StoredTerms::default())));
-        self.changes.push((op, relationship));
+        self.changes.push(Changed {
+            op,
+            key: change.key.clone(),
+            before: held,
+            after: change.terms.clone(),
+        });
         Ok(())
     }
 }
 
 /// Removes a relationship from both orders.
-pub(super) fn remove(transaction: &mut dyn Transaction, vault: VaultId, key: &RelationshipKey) {
-    transaction.clear(&keys::relationship(vault, Order::Forward, key));
-    transaction.clear(&keys::relationship(vault, Order::Reverse, key));
+pub(super) fn remove(transaction: &mut dyn Transaction, space: Keyspace, key: &RelationshipKey) {
+    transaction.clear(&keys::relationship(space, Order::Forward, key));
+    transaction.clear(&keys::relationship(space, Order::Reverse, key));
 }
 
 /// Checks `preconditions`, such that the commit conflicts if they no longer hold.
 pub(super) async fn check_preconditions(
     transaction: &dyn Transaction,
-    vault: VaultId,
+    space: Keyspace,
     preconditions: &[Precondition],
     now: Timestamp,
 ) -> Result<(), StoreError> {
@@ -225,7 +227,7 @@ pub(super) async fn check_preconditions(
         let filter = &precondition.filter;
         let isolation = Isolation::Serializable;
         let scan = Scan {
-            vault,
+            space,
             filter,
             after: None,
             limit: 1,
@@ -246,21 +248,19 @@ pub(super) async fn check_preconditions(
     Ok(())
 }
 
-fn plan<'a>(write: &'a Write) -> Result<Vec<Planned<'a>>, StoreError> {
-    let stored = |relationship: &'a Relationship, create| {
+fn plan(write: &Write) -> Result<Vec<Planned>, StoreError> {
+    let stored = |relationship: &Relationship, create| {
         let terms = Some(StoredTerms::from(relationship));
         Planned {
             key: relationship.key(),
             terms,
             create,
-            relationship: Some(relationship),
         }
     };
     let removed = |key: &RelationshipKey| Planned {
         key: key.clone(),
         terms: None,
         create: false,
-        relationship: None,
     };
     let touch = write.touch.iter().map(|relationship| stored(relationship, false));
     let create = write.create.iter().map(|relationship| stored(relationship, true));
@@ -279,10 +279,10 @@ fn plan<'a>(write: &'a Write) -> Result<Vec<Planned<'a>>, StoreError> {
 
 pub(super) async fn read_terms(
     transaction: &dyn Transaction,
-    vault: VaultId,
+    space: Keyspace,
     key: &RelationshipKey,
 ) -> Result<Option<StoredTerms>, StoreError> {
-    let key = keys::relationship(vault, Order::Forward, key);
+    let key = keys::relationship(space, Order::Forward, key);
     match transaction.get(&key, Isolation::Serializable).await? {
         Some(value) => StoredTerms::decode(&value)
             .map(Some)
@@ -291,9 +291,9 @@ pub(super) async fn read_terms(
     }
 }
 
-fn put(transaction: &mut dyn Transaction, vault: VaultId, key: &RelationshipKey, terms: &[u8]) {
-    transaction.set(&keys::relationship(vault, Order::Forward, key), terms);
-    transaction.set(&keys::relationship(vault, Order::Reverse, key), terms);
+pub(super) fn put(transaction: &mut dyn Transaction, space: Keyspace, key: &RelationshipKey, terms: &[u8]) {
+    transaction.set(&keys::relationship(space, Order::Forward, key), terms);
+    transaction.set(&keys::relationship(space, Order::Reverse, key), terms);
 }
 
 /// What a marker says of a write: three counts of 4 bytes.

@@ -1,0 +1,346 @@
+//! One state of a vault for as long as it takes to read all of it, or one that has passed.
+//!
+//! A snapshot is read as long as the engine keeps it. Where it keeps none for long, a newer one is taken, and what the change
+//! log says has happened since the state is undone for the keys that have yet to be read: each change carries what it replaced.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::Bytes;
+use inferadb_engine::noun::{Relationship, RelationshipKey};
+
+use super::change::{Changed, RecordKind, read_records};
+use super::filter::whole;
+use super::retry::Retry;
+use super::{SchemaRecord, Snapshot, Store, StoreError, VaultRecord};
+use crate::codec::StoredTerms;
+use crate::id::{Revision, VaultId};
+use crate::keys::{self, Order};
+use crate::kv::{Isolation, RangeOptions, Transaction, key_after, prefix_range};
+
+/// The most relationships of one page.
+const MAX_PAGE: usize = 1_000;
+/// The fewest that are read in one go, however large they are.
+const MIN_PAGE: usize = 16;
+/// About as much is read in one go, in bytes of keys and values.
+const PAGE_BYTES: usize = 1 << 20;
+/// The most that is kept for undoing, in bytes.
+const MAX_UNDO_BYTES: usize = 32 << 20;
+/// What an entry weighs beside its bytes.
+const ENTRY_BYTES: usize = 96;
+/// How many records of the log are read in one go, and about how many bytes.
+pub(super) const PASS_RECORDS: usize = 64;
+pub(super) const PASS_BYTES: usize = 2 << 20;
+
+/// Stored relationships: the segments of their forward keys, and their terms.
+pub(super) type Rows = Vec<(Vec<u8>, Bytes)>;
+
+/// One state of one vault, read from its first relationship to its last.
+pub struct PastState {
+    store: Store,
+    vault: VaultRecord,
+    schema: Option<SchemaRecord>,
+    relationships: u64,
+    revision: Revision,
+    snapshot: Snapshot,
+    undo: Undo,
+    page: PageSize,
+    /// The last key that was read.
+    position: Option<Vec<u8>>,
+    ready: VecDeque<Relationship>,
+    ended: bool,
+}
+
+/// What has to be undone to get from the state that is read to the one that is wanted.
+struct Undo {
+    /// All changes after the wanted state up to this one have been taken in.
+    through: Revision,
+    /// What stood under a key in the wanted state.
+    before: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+    bytes: usize,
+    /// How many more relationships there are now.
+    grown: i64,
+    /// The schema of the wanted state, if it has been replaced since.
+    schema: Option<Option<SchemaRecord>>,
+}
+
+/// How many relationships are read in one go: as many as are about [`PAGE_BYTES`].
+#[derive(Debug, Clone, Copy)]
+pub(super) struct PageSize(pub(super) usize);
+
+impl Store {
+    /// The state of `vault` at the revision `at`, or its newest, to be read as a whole.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::HistoryGone`] if the changes since `at` are not all kept, [`StoreError::TooManyChanges`] if they are
+    /// more than 32 MiB or so, [`StoreError::VaultNotFound`].
+    pub async fn state(&self, vault: VaultId, at: Option<Revision>) -> Result<PastState, StoreError> {
+        let snapshot = self.snapshot(vault).await?;
+        let revision = at.unwrap_or_else(|| snapshot.revision());
+        if revision > snapshot.revision() {
+            return Err(StoreError::HistoryGone);
+        }
+        let mut state = PastState {
+            store: self.clone(),
+            vault: snapshot.vault().clone(),
+            schema: None,
+            relationships: 0,
+            revision,
+            snapshot,
+            undo: Undo {
+                through: revision,
+                before: BTreeMap::new(),
+                bytes: 0,
+                grown: 0,
+                schema: None,
+            },
+            page: PageSize::default(),
+            position: None,
+            ready: VecDeque::new(),
+            ended: false,
+        };
+        let mut retry = Retry::default();
+        loop {
+            let before = state.undo.through;
+            match state.open().await {
+                Ok(()) => return Ok(state),
+                // Some of it is done: the rest is less.
+                Err(StoreError::SnapshotTooOld) if state.undo.through > before => retry = Retry::default(),
+                Err(error) => retry.pause(error).await?,
+            }
+            state.snapshot = self.snapshot(vault).await?;
+        }
+    }
+}
+
+impl PastState {
+    /// The vault's record as it was when this began.
+    pub fn vault(&self) -> &VaultRecord {
+        &self.vault
+    }
+
+    /// The state's schema, if it had one.
+    pub fn schema(&self) -> Option<&SchemaRecord> {
+        self.schema.as_ref()
+    }
+
+    /// The state's revision.
+    pub fn revision(&self) -> Revision {
+        self.revision
+    }
+
+    /// How many relationships the state holds.
+    pub fn relationships(&self) -> u64 {
+        self.relationships
+    }
+
+    /// The next relationships in the order of their resources, at most 1,000, never none; `None` at the end. Expired ones that
+    /// are still stored are among them.
+    ///
+    /// # Errors
+    ///
+    /// Where snapshots do not live long: [`StoreError::HistoryGone`] if changes were trimmed before they were undone, or the
+    /// vault was replaced by an import; [`StoreError::TooManyChanges`]. Never another state than the one named.
+    pub async fn next(&mut self) -> Result<Option<Vec<Relationship>>, StoreError> {
+        while self.ready.is_empty() && !self.ended {
+            let limit = self.page.0;
+            let rows = self.read(limit).await?;
+            self.page.learn(&rows);
+            let end = (rows.len() == limit).then(|| rows.last().map(|(key, _)| key.clone()));
+            let end = end.flatten();
+            for (key, terms) in self.undo.over(rows, end.as_deref()) {
+                self.ready.push_back(relationship(&key, &terms)?);
+            }
+            self.ended = end.is_none();
+            self.position = end;
+        }
+        let most = self.ready.len().min(MAX_PAGE);
+        let page: Vec<Relationship> = self.ready.drain(..most).collect();
+        Ok((!page.is_empty()).then_some(page))
+    }
+
+    /// Finds out all that is told before the first relationship.
+    async fn open(&mut self) -> Result<(), StoreError> {
+        self.undo_changes().await?;
+        self.schema = match &self.undo.schema {
+            Some(schema) => schema.clone(),
+            None => self.snapshot.schema().await?,
+        };
+        let shapes = self.snapshot.shapes().await?;
+        let stored = shapes
+            .iter()
+            .fold(0_u64, |sum, shape| sum.saturating_add(shape.count));
+        self.relationships = stored.saturating_add_signed(-self.undo.grown);
+        Ok(())
+    }
+
+    async fn read(&mut self, limit: usize) -> Result<Rows, StoreError> {
+        let mut retry = Retry::default();
+        loop {
+            let prefix = keys::relationships(self.vault.space(), Order::Forward);
+            let transaction = self.snapshot.transaction();
+            match read_rows(transaction, &prefix, self.position.as_deref(), limit).await {
+                Err(error @ StoreError::SnapshotTooOld) => retry.pause(error).await?,
+                read => return read,
+            }
+            self.renew().await?;
+        }
+    }
+
+    /// Goes on with a newer snapshot.
+    async fn renew(&mut self) -> Result<(), StoreError> {
+        let mut retry = Retry::default();
+        loop {
+            self.snapshot = self.store.snapshot(self.vault.id).await?;
+            let before = self.undo.through;
+            match self.undo_changes().await {
+                // Some of it is done: the rest is less.
+                Err(StoreError::SnapshotTooOld) if self.undo.through > before => retry = Retry::default(),
+                Err(error @ StoreError::SnapshotTooOld) => retry.pause(error).await?,
+                done => return done,
+            }
+        }
+    }
+
+    /// Takes in all changes up to the snapshot. What it got done stays so, though it fails.
+    async fn undo_changes(&mut self) -> Result<(), StoreError> {
+        let (transaction, vault) = (self.snapshot.transaction(), self.vault.id);
+        if self.snapshot.vault().space() != self.vault.space() {
+            return Err(StoreError::HistoryGone);
+        }
+        while self.undo.through < self.snapshot.revision() {
+            let through = self.undo.through;
+            let records = read_records(transaction, vault, through, PASS_RECORDS, PASS_BYTES).await?;
+            if records.is_empty() {
+                self.undo.through = self.snapshot.revision();
+            }
+            for record in records {
+                match record.kind {
+                    RecordKind::Relationships(changes) => {
+                        for changed in changes {
+                            self.undo.take(&changed, self.position.as_deref())?;
+                        }
+                    }
+                    RecordKind::Schema(before) => {
+                        self.undo.schema.get_or_insert(before);
+                    }
+                    RecordKind::Settings => {}
+                }
+                self.undo.through = record.revision;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Undo {
+    fn take(&mut self, changed: &Changed, position: Option<&[u8]>) -> Result<(), StoreError> {
+        self.grown += i64::from(changed.after.is_some()) - i64::from(changed.before.is_some());
+        let key = segments(&changed.key);
+        if position.is_some_and(|position| *key <= *position) || self.before.contains_key(&key) {
+            return Ok(());
+        }
+        let before = match &changed.before {
+            Some(terms) => Some(terms.encode()?),
+            None => None,
+        };
+        self.bytes += weight(&key, before.as_ref());
+        if self.bytes > MAX_UNDO_BYTES {
+            return Err(StoreError::TooManyChanges);
+        }
+        self.before.insert(key, before);
+        Ok(())
+    }
+
+    /// The wanted state's relationships up to `end`, of what was read there; everything that is left if there is no end.
+    fn over(&mut self, rows: Rows, end: Option<&[u8]>) -> Rows {
+        let later = match end {
+            Some(end) => self.before.split_off(&*key_after(end)),
+            None => BTreeMap::new(),
+        };
+        let undone = std::mem::replace(&mut self.before, later);
+        if undone.is_empty() {
+            return rows;
+        }
+        let mut merged: BTreeMap<Vec<u8>, Bytes> = rows.into_iter().collect();
+        for (key, before) in undone {
+            self.bytes -= weight(&key, before.as_ref());
+            match before {
+                Some(terms) => merged.insert(key, terms.into()),
+                None => merged.remove(&key),
+            };
+        }
+        merged.into_iter().collect()
+    }
+}
+
+impl Default for PageSize {
+    fn default() -> Self {
+        Self(MAX_PAGE / 4)
+    }
+}
+
+impl PageSize {
+    /// Learns from what one page came to.
+    pub(super) fn learn(&mut self, rows: &Rows) {
+        let bytes: usize = rows.iter().map(|(key, terms)| key.len() + terms.len()).sum();
+        if let Some(each) = bytes.checked_div(rows.len()) {
+            self.0 = (PAGE_BYTES / each.max(1)).clamp(MIN_PAGE, MAX_PAGE);
+        }
+    }
+}
+
+/// What stands after `prefix` in the order of keys, at most `limit`, after an earlier key.
+pub(super) async fn read_rows(
+    transaction: &dyn Transaction,
+    prefix: &[u8],
+    after: Option<&[u8]>,
+    limit: usize,
+) -> Result<Rows, StoreError> {
+    let mut range = prefix_range(prefix);
+    if let Some(after) = after {
+        range.start = key_after(&[prefix, after].concat());
+    }
+    let options = RangeOptions {
+        limit,
+        reverse: false,
+        isolation: Isolation::Snapshot,
+    };
+    let pairs = transaction.range(range, options).await?;
+    let row = |(key, value): (Bytes, Bytes)| (key.get(prefix.len()..).unwrap_or_default().to_vec(), value);
+    Ok(pairs.into_iter().map(row).collect())
+}
+
+/// What tells a relationship from others in the order of keys.
+pub(super) fn segments(key: &RelationshipKey) -> Vec<u8> {
+    keys::with_segments(
+        Vec::with_capacity(96),
+        &keys::relationship_segments(Order::Forward, key),
+    )
+}
+
+/// A relationship as it is stored.
+pub(super) fn relationship(key: &[u8], terms: &[u8]) -> Result<Relationship, StoreError> {
+    Ok(whole((decode_key(key)?, decode_terms(terms)?)))
+}
+
+pub(super) fn decode_key(key: &[u8]) -> Result<RelationshipKey, StoreError> {
+    keys::decode_segments(Order::Forward, key).ok_or_else(|| StoreError::unreadable("relationship's key"))
+}
+
+pub(super) fn decode_terms(terms: &[u8]) -> Result<StoredTerms, StoreError> {
+    StoredTerms::decode(terms).ok_or_else(|| StoreError::unreadable("relationship's terms"))
+}
+
+fn weight(key: &[u8], before: Option<&Vec<u8>>) -> usize {
+    ENTRY_BYTES + key.len() + before.map_or(0, Vec::len)
+}
+
+impl std::fmt::Debug for PastState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PastState")
+            .field("vault", &self.vault.id)
+            .field("revision", &self.revision)
+            .finish_non_exhaustive()
+    }
+}

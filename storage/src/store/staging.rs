@@ -1,0 +1,443 @@
+//! Staging: a generation of a vault's relationships that is built beside the one that counts, in small transactions, and that
+//! nobody sees until a switch makes it the one that counts, or that is swept away.
+//!
+//! A key beside the vault says that a generation is being built, by whom, and until when: each transaction that adds to it
+//! reads that key, so that nothing is added to what has been given up, and whoever builds it renews the lease as it goes.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use futures_util::future::try_join_all;
+use inferadb_engine::noun::{Relationship, RelationshipKey, Timestamp};
+use uuid::Uuid;
+
+use super::filter::Found;
+use super::past::{decode_key, decode_terms, segments};
+use super::retry::Retry;
+use super::shape::ShapeCounts;
+use super::vaults::require_vault;
+use super::write::{put, remove};
+use super::{Store, StoreError, machine_time};
+use crate::codec::{Reader, StoredTerms};
+use crate::id::VaultId;
+use crate::keys::{self, Keyspace, Order};
+use crate::kv::{Isolation, RangeOptions, Transaction};
+
+/// How long what is being built may stand still, in microseconds.
+const LEASE_MICROS: i64 = 10 * 60 * 1_000_000;
+/// How much of a lease is left when it is renewed, in microseconds.
+const RENEWED_MICROS: i64 = LEASE_MICROS / 2;
+/// The most generations of one vault that are built at a time.
+const MAX_STAGINGS: usize = 4;
+/// The most relationships, and about the most bytes, that one transaction stores: other writers wait that long.
+const CHUNK: usize = 1_000;
+const CHUNK_BYTES: usize = 1 << 20;
+
+/// What is being done with a generation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// It is being built.
+    Building,
+    /// It is to be cleared.
+    Doomed,
+    /// It counts; what it was merged from is to be cleared.
+    Merged,
+}
+
+/// What the key of a staging says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Lease {
+    pub(super) stage: Stage,
+    /// Who builds it.
+    pub(super) process: Uuid,
+    pub(super) until: Timestamp,
+}
+
+/// A state of a vault that is being built. Dropped before a switch it is swept away.
+pub struct Staging {
+    pub(super) store: Store,
+    pub(super) space: Keyspace,
+    leased_until: Timestamp,
+    /// The highest key so far: what is above it cannot be there yet.
+    highest: Option<Vec<u8>>,
+    pub(super) counts: ShapeCounts,
+    relationships: u64,
+    /// Whether it was switched to, or is known to be gone.
+    pub(super) is_settled: bool,
+}
+
+/// One change to what is being built.
+pub(super) enum Staged {
+    Put(RelationshipKey, Bytes),
+    Remove(RelationshipKey),
+    /// A relationship to be merged, under the segments of its key.
+    Input(Vec<u8>, Bytes),
+}
+
+impl Store {
+    /// Begins to build another state of `vault`.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::VaultNotFound`], [`StoreError::TooManyImports`].
+    pub async fn stage(&self, vault: VaultId) -> Result<Staging, StoreError> {
+        let mut retry = Retry::default();
+        loop {
+            match self.try_stage(vault).await {
+                Err(error) => retry.pause(error).await?,
+                done => return done,
+            }
+        }
+    }
+
+    /// Begins to build the first state of a vault that does not exist yet.
+    pub async fn stage_new(&self) -> Result<Staging, StoreError> {
+        let space = Keyspace {
+            vault: VaultId::generate(),
+            generation: 0,
+        };
+        let mut retry = Retry::default();
+        loop {
+            let mut transaction = self.engine().begin().await?;
+            let lease = self.lease();
+            transaction.set(&keys::staging(space), &lease.encode());
+            match transaction.commit().await {
+                Ok(_) => return Ok(Staging::new(self, space, lease.until)),
+                Err(error) => retry.pause(error.into()).await?,
+            }
+        }
+    }
+
+    async fn try_stage(&self, vault: VaultId) -> Result<Staging, StoreError> {
+        let mut transaction = self.engine().begin().await?;
+        let record = require_vault(&*transaction, vault, Isolation::Serializable).await?;
+        let options = RangeOptions {
+            limit: 1_000,
+            reverse: false,
+            isolation: Isolation::Snapshot,
+        };
+        let stagings = transaction.range(keys::stagings_of(vault), options).await?;
+        let now = machine_time();
+        let is_built = |value: &Bytes| {
+            Lease::decode(value).is_ok_and(|lease| lease.stage == Stage::Building && now < lease.until)
+        };
+        if stagings.iter().filter(|(_, value)| is_built(value)).count() >= MAX_STAGINGS {
+            return Err(StoreError::TooManyImports);
+        }
+        let counter = keys::last_generation(vault);
+        let last = match transaction.get(&counter, Isolation::Serializable).await? {
+            None => 0,
+            Some(held) => {
+                let held = held.as_ref().try_into();
+                u32::from_be_bytes(held.map_err(|_| StoreError::unreadable("generation"))?)
+            }
+        };
+        let generation = last.max(record.generation).checked_add(1);
+        let generation =
+            generation.ok_or_else(|| StoreError::TooLarge("more than 4,294,967,295 imports".into()))?;
+        let space = Keyspace { vault, generation };
+        let lease = self.lease();
+        transaction.set(&counter, &generation.to_be_bytes());
+        transaction.set(&keys::staging(space), &lease.encode());
+        transaction.commit().await?;
+        Ok(Staging::new(self, space, lease.until))
+    }
+
+    fn lease(&self) -> Lease {
+        let now = machine_time();
+        Lease {
+            stage: Stage::Building,
+            process: self.markers().process(),
+            until: Timestamp(now.0.saturating_add(LEASE_MICROS)),
+        }
+    }
+}
+
+impl Staging {
+    fn new(store: &Store, space: Keyspace, leased_until: Timestamp) -> Self {
+        Self {
+            store: store.clone(),
+            space,
+            leased_until,
+            highest: None,
+            counts: ShapeCounts::default(),
+            relationships: 0,
+            is_settled: false,
+        }
+    }
+
+    /// The vault that it is a state of.
+    pub fn vault(&self) -> VaultId {
+        self.space.vault
+    }
+
+    /// How many relationships have been added to it.
+    pub fn relationships(&self) -> u64 {
+        self.relationships
+    }
+
+    /// Adds relationships to the state. Of several with one key the last counts.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::ImportGone`] if too much time has passed since the last call, or the vault was deleted;
+    /// [`StoreError::TooLarge`] for one relationship that is.
+    pub async fn add(&mut self, page: &[Relationship]) -> Result<(), StoreError> {
+        let mut rows: BTreeMap<Vec<u8>, Found> = BTreeMap::new();
+        for relationship in page {
+            let key = relationship.key();
+            rows.insert(segments(&key), (key, StoredTerms::from(relationship)));
+        }
+        let held = self.held(rows.keys()).await?;
+        for (key, terms) in held {
+            self.relationships -= 1;
+            self.counts.removed(&key, &terms);
+        }
+        let mut staged = Vec::with_capacity(rows.len());
+        for (key, terms) in rows.values() {
+            self.relationships += 1;
+            self.counts.stored(key, terms);
+            staged.push(Staged::Put(key.clone(), terms.encode()?.into()));
+        }
+        self.write(staged).await?;
+        self.highest = self.highest.take().max(rows.into_keys().next_back());
+        Ok(())
+    }
+
+    /// Hands in relationships that [`Staging::merge`] is to merge. Of several with one key the last counts.
+    ///
+    /// # Errors
+    ///
+    /// As [`Staging::add`].
+    pub async fn hand_in(&mut self, page: &[Relationship]) -> Result<(), StoreError> {
+        let mut staged = Vec::with_capacity(page.len());
+        for relationship in page {
+            let terms = StoredTerms::from(relationship).encode()?;
+            staged.push(Staged::Input(segments(&relationship.key()), terms.into()));
+        }
+        self.write(staged).await
+    }
+
+    /// Which of these keys have been added before, with their terms. Only what is not above all earlier ones is looked for: pages in
+    /// the order of keys cost no reads.
+    async fn held(&self, keys: impl Iterator<Item = &Vec<u8>>) -> Result<Vec<Found>, StoreError> {
+        let Some(highest) = &self.highest else {
+            return Ok(Vec::new());
+        };
+        let doubtful: Vec<&Vec<u8>> = keys.take_while(|key| *key <= highest).collect();
+        if doubtful.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut retry = Retry::default();
+        loop {
+            match self.try_held(&doubtful).await {
+                Err(error) => retry.pause(error).await?,
+                held => return held,
+            }
+        }
+    }
+
+    async fn try_held(&self, keys: &[&Vec<u8>]) -> Result<Vec<Found>, StoreError> {
+        let transaction = self.store.engine().begin().await?;
+        let prefix = keys::relationships(self.space, Order::Forward);
+        let read = async |key: &&Vec<u8>| {
+            let whole = [&prefix, key.as_slice()].concat();
+            transaction.get(&whole, Isolation::Snapshot).await
+        };
+        let values = try_join_all(keys.iter().map(read)).await?;
+        let held = keys
+            .iter()
+            .zip(values)
+            .filter_map(|(key, value)| Some((key, value?)));
+        held.map(|(key, value)| Ok((decode_key(key)?, decode_terms(&value)?)))
+            .collect()
+    }
+
+    /// Stores changes, in order, in as many transactions as it takes.
+    pub(super) async fn write(&mut self, staged: Vec<Staged>) -> Result<(), StoreError> {
+        let mut rest = staged.as_slice();
+        // An empty page renews the lease too.
+        loop {
+            let mut bytes = 0;
+            let fits = |staged: &&Staged| {
+                bytes += staged.bytes();
+                bytes <= CHUNK_BYTES
+            };
+            let most = rest.iter().take(CHUNK).take_while(fits).count().max(1);
+            let (chunk, later) = rest.split_at(most.min(rest.len()));
+            let fill = |transaction: &mut dyn Transaction, space| {
+                for staged in chunk {
+                    staged.apply(transaction, space);
+                }
+            };
+            self.commit_chunk(&fill, chunk.is_empty()).await?;
+            rest = later;
+            if rest.is_empty() {
+                return Ok(());
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Commits what `fill` writes, so long as this is still being built. It may be called several times.
+    pub(super) async fn commit_chunk(
+        &mut self,
+        fill: &(dyn Fn(&mut dyn Transaction, Keyspace) + Send + Sync),
+        is_empty: bool,
+    ) -> Result<(), StoreError> {
+        let renew = machine_time().0 > self.leased_until.0 - RENEWED_MICROS;
+        if is_empty && !renew {
+            return Ok(());
+        }
+        let lease = renew.then(|| self.store.lease());
+        let mut retry = Retry::default();
+        while let Err(error) = self.try_chunk(fill, lease).await {
+            retry.pause(error).await?;
+        }
+        if let Some(lease) = lease {
+            self.leased_until = lease.until;
+        }
+        Ok(())
+    }
+
+    async fn try_chunk(
+        &self,
+        fill: &(dyn Fn(&mut dyn Transaction, Keyspace) + Send + Sync),
+        lease: Option<Lease>,
+    ) -> Result<(), StoreError> {
+        let mut transaction = self.store.engine().begin().await?;
+        self.claim(&*transaction).await?;
+        fill(&mut *transaction, self.space);
+        if let Some(lease) = lease {
+            transaction.set(&keys::staging(self.space), &lease.encode());
+        }
+        transaction.commit().await?;
+        Ok(())
+    }
+
+    /// Makes sure that this is still being built, now and when the transaction is committed.
+    pub(super) async fn claim(&self, transaction: &dyn Transaction) -> Result<(), StoreError> {
+        let held = transaction
+            .get(&keys::staging(self.space), Isolation::Serializable)
+            .await?;
+        match held {
+            Some(value) if Lease::decode(&value)?.stage == Stage::Building => Ok(()),
+            _ => Err(StoreError::ImportGone),
+        }
+    }
+
+    /// Stores how many relationships of each shape there are.
+    pub(super) async fn write_counts(&mut self) -> Result<(), StoreError> {
+        let counts: Vec<(Vec<u8>, i64)> = self
+            .counts
+            .iter()
+            .map(|(shape, count)| (shape.to_vec(), count))
+            .collect();
+        for chunk in counts.chunks(CHUNK) {
+            let fill = |transaction: &mut dyn Transaction, space| {
+                for (shape, count) in chunk {
+                    let [counter, known] = keys::shape_keys(space, shape);
+                    transaction.set(&counter, &count.to_le_bytes());
+                    transaction.set(&known, &[]);
+                }
+            };
+            self.commit_chunk(&fill, false).await?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Staging {
+    fn drop(&mut self) {
+        if !self.is_settled {
+            self.store.inner.sweeper.abandon(self.space);
+        }
+    }
+}
+
+impl Staged {
+    fn apply(&self, transaction: &mut dyn Transaction, space: Keyspace) {
+        match self {
+            Self::Put(key, terms) => put(transaction, space, key, terms),
+            Self::Remove(key) => remove(transaction, space, key),
+            Self::Input(key, terms) => {
+                let mut whole = keys::input(space);
+                whole.extend_from_slice(key);
+                transaction.set(&whole, terms);
+            }
+        }
+    }
+
+    /// About how much it adds to a transaction.
+    fn bytes(&self) -> usize {
+        let key_bytes = |key: &RelationshipKey| {
+            let ids = key.resource.id.as_str().len() + key.subject.id.as_str().len();
+            let names = key.resource.object_type.as_str().len() + key.subject.object_type.as_str().len();
+            let relations = key.relation.as_str().len()
+                + key
+                    .subject
+                    .relation
+                    .as_ref()
+                    .map_or(0, |relation| relation.as_str().len());
+            ids + names + relations + 32
+        };
+        match self {
+            Self::Put(key, terms) => 2 * (key_bytes(key) + terms.len()),
+            Self::Remove(key) => 2 * key_bytes(key),
+            Self::Input(key, terms) => key.len() + terms.len() + 32,
+        }
+    }
+}
+
+impl Lease {
+    pub(super) fn encode(self) -> Vec<u8> {
+        let stage = match self.stage {
+            Stage::Building => 0,
+            Stage::Doomed => 1,
+            Stage::Merged => 2,
+        };
+        [
+            &[stage],
+            self.process.as_bytes().as_slice(),
+            &self.until.0.to_be_bytes(),
+        ]
+        .concat()
+    }
+
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self, StoreError> {
+        let mut reader = Reader(bytes);
+        let mut decode = || {
+            let stage = match reader.array()? {
+                [0] => Stage::Building,
+                [1] => Stage::Doomed,
+                [2] => Stage::Merged,
+                _ => return None,
+            };
+            Some(Self {
+                stage,
+                process: Uuid::from_bytes(reader.array()?),
+                until: Timestamp(i64::from_be_bytes(reader.array()?)),
+            })
+        };
+        decode().ok_or_else(|| StoreError::unreadable("staging"))
+    }
+
+    /// The same generation, of which this is to be done.
+    pub(super) fn to_be(stage: Stage) -> Vec<u8> {
+        let nobody = Self {
+            stage,
+            process: Uuid::nil(),
+            until: Timestamp(0),
+        };
+        nobody.encode()
+    }
+}
+
+impl std::fmt::Debug for Staging {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Staging")
+            .field("space", &self.space)
+            .field("relationships", &self.relationships)
+            .finish_non_exhaustive()
+    }
+}
