@@ -22,7 +22,9 @@ definition document {
 /// The same answers under another text.
 pub const OTHER_SCHEMA: &str = "
 definition user {}
-definition group { relation member: user }
+definition group {
+    relation member: user
+}
 definition document {
     relation viewer: user | group#member
     relation banned: user
