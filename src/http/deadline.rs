@@ -23,7 +23,7 @@ thread_local! {
 #[derive(Debug)]
 pub struct Within<F> {
     work: F,
-    at: Instant,
+    at: Option<Instant>,
     place: Place,
 }
 
@@ -50,8 +50,8 @@ struct Entry {
 /// The task that looks; whatever ends it, another one can take its place.
 struct Ticker;
 
-/// Gives `work` up once `at` has passed, at most [`TICK`] late. To be polled on a thread of actix's.
-pub fn within<F: Future + Unpin>(at: Instant, work: F) -> Within<F> {
+/// Gives `work` up once `at` has passed, at most [`TICK`] late; never, without a deadline. To be polled on a thread of actix's.
+pub fn within<F: Future + Unpin>(at: Option<Instant>, work: F) -> Within<F> {
     Within {
         work,
         at,
@@ -67,11 +67,13 @@ impl<F: Future + Unpin> Future for Within<F> {
         if let Poll::Ready(output) = Pin::new(work).poll(context) {
             return Poll::Ready(Ok(output));
         }
-        // Most requests are pending once, until their body is read: the clock is not asked for that.
-        if place.0.is_some() && *at <= Instant::now() {
-            return Poll::Ready(Err(Passed));
+        if let Some(at) = *at {
+            // Most requests are pending once, until their body is read: the clock is not asked for that.
+            if place.0.is_some() && at <= Instant::now() {
+                return Poll::Ready(Err(Passed));
+            }
+            place.wait(at, context.waker());
         }
-        place.wait(*at, context.waker());
         Poll::Pending
     }
 }
@@ -145,14 +147,15 @@ mod tests {
         WAITING.with_borrow(|waiting| (waiting.entries.len(), waiting.ticking))
     }
 
-    fn soon() -> Instant {
-        Instant::now() + Duration::from_millis(1)
+    fn soon() -> Option<Instant> {
+        Some(Instant::now() + Duration::from_millis(1))
     }
 
     #[test]
     fn what_is_ready_never_waits_and_what_is_not_is_given_up() {
         System::new().block_on(async {
-            assert_eq!(within(Instant::now(), ready(1)).await, Ok(1));
+            assert_eq!(within(Some(Instant::now()), ready(1)).await, Ok(1));
+            assert_eq!(within(None, ready(1)).await, Ok(1));
             assert_eq!(waiting(), (0, false));
             assert_eq!(within(soon(), pending::<()>()).await, Err(Passed));
             let late = join_all((0..100).map(|_| within(soon(), pending::<()>()))).await;
@@ -169,7 +172,7 @@ mod tests {
     #[test]
     fn work_that_was_pending_ends_before_a_deadline_that_is_far() {
         System::new().block_on(async {
-            let far = Instant::now() + Duration::from_secs(3_600);
+            let far = Some(Instant::now() + Duration::from_secs(3_600));
             let mut polls = 0;
             let work = std::future::poll_fn(|context| {
                 polls += 1;

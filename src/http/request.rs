@@ -46,14 +46,14 @@ pub async fn surround(
     if let Err(problem) = plain(&request) {
         return Err(problem.of_request(id).into());
     }
-    let timeout = match timeout_of(request.headers(), &app) {
+    let deadline = match timeout_of(request.headers(), &app) {
         // It takes as long as there is to transfer.
-        Ok(_) if is_transfer(&request) => Duration::MAX,
-        Ok(timeout) => timeout,
+        Ok(_) if is_transfer(&request) => None,
+        Ok(timeout) => scope.started().checked_add(timeout),
         Err(problem) => return Err(problem.of_request(id).into()),
     };
     let work = Rc::clone(&scope).around(scope.during(|| next.call(request)));
-    let handled = AssertUnwindSafe(deadline::within(scope.started() + timeout, work))
+    let handled = AssertUnwindSafe(deadline::within(deadline, work))
         .catch_unwind()
         .await;
     let answer = match handled {

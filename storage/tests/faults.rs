@@ -15,7 +15,6 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use inferadb_storage::engine::MemoryEngine;
 use inferadb_storage::kv::{Engine, Isolation, KvError, Pair, RangeOptions, Transaction, Versionstamp};
 use inferadb_storage::{
     ChangeKind, PutSchema, Shape, Staging, Store, StoreError, Switch, VaultId, VaultPatch, Write,
@@ -54,9 +53,9 @@ struct Script {
     late: Option<(Fault, Box<dyn Transaction>)>,
 }
 
-/// A memory engine whose commits fail as the script says.
+/// An engine whose commits fail as the script says.
 struct FaultyEngine {
-    inner: MemoryEngine,
+    inner: Arc<dyn Engine>,
     script: Arc<Mutex<Script>>,
 }
 
@@ -171,7 +170,7 @@ impl Transaction for FaultyTransaction {
 async fn faulty() -> (Store, Arc<Mutex<Script>>) {
     let script = Arc::new(Mutex::new(Script::default()));
     let engine = FaultyEngine {
-        inner: MemoryEngine::new().unwrap(),
+        inner: engine().await,
         script: Arc::clone(&script),
     };
     (Store::with_engine(Arc::new(engine)).await.unwrap(), script)

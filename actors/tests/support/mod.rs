@@ -5,6 +5,7 @@
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -236,6 +237,15 @@ impl Stage {
         assert!(!self.engine.is_exclusive());
         let store = Store::with_engine(self.engine.clone()).await.unwrap();
         Platform::over(store, settings, &prometheus::Registry::new()).unwrap()
+    }
+
+    /// The server stops, and another one starts over what it stored.
+    pub async fn restart(&mut self, settings: Settings) {
+        self.platform.stop(Duration::from_secs(20)).await;
+        self.store.clone().close().await;
+        self.store = Store::with_engine(self.engine.clone()).await.unwrap();
+        self.metrics = prometheus::Registry::new();
+        self.platform = Platform::over(self.store.clone(), settings, &self.metrics).unwrap();
     }
 
     /// A new vault.

@@ -6,13 +6,16 @@
     reason = "test code: a failure is to panic"
 )]
 
+use std::sync::Arc;
+
 use inferadb_engine::context::Value;
 use inferadb_engine::noun::{
     CaveatRef, Name, ObjectId, ObjectRef, Relationship, RelationshipKey, SubjectRef, Timestamp,
 };
+use inferadb_storage::engine::MemoryEngine;
+use inferadb_storage::kv::Engine;
 use inferadb_storage::{
-    AccountRecord, Backend, FitCheck, PutSchema, RelationshipFilter, Revision, SchemaPut, Shape,
-    StorageConfig, Store, VaultId, Write,
+    AccountRecord, FitCheck, PutSchema, RelationshipFilter, Revision, SchemaPut, Shape, Store, VaultId, Write,
 };
 
 pub fn at(micros: i64) -> Timestamp {
@@ -119,16 +122,21 @@ pub fn filter(text: &str) -> RelationshipFilter {
     }
 }
 
-/// An empty store: in memory, or a part of its own of the cluster that `INFERADB_TEST_FDB_CLUSTER_FILE` names.
+/// An engine with nothing in it: in memory, or a part of its own of the cluster that `INFERADB_TEST_FDB_CLUSTER_FILE` names.
+pub async fn engine() -> Arc<dyn Engine> {
+    #[cfg(feature = "foundationdb")]
+    if let Ok(file) = std::env::var("INFERADB_TEST_FDB_CLUSTER_FILE") {
+        use inferadb_storage::engine::FoundationDbEngine;
+        let prefix = format!("test/{}/", uuid::Uuid::new_v4());
+        let engine = FoundationDbEngine::open(file.as_ref(), prefix.as_bytes()).await;
+        return Arc::new(engine.unwrap());
+    }
+    Arc::new(MemoryEngine::new().unwrap())
+}
+
+/// An empty store over such an engine.
 pub async fn memory() -> Store {
-    let backend = match std::env::var("INFERADB_TEST_FDB_CLUSTER_FILE") {
-        Ok(file) if cfg!(feature = "foundationdb") => Backend::FoundationDb {
-            cluster_file: file.into(),
-            key_prefix: format!("test/{}", uuid::Uuid::new_v4()).parse().unwrap(),
-        },
-        _ => Backend::Memory,
-    };
-    Store::open(StorageConfig { backend }).await.unwrap()
+    Store::with_engine(engine().await).await.unwrap()
 }
 
 pub async fn vault_of(store: &Store) -> (AccountRecord, VaultId) {
