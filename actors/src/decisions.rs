@@ -16,7 +16,7 @@ const SHARDS: usize = 4;
 
 /// What an entry weighs beside the bytes of ids too long to be stored inline: the key, the entry, the list links
 /// and the hash table's slot.
-const ENTRY_BYTES: usize = 240;
+const ENTRY_BYTES: usize = 192;
 
 /// Ids up to this length are stored inline.
 const INLINE_ID_BYTES: usize = 23;
@@ -116,7 +116,8 @@ impl Decisions {
         }
         // While all vaults together hold too much, none takes more: two go for the one that came.
         let mut excess: usize = if self.charge.ledger().is_over() { 2 } else { 0 };
-        while shard.len() > capacity || excess > 0 || (self.bytes() > self.budget_bytes && !shard.is_empty()) {
+        while shard.len() > capacity || excess > 0 || (self.bytes() > self.budget_bytes && !shard.is_empty())
+        {
             let Some((dropped, _)) = shard.pop_lru() else {
                 break;
             };

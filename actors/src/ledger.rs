@@ -91,7 +91,8 @@ impl Charge {
 
     /// Charges it with `bytes` in all.
     pub fn set(&self, bytes: usize) {
-        self.ledger.move_by(self.bytes.swap(bytes, Ordering::Relaxed), bytes);
+        self.ledger
+            .move_by(self.bytes.swap(bytes, Ordering::Relaxed), bytes);
     }
 
     /// Charges it with so many more.

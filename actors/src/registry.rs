@@ -279,15 +279,35 @@ impl Registry {
         if is_short && ledger.is_over() {
             self.slim(&vaults);
         }
+        let evicted = vaults.len() - count;
+        drop(vaults);
+        if evicted > 0 {
+            self.release_memory();
+        }
         self.0
             .deaths
             .retain(|_, deaths| deaths.latest.elapsed() < FORGIVEN_AFTER);
     }
 
+    /// Has every thread that vaults lived on give back what they held: an allocator keeps it for the thread that allocated it.
+    fn release_memory(&self) {
+        let Some(release) = self.0.settings.release_memory else {
+            return;
+        };
+        for arbiter in &self.0.arbiters {
+            // One that has stopped has given back all it had.
+            arbiter.spawn_fn(release);
+        }
+        release();
+    }
+
     /// Takes the rows and decisions of vaults that cannot be evicted, since somebody is inside or watches: the coldest first, and
     /// not of more vaults than it takes.
     fn slim(&self, coldest_first: &[Arc<Vault>]) {
-        let excess = self.ledger().held().saturating_sub(self.0.settings.total_memory_bytes);
+        let excess = self
+            .ledger()
+            .held()
+            .saturating_sub(self.0.settings.total_memory_bytes);
         let mut freed = 0;
         for vault in coldest_first.iter().filter(|vault| vault.is_open()) {
             if freed >= excess {
@@ -386,13 +406,23 @@ impl Registry {
         }
         let inner = &self.0;
         if !self.make_room(VAULT_BYTES).await {
-            return Err(VaultError::Overloaded("the vaults in use take all memory there is for vaults"));
+            return Err(VaultError::Overloaded(
+                "the vaults in use take all memory there is for vaults",
+            ));
         }
         let arbiter = self.arbiter_of(id);
         let (store, settings) = (inner.store.clone(), Arc::clone(&inner.settings));
         let memory = inner.memory.clone();
-        let vault =
-            Vault::activate(id, store, memory, settings, &inner.metrics, &arbiter, back_off.is_some()).await?;
+        let vault = Vault::activate(
+            id,
+            store,
+            memory,
+            settings,
+            &inner.metrics,
+            &arbiter,
+            back_off.is_some(),
+        )
+        .await?;
         inner.metrics.activations.inc();
         inner
             .metrics

@@ -148,7 +148,11 @@ impl Durations {
             bucket.set_cumulative_count(count);
             bucket
         };
-        let buckets = LATENCY_BUCKETS.into_iter().zip(cumulative.by_ref()).map(bound).collect();
+        let buckets = LATENCY_BUCKETS
+            .into_iter()
+            .zip(cumulative.by_ref())
+            .map(bound)
+            .collect();
         let count = cumulative.last().unwrap_or_default();
         let mut histogram = proto::Histogram::default();
         histogram.set_bucket(buckets);
@@ -224,7 +228,10 @@ impl Collector for VaultSeries {
         if vaults.is_empty() {
             return Vec::new();
         }
-        self.families.iter().map(|family| family.collect(&vaults)).collect()
+        self.families
+            .iter()
+            .map(|family| family.collect(&vaults))
+            .collect()
     }
 }
 

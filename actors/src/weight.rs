@@ -1,8 +1,8 @@
 //! What things weigh in memory: the bytes that the allocator gives for them, as close as can be told without asking it.
 
 use inferadb_engine::context::{Context, Value};
-use inferadb_engine::noun::ObjectId;
 use inferadb_engine::noun::Name;
+use inferadb_engine::noun::ObjectId;
 use inferadb_engine::row::{Entry, Row, Terms};
 use inferadb_engine::schema::{Allowed, Caveat, Expr, Member, MemberId, Schema, Slot, Type, TypeId};
 
@@ -121,7 +121,11 @@ pub fn schema_bytes(schema: &Schema, text: &str, readers: &[Vec<MemberId>]) -> u
         .map(|of| {
             // Each operator and name of an expression is a node of its own, and a few characters of text.
             let program = of.expression.len() * 32;
-            size_of::<Caveat>() + allocated(of.expression.len()) + program + of.parameters.len() * 128 + doc(&of.doc)
+            size_of::<Caveat>()
+                + allocated(of.expression.len())
+                + program
+                + of.parameters.len() * 128
+                + doc(&of.doc)
         })
         .sum();
     let readers: usize = readers

@@ -477,7 +477,10 @@ impl Handler<Admit> for VaultActor {
         if message.revision != self.view.revision || self.view.is_complete() {
             return;
         }
-        let offered = message.rows.iter().map(|(key, row)| rows::weight(key, row.as_ref()));
+        let offered = message
+            .rows
+            .iter()
+            .map(|(key, row)| rows::weight(key, row.as_ref()));
         if !self.vault.memory.ledger.has_room(offered.sum()) {
             // They can be read again, and by then there may be room.
             return;

@@ -56,7 +56,7 @@ use crate::view::View;
 
 /// What a vault weighs that holds nothing: itself, its actor with its mailbox and timers, its series, its place in the registry.
 /// Measured with ten thousand of them (`docs/performance.md`).
-pub(crate) const VAULT_BYTES: usize = 8_192;
+pub(crate) const VAULT_BYTES: usize = 6_400;
 
 /// How fresh an answer must be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
