@@ -180,11 +180,14 @@ async fn answers_stay_right_and_the_sum_within_its_bound() {
         assert!(pinned.iter().all(|(vault, _)| vault.is_open()));
         drop(pinned);
         world.platform.stop(Duration::from_secs(10)).await;
-        assert_eq!(
-            world.platform.held_bytes(),
-            0,
-            "seed {seed}: nothing is left charged"
-        );
+        let began = Instant::now();
+        while world.platform.held_bytes() > 0 {
+            assert!(
+                began.elapsed() < Duration::from_secs(20),
+                "seed {seed}: something is left charged"
+            );
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 }
 
