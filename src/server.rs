@@ -203,6 +203,8 @@ impl Prepared {
         let http = HttpServer::new(move || {
             // Each thread that answers requests makes its own.
             lag::watch_this_thread(app.platform.clone());
+            // Once on each thread that serves requests.
+            actix_web::rt::spawn(crate::allocator::release_after_evictions(app.platform.clone()));
             actix_web::App::new()
                 .app_data(web::Data::new(App::clone(&app)))
                 .app_data(web::PayloadConfig::new(max_body_bytes))
@@ -437,6 +439,7 @@ fn settings(config: &Config) -> Settings {
         changes_kept: config.retention.changes,
         archived_vault_retention: config.retention.archived_vaults(),
         per_vault_metrics: config.observability.metrics.per_vault_metrics,
+        release_memory: Some(crate::allocator::release),
     }
 }
 

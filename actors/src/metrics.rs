@@ -22,6 +22,10 @@ pub struct Metrics {
     pub activation_seconds: Histogram,
     /// Evictions by reason.
     pub evictions: IntCounterVec,
+    /// How long it took until nobody was inside any more and the actor was gone.
+    pub drain_seconds: Histogram,
+    /// What all active vaults hold, as of the latest sweep.
+    pub held_bytes: IntGauge,
     /// Actors that were started again after a panic.
     pub respawns: IntCounter,
     /// Evaluations that started again because the vault moved on under them.
@@ -80,6 +84,20 @@ impl Metrics {
                         "Vaults that stopped being active, by reason.",
                     ),
                     &["reason"],
+                )?,
+            )?,
+            drain_seconds: register(
+                registry,
+                Histogram::with_opts(histogram(
+                    "inferadb_vault_drain_seconds",
+                    "Time from the decision to evict a vault until its actor was gone.",
+                ))?,
+            )?,
+            held_bytes: register(
+                registry,
+                IntGauge::new(
+                    "inferadb_vaults_memory_bytes",
+                    "Memory held by all active vaults and by those that are being loaded.",
                 )?,
             )?,
             respawns: register(

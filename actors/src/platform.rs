@@ -155,6 +155,11 @@ impl Platform {
         self.registry.ledger().held()
     }
 
+    /// How many vaults were evicted since the start.
+    pub fn evictions(&self) -> u64 {
+        self.registry.evictions()
+    }
+
     /// Comes into a vault for one request of `account`. That there is no such vault, that it is another account's, and
     /// that it is archived all look alike.
     pub async fn enter(&self, id: VaultId, account: AccountId) -> Result<(Arc<Vault>, Pass), VaultError> {

@@ -2,7 +2,7 @@
 //! `Absent → Starting → Active → Draining → Absent`.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
@@ -36,6 +36,7 @@ struct Inner {
     slots: DashMap<VaultId, Slot, ahash::RandomState>,
     deaths: DashMap<VaultId, Deaths, ahash::RandomState>,
     active: AtomicUsize,
+    evictions: AtomicU64,
     stopping: AtomicBool,
     sweeping: tokio::sync::Mutex<()>,
     store: Store,
@@ -112,6 +113,7 @@ impl Registry {
             slots: DashMap::default(),
             deaths: DashMap::default(),
             active: AtomicUsize::new(0),
+            evictions: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
             sweeping: tokio::sync::Mutex::default(),
             store,
@@ -255,6 +257,11 @@ impl Registry {
         }
     }
 
+    /// How many vaults stopped being active since the start.
+    pub fn evictions(&self) -> u64 {
+        self.0.evictions.load(Ordering::Relaxed)
+    }
+
     /// The memory that all vaults hold.
     pub fn ledger(&self) -> &Ledger {
         &self.0.memory.ledger
@@ -320,9 +327,28 @@ impl Registry {
             self.slim(&vaults);
         }
         self.0.overload.set_memory_short(is_short && ledger.is_over());
+        let evicted = vaults.len() - count;
+        drop(vaults);
+        let held = i64::try_from(ledger.held()).unwrap_or(i64::MAX);
+        self.0.metrics.held_bytes.set(held);
+        if evicted > 0 {
+            self.release_memory();
+        }
         self.0
             .deaths
             .retain(|_, deaths| deaths.latest.elapsed() < FORGIVEN_AFTER);
+    }
+
+    /// Has every thread that vaults lived on give back what they held: an allocator keeps it for the thread that allocated it.
+    fn release_memory(&self) {
+        let Some(release) = self.0.settings.release_memory else {
+            return;
+        };
+        for arbiter in &self.0.arbiters {
+            // One that has stopped has given back all it had.
+            arbiter.spawn_fn(release);
+        }
+        release();
     }
 
     /// Takes the rows and decisions of vaults that cannot be evicted, since somebody is inside or watches: the coldest first, and
@@ -448,10 +474,9 @@ impl Registry {
         )
         .await?;
         inner.metrics.activations.inc();
-        inner
-            .metrics
-            .activation_seconds
-            .observe(started.elapsed().as_secs_f64());
+        let took = started.elapsed();
+        vault.activated_in(took);
+        inner.metrics.activation_seconds.observe(took.as_secs_f64());
         inner.metrics.active_vaults.inc();
         let active = inner.active.fetch_add(1, Ordering::Relaxed) + 1;
         // Whoever asked is inside before anybody can evict it again: otherwise, where every other vault is in use, a
@@ -487,6 +512,7 @@ impl Registry {
             return;
         }
         self.0.active.fetch_sub(1, Ordering::Relaxed);
+        self.0.evictions.fetch_add(1, Ordering::Relaxed);
         self.0.metrics.active_vaults.dec();
         self.0
             .metrics
@@ -536,9 +562,13 @@ impl Registry {
     }
 
     async fn finish_draining(&self, vault: &Arc<Vault>, reason: Reason) {
+        let started = Instant::now();
         vault.drain().await;
+        let took = started.elapsed().as_secs_f64();
+        self.0.metrics.drain_seconds.observe(took);
         self.0.slots.remove(&vault.id);
         self.0.active.fetch_sub(1, Ordering::Relaxed);
+        self.0.evictions.fetch_add(1, Ordering::Relaxed);
         self.0.metrics.active_vaults.dec();
         self.0
             .metrics

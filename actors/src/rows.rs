@@ -1,10 +1,10 @@
 //! The resident rows of a view, found by key, each with its weight and the time of its latest use.
 
-use std::cmp::Ordering;
-use std::sync::atomic::{self, AtomicU32};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use inferadb_engine::noun::ObjectId;
 use inferadb_engine::row::{Entry, Row, RowKey};
+use inferadb_engine::schema::SlotId;
 use inferadb_engine::tree::{Placed, Tree};
 
 use crate::weight;
@@ -12,7 +12,6 @@ use crate::weight;
 /// Rows by their keys. A clone shares them all until one of the two is written to, and then all but those near the change.
 #[derive(Debug, Clone, Default)]
 pub struct RowTable {
-    /// In the order of a keyed hash: whoever chooses ids must not choose places.
     held: Tree<Held>,
     hasher: ahash::RandomState,
     bytes: usize,
@@ -21,26 +20,27 @@ pub struct RowTable {
 /// What is held of one row.
 #[derive(Debug)]
 pub struct Held {
-    place: Place,
+    /// A keyed hash of the row's key, which is all that the order goes by: whoever chooses ids must not choose places. There is no
+    /// room for a second row of the same hash.
+    hash: u64,
+    slot: SlotId,
+    object: ObjectId,
     /// The row, or `None` where it is known to be too wide to be held.
     row: Option<Row>,
     /// The tick of its latest use.
     used: AtomicU32,
 }
 
-/// Where a row is in the order: its key, and before it the key's hash, which nearly always decides.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Place {
-    hash: u32,
-    slot: u32,
-    object: ObjectId,
-}
-
 impl RowTable {
     /// What is held of a row.
     pub fn get(&self, key: &RowKey) -> Option<&Held> {
-        let hash = self.hash(key);
-        self.held.find(|place| place.compare(hash, key))
+        self.found(self.hasher.hash_one(key), key)
+    }
+
+    fn found(&self, hash: u64, key: &RowKey) -> Option<&Held> {
+        self.held
+            .find(|held| held.cmp(&hash))
+            .filter(|held| held.is_of(key))
     }
 
     /// How many rows are held.
@@ -56,13 +56,13 @@ impl RowTable {
     /// Adds an entry to its row, or replaces it there; gives it back where the row is not held. To one that is too wide to be
     /// held nothing is done.
     pub fn put(&mut self, key: &RowKey, entry: Entry) -> Result<(), Entry> {
-        let hash = self.hash(key);
-        match self.held.find(|place| place.compare(hash, key)).map(Held::row) {
+        let hash = self.hasher.hash_one(key);
+        match self.found(hash, key).map(Held::row) {
             None => return Err(entry),
             Some(None) => return Ok(()),
             Some(Some(_)) => {}
         }
-        let found = self.held.find_mut(|place| place.compare(hash, key));
+        let found = self.held.find_mut(|held| held.cmp(&hash));
         if let Some(row) = found.and_then(|held| held.row.as_mut()) {
             let added = weight::entry_bytes(&entry);
             let before = weight::of_row_alone(row);
@@ -74,40 +74,42 @@ impl RowTable {
 
     /// Takes an entry out of its row, and the row away where `drop_empty` and that was its last.
     pub fn remove(&mut self, key: &RowKey, subject: &ObjectId, drop_empty: bool) {
-        let hash = self.hash(key);
-        let held = self.held.find(|place| place.compare(hash, key));
-        let Some(row) = held.and_then(Held::row) else {
+        let hash = self.hasher.hash_one(key);
+        let Some(row) = self.found(hash, key).and_then(Held::row) else {
             return;
         };
         if row.find(subject).is_some() {
-            let found = self.held.find_mut(|place| place.compare(hash, key));
+            let found = self.held.find_mut(|held| held.cmp(&hash));
             if let Some(row) = found.and_then(|held| held.row.as_mut()) {
                 let before = weight::of_row_alone(row);
                 let removed = row.remove(subject).map_or(0, |entry| weight::entry_bytes(&entry));
                 self.bytes = self.bytes + weight::of_row_alone(row) - removed - before;
             }
         }
-        let held = self.held.find(|place| place.compare(hash, key));
+        let held = self.found(hash, key);
         if drop_empty && held.and_then(Held::row).is_some_and(Row::is_empty) {
-            self.forget(hash, key);
+            let dropped = self.held.remove(|held| held.cmp(&hash));
+            self.bytes -= dropped.map_or(0, |held| held.bytes());
         }
     }
 
-    /// Takes in a whole row, in use at `tick`; `None` marks it as too wide to be held.
-    pub fn admit(&mut self, key: RowKey, row: Option<Row>, tick: u32) {
-        let hash = self.hash(&key);
+    /// Takes in a whole row, in use at `tick`; `None` marks it as too wide to be held. Says whether it displaced another row,
+    /// which then is not held any more: of more rows than any memory holds, about one does.
+    pub fn admit(&mut self, key: RowKey, row: Option<Row>, tick: u32) -> bool {
         let held = Held {
-            place: Place {
-                hash,
-                slot: key.slot.0,
-                object: key.object,
-            },
+            hash: self.hasher.hash_one(&key),
+            slot: key.slot,
+            object: key.object,
             row,
             used: AtomicU32::new(tick),
         };
         self.bytes += held.bytes();
-        let replaced = self.held.put(held);
-        self.bytes -= replaced.map_or(0, |held| held.bytes());
+        let (slot, object) = (held.slot, held.object.clone());
+        let Some(replaced) = self.held.put(held) else {
+            return false;
+        };
+        self.bytes -= replaced.bytes();
+        (replaced.slot, replaced.object) != (slot, object)
     }
 
     /// Drops the least recently used rows until at most `budget_bytes` are held; the latest tick is `tick`.
@@ -132,17 +134,6 @@ impl RowTable {
         self.held = Tree::from_sorted(kept.map(|(held, _)| held.clone()));
         self.bytes = bytes;
     }
-
-    fn forget(&mut self, hash: u32, key: &RowKey) {
-        if let Some(held) = self.held.remove(|place| place.compare(hash, key)) {
-            self.bytes -= held.bytes();
-        }
-    }
-
-    fn hash(&self, key: &RowKey) -> u32 {
-        // The upper half: any part of the hash is as good.
-        (self.hasher.hash_one(key) >> 32) as u32
-    }
 }
 
 /// What a row weighs in a table, in bytes; `None` is one too wide to be held.
@@ -159,42 +150,41 @@ impl Held {
 
     /// Notes that the row was used at `tick`. Stored only when it differs, so that hot rows do not bounce between cores.
     pub fn touch(&self, tick: u32) {
-        if self.used.load(atomic::Ordering::Relaxed) != tick {
-            self.used.store(tick, atomic::Ordering::Relaxed);
+        if self.used.load(Ordering::Relaxed) != tick {
+            self.used.store(tick, Ordering::Relaxed);
         }
     }
 
+    fn is_of(&self, key: &RowKey) -> bool {
+        self.slot == key.slot && self.object == key.object
+    }
+
     fn age(&self, tick: u32) -> u32 {
-        tick.wrapping_sub(self.used.load(atomic::Ordering::Relaxed))
+        tick.wrapping_sub(self.used.load(Ordering::Relaxed))
     }
 
     fn bytes(&self) -> usize {
         let own = size_of::<Self>() + Tree::<Self>::OVERHEAD_BYTES;
-        own + weight::id_bytes(&self.place.object) + self.row.as_ref().map_or(0, weight::row_bytes)
+        own + weight::id_bytes(&self.object) + self.row.as_ref().map_or(0, weight::row_bytes)
     }
 }
 
 impl Clone for Held {
     fn clone(&self) -> Self {
         Self {
-            place: self.place.clone(),
+            hash: self.hash,
+            slot: self.slot,
+            object: self.object.clone(),
             row: self.row.clone(),
-            used: AtomicU32::new(self.used.load(atomic::Ordering::Relaxed)),
+            used: AtomicU32::new(self.used.load(Ordering::Relaxed)),
         }
     }
 }
 
-impl Place {
-    fn compare(&self, hash: u32, key: &RowKey) -> Ordering {
-        let by_key = || (self.slot, &self.object).cmp(&(key.slot.0, &key.object));
-        self.hash.cmp(&hash).then_with(by_key)
-    }
-}
-
 impl Placed for Held {
-    type Place = Place;
+    type Place = u64;
 
-    fn place(&self) -> &Place {
-        &self.place
+    fn place(&self) -> &u64 {
+        &self.hash
     }
 }

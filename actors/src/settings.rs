@@ -35,6 +35,9 @@ pub struct Settings {
     pub archived_vault_retention: Option<Duration>,
     /// Whether metrics carry a `vault` label.
     pub per_vault_metrics: bool,
+    /// Has the allocator give what the calling thread freed back to the system. Called on every thread of actors after vaults
+    /// were evicted; `None`: the allocator does so by itself.
+    pub release_memory: Option<fn()>,
 }
 
 /// The decision cache.
@@ -113,6 +116,7 @@ impl Default for Settings {
             changes_kept: 100_000,
             archived_vault_retention: None,
             per_vault_metrics: true,
+            release_memory: None,
         }
     }
 }

@@ -380,7 +380,9 @@ impl View {
 
     /// Takes in a row that was read at this view's revision; `None` marks it as too wide to be held.
     pub fn admit(&mut self, key: RowKey, row: Option<Row>) {
-        self.rows.admit(key, row, self.tick);
+        if self.rows.admit(key, row, self.tick) {
+            self.complete = false;
+        }
     }
 
     /// Replaces all rows by those of a loaded vault, which hold everything there is at this view's revision.

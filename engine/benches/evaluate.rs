@@ -12,7 +12,8 @@ use evaluate_support::{NOW, Vault};
 use inferadb_engine::context::Value;
 use inferadb_engine::evaluate::{Check, Decision, Evaluation, Step};
 use inferadb_engine::expand::{ExpandLimits, ExpandStep, Expansion};
-use inferadb_engine::noun::Timestamp;
+use inferadb_engine::noun::{ObjectId, Timestamp};
+use inferadb_engine::row::{Entry, Row};
 
 const SCHEMA: &str = "
     definition user {}
@@ -254,5 +255,24 @@ fn evaluate(criterion: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, evaluate);
+/// A write to a row whose former state somebody still reads, as the next view of a vault makes it.
+fn write(criterion: &mut Criterion) {
+    let entry = |at: usize| Entry {
+        subject: ObjectId::parse(&format!("person-{at:06}")).unwrap_or(ObjectId::wildcard()),
+        terms: None,
+    };
+    for width in [1, 10, 10_000, 1_000_000] {
+        let row = Row::new((0..width).map(|at| entry(2 * at)).collect());
+        let added = entry(width | 1);
+        criterion.bench_function(&format!("write_to_row_of_{width}"), |bencher| {
+            bencher.iter(|| {
+                let mut next = row.clone();
+                next.put(black_box(&added).clone());
+                next
+            });
+        });
+    }
+}
+
+criterion_group!(benches, evaluate, write);
 criterion_main!(benches);

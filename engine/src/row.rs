@@ -41,7 +41,7 @@ pub struct Entry {
 const WIDE: usize = 64;
 
 /// The entries of one row, sorted by subject id, each id once. A clone shares what is held.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Row(Body);
 
 /// How the entries are held: most rows have one or a few, and should weigh no more than that.
@@ -213,12 +213,6 @@ impl Placed for Entry {
 impl Default for Body {
     fn default() -> Self {
         Self::Few(Arc::default())
-    }
-}
-
-impl Default for Row {
-    fn default() -> Self {
-        Self(Body::default())
     }
 }
 

@@ -167,6 +167,12 @@ pub async fn stats(
             json!(stats.cache_hits as f64 / asked as f64)
         };
         body.insert("active_since".into(), json!(format_time(stats.activated_at)));
+        body.insert(
+            "activation_ms".into(),
+            json!(stats.activation.as_secs_f64() * 1e3),
+        );
+        let idle_timeout = stats.idle_timeout.map(|timeout| timeout.as_secs());
+        body.insert("idle_timeout_seconds".into(), json!(idle_timeout));
         body.insert("last_used_at".into(), json!(format_time(stats.last_used_at)));
         body.insert("in_flight".into(), json!(stats.in_flight));
         body.insert("mailbox_depth".into(), json!(stats.mailbox_depth));
@@ -181,6 +187,12 @@ pub async fn stats(
         body.insert("cache".into(), cache);
         let rows = json!({ "entries": stats.rows, "bytes": stats.row_bytes, "complete": stats.resident });
         body.insert("rows".into(), rows);
+        let memory = json!({
+            "bytes": stats.memory_bytes,
+            "schema_bytes": stats.schema_bytes,
+            "budget_bytes": stats.memory_budget_bytes,
+        });
+        body.insert("memory".into(), memory);
     }
     ok(&body)
 }

@@ -76,10 +76,21 @@ fn vaults_are_activated_looked_at_and_deactivated_by_hand() {
         warm["active_since"].is_string() && warm["mailbox_depth"].is_number(),
         "{warm}"
     );
+    assert!(
+        warm["activation_ms"].as_f64().unwrap() > 0.0 && warm["idle_timeout_seconds"].is_u64(),
+        "{warm}"
+    );
     for _ in 0..3 {
         tenant.check("user:alice view document:d");
     }
     let used = stats();
+    let memory = |of: &Value, name: &str| of["memory"][name].as_u64().unwrap();
+    assert!(memory(&warm, "schema_bytes") > 0, "{warm}");
+    assert!(
+        memory(&used, "bytes") > memory(&warm, "bytes"),
+        "{warm} then {used}"
+    );
+    assert!(memory(&used, "bytes") < memory(&used, "budget_bytes"), "{used}");
     let cache = &used["cache"];
     assert_eq!(
         (&cache["hits"], &cache["misses"]),

@@ -16,7 +16,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: process::Counting = process::Counting;
 
 /// What is measured, and how much of it.
 #[derive(Debug, Clone)]

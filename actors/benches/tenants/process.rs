@@ -1,4 +1,42 @@
-//! What the system says of this process.
+//! What the system says of this process, and what its allocator gave it.
+
+use std::alloc::{GlobalAlloc, Layout};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use mimalloc::MiMalloc;
+
+/// The server's allocator, counting what is in use: what the system says has the allocator's own reserves in it.
+pub struct Counting;
+
+static IN_USE: AtomicUsize = AtomicUsize::new(0);
+
+/// What is allocated, in bytes, without the allocator's rounding.
+pub fn in_use_bytes() -> usize {
+    IN_USE.load(Ordering::Relaxed)
+}
+
+#[expect(unsafe_code, reason = "an allocator is unsafe by nature")]
+// SAFETY: it hands all on to an allocator as it is.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        IN_USE.fetch_add(layout.size(), Ordering::Relaxed);
+        // SAFETY: the caller's.
+        unsafe { MiMalloc.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
+        IN_USE.fetch_sub(layout.size(), Ordering::Relaxed);
+        // SAFETY: the caller's.
+        unsafe { MiMalloc.dealloc(at, layout) }
+    }
+
+    unsafe fn realloc(&self, at: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        IN_USE.fetch_add(size, Ordering::Relaxed);
+        IN_USE.fetch_sub(layout.size(), Ordering::Relaxed);
+        // SAFETY: the caller's.
+        unsafe { MiMalloc.realloc(at, layout, size) }
+    }
+}
 
 /// Resident memory, in bytes.
 pub fn resident_bytes() -> usize {

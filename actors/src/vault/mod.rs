@@ -63,7 +63,7 @@ use crate::view::View;
 
 /// What a vault weighs that holds nothing: itself, its actor with its mailbox and timers, its series, its place in the registry.
 /// Measured with ten thousand of them (`docs/performance.md`).
-pub(crate) const VAULT_BYTES: usize = 8_192;
+pub(crate) const VAULT_BYTES: usize = 6_400;
 /// What a request is taken to cost beside its evaluation, in nanoseconds: reading it, looking at its token, answering it.
 const NANOS_A_REQUEST: u64 = 30_000;
 /// What committing a changed relationship is taken to cost, in nanoseconds, on whatever thread.
@@ -108,6 +108,7 @@ pub struct Vault {
     address: OnceLock<Addr<VaultActor>>,
     pulse: Pulse,
     activated_at: Timestamp,
+    activation: OnceLock<Duration>,
     /// Whether an actor of this vault died shortly before.
     follows_failure: bool,
     id_text: String,
@@ -166,6 +167,16 @@ pub struct VaultStats {
     pub decisions: usize,
     /// What they weigh.
     pub decision_bytes: usize,
+    /// What its schema weighs, whoever shares it.
+    pub schema_bytes: usize,
+    /// All of these, and what any vault weighs beside them.
+    pub memory_bytes: usize,
+    /// What rows and decisions may weigh.
+    pub memory_budget_bytes: usize,
+    /// How long its activation took; zero until it is done.
+    pub activation: Duration,
+    /// How long it stays active without requests; `None`: for ever.
+    pub idle_timeout: Option<Duration>,
     /// Checks answered from the decision cache since activation.
     pub cache_hits: u64,
     /// Checks that had to be evaluated.
@@ -223,6 +234,7 @@ impl Vault {
                 ..Pulse::default()
             },
             activated_at: now(),
+            activation: OnceLock::new(),
             follows_failure,
             id_text: id.to_string(),
             account_text: account.to_string(),
@@ -367,6 +379,12 @@ impl Vault {
         self.gate.is_dead()
     }
 
+    /// Notes how long the activation took, once.
+    pub fn activated_in(&self, took: Duration) {
+        // A second time would be a mistake of no consequence.
+        let _ = self.activation.set(took);
+    }
+
     /// Lets no request in any more, if none is inside and nobody watches; says whether it did.
     pub fn close_if_idle(&self) -> bool {
         self.gate.close_if_empty()
@@ -394,6 +412,7 @@ impl Vault {
     /// What `/stats` shows.
     pub fn stats(&self) -> VaultStats {
         let view = self.view.load();
+        let schema_bytes = view.schema.bytes();
         VaultStats {
             activated_at: self.activated_at,
             last_used_at: self.last_used(),
@@ -404,6 +423,11 @@ impl Vault {
             row_bytes: view.bytes(),
             decisions: self.decisions.len(),
             decision_bytes: self.decisions.bytes(),
+            schema_bytes,
+            memory_bytes: VAULT_BYTES + view.bytes() + self.decisions.bytes() + schema_bytes,
+            memory_budget_bytes: self.settings.memory_budget_bytes,
+            activation: self.activation.get().copied().unwrap_or_default(),
+            idle_timeout: self.settings.idle_timeout,
             cache_hits: self.pulse.cache_hits.load(Ordering::Relaxed),
             cache_misses: self.pulse.cache_misses.load(Ordering::Relaxed),
             mailbox_depth: self.pulse.waiting.load(Ordering::Relaxed),

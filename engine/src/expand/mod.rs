@@ -212,7 +212,7 @@ impl<'a> Expansion<'a> {
                 };
                 let key = place.row(*slot);
                 match rows.row(&key) {
-                    Found::Row(row) => self.subjects(rows, parent, &place, &key, &row, behind),
+                    Found::Row(row) => self.subjects(rows, parent, &place, &key, row, behind),
                     Found::Empty => {}
                     Found::Unknown => match self.supplied.remove(&key) {
                         Some((row, whole)) => {
