@@ -36,6 +36,7 @@ pub use self::registry::Reason;
 pub use self::settings::{CacheSettings, Limits, Settings};
 pub use self::transfer::{Export, Import, ImportMode, Imported, MAX_TRANSFER_PAGE};
 pub use self::trial::{Trial, TrialAnswer, TrialMisfit, TrialSchema};
+pub use self::turn::Turn;
 pub use self::vault::{
     Answer, Batch, BeforeAfter, CheckRequest, Committed, Consistency, DeleteRequest, ExpandRequest, Expanded,
     Explanation, ListPage, ListRequest, MAX_CONTEXTUAL_RELATIONSHIPS, MAX_EXPAND_NODES, Paging, Pass,

@@ -116,6 +116,9 @@ async fn answer_check(app: &App, visit: Visit, bytes: &[u8]) -> Result<HttpRespo
     Ok(HttpResponse::Ok().json(view))
 }
 
+/// What a line of the log and a piece of the answer are worth, beside the work of evaluations.
+const WORK_OF_LINE: u64 = 8;
+
 /// `POST /v1/check/batch`
 pub async fn batch(
     app: web::Data<App>,
@@ -142,7 +145,10 @@ async fn answer_batch(app: &App, visit: Visit, bytes: &[u8]) -> Result<HttpRespo
     let revision = visit.vault.token(batch.revision);
     let outcomes = questions.outcomes(batch.results).into_iter().zip(&body.checks);
     let mut results = Vec::with_capacity(body.checks.len());
+    let mut turn = visit.vault.turn();
     for (index, (outcome, item)) in outcomes.enumerate() {
+        // A thousand lines of the log are no small piece of work either.
+        turn.pace(WORK_OF_LINE).await;
         let outcome = outcome.and_then(|answer| answer.map_err(|error| of_item(error.into(), index)));
         results.push(match outcome {
             Ok(answer) => {
