@@ -1,5 +1,5 @@
-//! What a vault's other questions cost: checks that depend on the request's context, expansions, and lists that nothing is on
-//! though much was looked at. In memory and from storage.
+//! What a vault's other questions cost: checks that depend on the request's context, expansions, and lists that much is looked
+//! at for: candidates that are denied, groups that lead to them. In memory and from storage.
 #![allow(missing_docs, reason = "a bench is no library")]
 #![expect(clippy::unwrap_used, reason = "a bench may fail")]
 
@@ -32,6 +32,8 @@ definition document {
 ";
 /// How many documents each of the banned ones was given, and is banned from.
 const DENIED: [usize; 3] = [3_000, 10_000, 30_000];
+/// How many groups each of the joiners is in; a document stands above each of them.
+const JOINED: [usize; 2] = [2_000, 20_000];
 /// How many groups stand under one document, and how many members each has.
 const GROUPS: (usize, usize) = (20, 20);
 const WIDE: usize = 5_000;
@@ -54,6 +56,12 @@ fn stored() -> Vec<Relationship> {
         for at in 0..of {
             texts.push(format!("document:n{of}-{at:06}#viewer@user:denied{of}"));
             texts.push(format!("document:n{of}-{at:06}#banned@user:denied{of}"));
+        }
+    }
+    for of in JOINED {
+        for at in 0..of {
+            texts.push(format!("group:j{of}-{at}#member@user:joiner{of}"));
+            texts.push(format!("document:j{of}-{at:06}#viewer@group:j{of}-{at}#member"));
         }
     }
     for group in 0..GROUPS.0 {
@@ -124,7 +132,7 @@ fn questions(criterion: &mut Criterion) {
         });
         checks(criterion, how, &system, &vault);
         expansions(criterion, how, &system, &vault);
-        empty_lists(criterion, how, &system, &vault);
+        lists(criterion, how, &system, &vault);
         drop((vault, pass));
         system.block_on(platform.stop(Duration::from_secs(60)));
     }
@@ -187,11 +195,20 @@ fn expansions(criterion: &mut Criterion, how: &str, system: &actix::SystemRunner
     }
 }
 
-fn empty_lists(criterion: &mut Criterion, how: &str, system: &actix::SystemRunner, vault: &Vault) {
-    for of in DENIED {
+fn lists(criterion: &mut Criterion, how: &str, system: &actix::SystemRunner, vault: &Vault) {
+    let denied = DENIED.map(|of| (format!("list_of_{of}_denied"), format!("denied{of}"), "read", 0));
+    let joined = JOINED.map(|of| {
+        (
+            format!("list_through_{of}_groups"),
+            format!("joiner{of}"),
+            "view",
+            100,
+        )
+    });
+    for (name, user, permission, expected) in denied.into_iter().chain(joined) {
         let request = ListRequest::Resources(ResourcesRequest {
-            subject: SubjectRef::parse(&format!("user:denied{of}")).unwrap(),
-            permission: Name::parse("read").unwrap(),
+            subject: SubjectRef::parse(&format!("user:{user}")).unwrap(),
+            permission: Name::parse(permission).unwrap(),
             resource_type: Name::parse("document").unwrap(),
             context: Default::default(),
             contextual: Default::default(),
@@ -204,10 +221,10 @@ fn empty_lists(criterion: &mut Criterion, how: &str, system: &actix::SystemRunne
                 now: now(),
             };
             let page = system.block_on(vault.list(&request, &paging)).unwrap();
-            (page.items.len(), page.cursor)
+            (page.items.len(), page.cursor.is_some())
         };
-        assert_eq!(ask(), (0, None), "{of}");
-        criterion.bench_function(&format!("{how}/list_of_{of}_denied"), |bencher| bencher.iter(ask));
+        assert_eq!(ask(), (expected, expected > 0), "{name}");
+        criterion.bench_function(&format!("{how}/{name}"), |bencher| bencher.iter(ask));
     }
 }
 

@@ -18,9 +18,12 @@ use crate::view::VaultSchema;
 
 /// The most reads of one list that are under way at once.
 const MAX_READS: usize = 64;
+/// With so many entries a step has enough: the search goes on with them, and demands what is left again. So what it holds beyond what it
+/// was charged for is bounded.
+const ENOUGH_ENTRIES: usize = 100_000;
 
 impl Vault {
-    /// Reads what a search demands, side by side.
+    /// Reads what a search demands, side by side, until it is all or enough.
     pub(super) async fn fetch_for_list(
         &self,
         frame: &Frame,
@@ -35,21 +38,30 @@ impl Vault {
             Ok::<_, VaultError>((demand, supply))
         });
         let mut reads = std::pin::pin!(stream::iter(reads).buffer_unordered(MAX_READS));
-        let mut supplied = Vec::new();
+        let (mut supplied, mut entries) = (Vec::new(), 0_usize);
         loop {
             let read = turn.during(reads.try_next()).await;
-            let Some(read) = read.map_err(|error| Interrupted::reading(frame, error))? else {
+            let Some((demand, supply)) = read.map_err(|error| Interrupted::reading(frame, error))? else {
                 return Ok(supplied);
             };
-            let entries = match &read.1 {
-                ListSupply::Check(Supply::Row(row)) => row.len(),
-                ListSupply::Check(Supply::Entry(_)) => 1,
-                ListSupply::Part(part) => part.entries.len(),
-            };
-            supplied.push(read);
+            let found = count(&supply);
+            supplied.push((demand, supply));
+            entries += found;
+            if entries > ENOUGH_ENTRIES {
+                return Ok(supplied);
+            }
             // Where storage answers at once nothing else lets others, and the deadline, have their turn.
-            turn.pace(WORK_OF_READ + entries as u64).await;
+            turn.pace(WORK_OF_READ + found as u64).await;
         }
+    }
+}
+
+/// How many entries were read.
+fn count(supply: &ListSupply) -> usize {
+    match supply {
+        ListSupply::Check(Supply::Row(row)) => row.len(),
+        ListSupply::Check(Supply::Entry(_)) => 1,
+        ListSupply::Part(part) => part.entries.len(),
     }
 }
 

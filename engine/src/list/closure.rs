@@ -6,7 +6,7 @@ use std::ops::Bound;
 
 use rustc_hash::FxHashMap;
 
-use super::explore::Progress;
+use super::explore::{MAX_READINGS, Progress};
 use super::judge::{Judge, Weight};
 use super::merge::Found;
 use super::plan::{Breadth, Plan, Way};
@@ -54,10 +54,11 @@ impl Closure {
     /// as it meets a wildcard.
     pub(super) fn step(&mut self, plan: &Plan, judge: &mut Judge<'_>, rows: &impl Rows) -> Progress {
         self.waits_sure = false;
-        for node in std::mem::take(&mut self.waiting) {
+        // First what waited: its rows are there by now, or demanded again.
+        for node in std::mem::take(&mut self.waiting).into_iter().rev() {
             match self.visited.get(&node) {
-                Some(true) => self.sure.push_back(node),
-                _ => self.unsure.push_back(node),
+                Some(true) => self.sure.push_front(node),
+                _ => self.unsure.push_front(node),
             }
         }
         loop {
@@ -75,6 +76,9 @@ impl Closure {
             if !has_rows(plan, judge, rows, &node) {
                 self.waits_sure |= sure;
                 self.waiting.push(node);
+                if self.waiting.len() >= MAX_READINGS {
+                    return Progress::Waiting;
+                }
                 continue;
             }
             self.follow(plan, judge, rows, &node, sure);

@@ -19,6 +19,8 @@ use crate::schema::{MemberId, SlotSubject};
 
 /// The most entries that are read of one row at once.
 const CHUNK: usize = 1_000;
+/// The most rows that are read side by side: however many are left, a step looks at these alone.
+pub(super) const MAX_READINGS: usize = 256;
 /// The most checks side by side.
 const MAX_ASKS: usize = 128;
 
@@ -65,7 +67,9 @@ pub(super) struct Exploration<'a> {
     standings: FxHashMap<Node, Standing>,
     /// Nodes to follow, and whether the subject has them for sure.
     ready: VecDeque<(Node, bool)>,
-    readings: Vec<Reading>,
+    readings: VecDeque<Reading>,
+    /// Those of them that were demanded.
+    under_way: Vec<Reading>,
     suspects: VecDeque<Node>,
     asked: Vec<Suspect<'a>>,
     parts: FxHashMap<Stretch, Part>,
@@ -79,7 +83,8 @@ impl<'a> Exploration<'a> {
             subject,
             standings: FxHashMap::default(),
             ready: VecDeque::new(),
-            readings: Vec::new(),
+            readings: VecDeque::new(),
+            under_way: Vec::new(),
             suspects: VecDeque::new(),
             asked: Vec::new(),
             parts: FxHashMap::default(),
@@ -134,11 +139,14 @@ impl<'a> Exploration<'a> {
                 }
                 continue;
             }
-            for reading in &self.readings {
+            let room = MAX_READINGS.saturating_sub(self.under_way.len());
+            let next = self.readings.drain(..room.min(self.readings.len()));
+            self.under_way.extend(next);
+            for reading in &self.under_way {
                 judge.want(ListDemand::Resources(reading.stretch.clone()));
             }
             // All that is sure comes before the first check: much of what looked unsure is spared one.
-            if !self.readings.is_empty() {
+            if !self.under_way.is_empty() {
                 return Progress::Waiting;
             }
             if self.suspects.is_empty() && self.asked.is_empty() {
@@ -161,9 +169,9 @@ impl<'a> Exploration<'a> {
         }
         let parts = std::mem::take(&mut self.parts);
         let mut moved = false;
-        for mut reading in std::mem::take(&mut self.readings) {
+        for mut reading in std::mem::take(&mut self.under_way) {
             let Some(part) = parts.get(&reading.stretch) else {
-                self.readings.push(reading);
+                self.under_way.push(reading);
                 continue;
             };
             moved = true;
@@ -181,7 +189,7 @@ impl<'a> Exploration<'a> {
                 && !part.is_last
             {
                 reading.stretch.start = Bound::Excluded(last.id.clone());
-                self.readings.push(reading);
+                self.under_way.push(reading);
             }
         }
         moved
@@ -292,7 +300,7 @@ impl<'a> Exploration<'a> {
             }
         }
         if !now.is_empty() {
-            self.readings.push(Reading {
+            self.readings.push_back(Reading {
                 stretch: Stretch {
                     slot,
                     of: of.clone(),

@@ -6,6 +6,7 @@ use std::ops::Bound;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
+use super::explore::MAX_READINGS;
 use super::judge::{Judge, Weight, is_before};
 use super::{ListDemand, Opposite, Part, Stretch};
 use crate::noun::ObjectId;
@@ -217,7 +218,11 @@ impl Merge {
             return true;
         }
         let mut missing = Vec::new();
-        for at in std::mem::take(&mut self.hungry) {
+        let mut hungry = std::mem::take(&mut self.hungry).into_iter();
+        // The others come to their turn when these are fed.
+        while missing.len() < MAX_READINGS
+            && let Some(at) = hungry.next()
+        {
             let Some(source) = self.sources.get_mut(at) else {
                 continue;
             };
@@ -235,6 +240,7 @@ impl Merge {
             }
         }
         self.hungry.extend(missing);
+        self.hungry.extend(hungry);
         self.hungry.is_empty()
     }
 }

@@ -220,6 +220,8 @@ pub(super) struct Tray {
     /// The last candidate that was decided.
     position: Option<ObjectId>,
     progressed: bool,
+    /// How many candidates were denied since one was not: where so many are, more are decided side by side than are missing.
+    denied: usize,
     /// How many candidates may still be looked at for the sake of knowing whether there is a next page.
     looks: usize,
 }
@@ -231,6 +233,7 @@ impl Tray {
             items: Vec::new(),
             position: None,
             progressed: false,
+            denied: 0,
             looks: MAX_LOOKS,
         }
     }
@@ -254,11 +257,14 @@ impl Tray {
                 }
                 return Ok(Some(self.page(true)));
             }
-            match candidates.next(judge, rows, missing)? {
+            match candidates.next(judge, rows, missing.max(self.denied))? {
                 Turn::Decided(id, decision) => {
                     self.position = Some(id.clone());
                     self.progressed = true;
-                    if decision != Decision::Deny {
+                    if decision == Decision::Deny {
+                        self.denied += 1;
+                    } else {
+                        self.denied = 0;
                         self.items.push(Listed {
                             id,
                             decision,
