@@ -100,11 +100,8 @@ impl Staging {
             ..VaultRecord::new(self.space.vault, account, name, now)
         };
         let mut retry = Retry::default();
-        loop {
-            match self.try_create(&record, schema, now).await {
-                Err(error) => retry.pause(error).await?,
-                Ok(()) => break,
-            }
+        while let Err(error) = self.try_create(&record, schema, now).await {
+            retry.pause(error).await?;
         }
         self.is_settled = true;
         Ok(record)
