@@ -330,7 +330,8 @@ async fn what_does_not_fit_is_named_and_nothing_is_stored() {
             Err(VaultError::Misfit { at, .. }) => assert_eq!(at, "relationships[17]"),
             other => panic!("{other:?}"),
         }
-        drop(import);
+        let partly = import.finish().await;
+        assert!(matches!(partly, Err(VaultError::Conflict { .. })), "{partly:?}");
         let late = begin(&stage.platform, id, mode)
             .await
             .add(side("left", 1_001))

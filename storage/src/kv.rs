@@ -124,6 +124,12 @@ pub trait Transaction: Send + Sync {
     /// Sets a key.
     fn set(&mut self, key: &[u8], value: &[u8]);
 
+    /// Sets a key that no transaction reads serializably at the time: so none conflicts with this, watches do not end by it, and the
+    /// engine need not remember it. Where an engine makes no difference it is a [`Transaction::set`].
+    fn set_unread(&mut self, key: &[u8], value: &[u8]) {
+        self.set(key, value);
+    }
+
     /// Sets the key `prefix ++ versionstamp of this commit ++ suffix`.
     fn set_versionstamped_key(&mut self, prefix: &[u8], suffix: &[u8], value: &[u8]);
 

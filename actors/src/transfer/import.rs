@@ -43,6 +43,8 @@ pub struct Import {
     pending: HashMap<RelationshipKey, Relationship>,
     pending_bytes: usize,
     staging: Option<Staging>,
+    /// Whether a page may be there in part only.
+    is_broken: bool,
 }
 
 /// An import is done: every read of this server shows it.
@@ -80,6 +82,7 @@ impl Platform {
             pending: HashMap::new(),
             pending_bytes: 0,
             staging: None,
+            is_broken: false,
         })
     }
 
@@ -159,6 +162,14 @@ impl Import {
     /// [`VaultError::Conflict`] if nothing came for ten minutes and the import was given up; [`VaultError::RateLimited`]
     /// where too many imports into the vault are under way. After any error it can only be dropped.
     pub async fn add(&mut self, page: Vec<Relationship>) -> Result<(), VaultError> {
+        // Until it is done: the future may be dropped half-way.
+        self.is_broken = true;
+        self.take(page).await?;
+        self.is_broken = false;
+        Ok(())
+    }
+
+    async fn take(&mut self, page: Vec<Relationship>) -> Result<(), VaultError> {
         if page.len() > MAX_TRANSFER_PAGE {
             return Err(VaultError::Invalid {
                 code: "too_many",
@@ -202,6 +213,12 @@ impl Import {
     /// [`VaultError::Conflict`] if the vault's schema was replaced while relationships of it were imported, or the vault was replaced by
     /// another import while this one was merged; [`VaultError::OutcomeUnknown`].
     pub async fn finish(self) -> Result<Imported, VaultError> {
+        if self.is_broken {
+            return Err(VaultError::Conflict {
+                code: "import_abandoned",
+                message: "the import failed before it was finished".into(),
+            });
+        }
         see_through(async move {
             let (platform, vault) = (self.platform.clone(), self.vault);
             let imported = self.switch().await?;

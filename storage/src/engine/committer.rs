@@ -349,6 +349,7 @@ fn write_set(stamp: Versionstamp, ops: &[Op]) -> (Vec<Bytes>, Vec<Range<Bytes>>)
     for op in ops {
         match op {
             Op::Set(key, _) | Op::Add(key, _) | Op::Clear(key) => keys.push(key.clone()),
+            Op::SetUnread(..) => {}
             Op::SetVersionstampedValue { key, .. } => keys.push(key.clone()),
             Op::SetVersionstampedKey { prefix, suffix, .. } => keys.push(stamped_key(prefix, stamp, suffix)),
             Op::ClearRange(range) => ranges.push(range.clone()),

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use bytes::Bytes;
 use foundationdb::api::{FdbApiBuilder, NetworkAutoStop};
-use foundationdb::options::{DatabaseOption, MutationType, StreamingMode};
+use foundationdb::options::{DatabaseOption, MutationType, StreamingMode, TransactionOption};
 use foundationdb::{Database, FdbError, KeySelector, RangeOption};
 use futures_util::future::BoxFuture;
 
@@ -248,6 +248,14 @@ impl Transaction for FoundationDbTransaction {
         if self.fits(key.len(), value.len()) {
             self.transaction.set(&key, value);
         }
+    }
+
+    fn set_unread(&mut self, key: &[u8], value: &[u8]) {
+        // It holds for the next write. Should the client refuse it, this conflicts where it need not.
+        self.transaction
+            .set_option(TransactionOption::NextWriteNoWriteConflictRange)
+            .ok();
+        self.set(key, value);
     }
 
     fn set_versionstamped_key(&mut self, prefix: &[u8], suffix: &[u8], value: &[u8]) {

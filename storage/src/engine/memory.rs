@@ -80,7 +80,7 @@ impl Base for Memory {
         for accepted in batch {
             for op in &accepted.ops {
                 match op {
-                    Op::Set(key, value) => {
+                    Op::Set(key, value) | Op::SetUnread(key, value) => {
                         map.insert(key.clone(), value.clone());
                     }
                     Op::SetVersionstampedKey {

@@ -91,6 +91,11 @@ impl Transaction for OptimisticTransaction {
             .set(Bytes::copy_from_slice(key), Bytes::copy_from_slice(value));
     }
 
+    fn set_unread(&mut self, key: &[u8], value: &[u8]) {
+        self.overlay
+            .set_unread(Bytes::copy_from_slice(key), Bytes::copy_from_slice(value));
+    }
+
     fn set_versionstamped_key(&mut self, prefix: &[u8], suffix: &[u8], value: &[u8]) {
         self.overlay.set_versionstamped_key(
             Bytes::copy_from_slice(prefix),

@@ -14,6 +14,8 @@ use crate::kv::{
 #[derive(Debug, Clone)]
 pub(super) enum Op {
     Set(Bytes, Bytes),
+    /// Of a key that nobody reads serializably.
+    SetUnread(Bytes, Bytes),
     SetVersionstampedKey {
         prefix: Bytes,
         suffix: Bytes,
@@ -83,13 +85,24 @@ impl Overlay {
 
     pub(super) fn set(&mut self, key: Bytes, value: Bytes) {
         if self.fits(key.len(), value.len()) {
-            let pending = match self.keys.get(&key) {
-                Some(Pending::Unreadable) => Pending::Unreadable,
-                _ => Pending::Set(value.clone()),
-            };
-            self.keys.insert(key.clone(), pending);
+            self.note_set(&key, &value);
             self.ops.push(Op::Set(key, value));
         }
+    }
+
+    pub(super) fn set_unread(&mut self, key: Bytes, value: Bytes) {
+        if self.fits(key.len(), value.len()) {
+            self.note_set(&key, &value);
+            self.ops.push(Op::SetUnread(key, value));
+        }
+    }
+
+    fn note_set(&mut self, key: &Bytes, value: &Bytes) {
+        let pending = match self.keys.get(key) {
+            Some(Pending::Unreadable) => Pending::Unreadable,
+            _ => Pending::Set(value.clone()),
+        };
+        self.keys.insert(key.clone(), pending);
     }
 
     pub(super) fn set_versionstamped_key(

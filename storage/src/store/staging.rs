@@ -16,7 +16,7 @@ use super::past::{decode_key, decode_terms, segments};
 use super::retry::Retry;
 use super::shape::ShapeCounts;
 use super::vaults::require_vault;
-use super::write::{put, remove};
+use super::write::remove;
 use super::{Store, StoreError, machine_time};
 use crate::codec::{Reader, StoredTerms};
 use crate::id::VaultId;
@@ -25,7 +25,7 @@ use crate::kv::{Isolation, RangeOptions, Transaction};
 
 /// How long what is being built may stand still, in microseconds.
 const LEASE_MICROS: i64 = 10 * 60 * 1_000_000;
-/// How much of a lease is left when it is renewed, in microseconds.
+/// How much of a lease is left when it is renewed though nothing is added, in microseconds.
 const RENEWED_MICROS: i64 = LEASE_MICROS / 2;
 /// The most generations of one vault that are built at a time.
 const MAX_STAGINGS: usize = 4;
@@ -285,32 +285,29 @@ impl Staging {
         fill: &(dyn Fn(&mut dyn Transaction, Keyspace) + Send + Sync),
         is_empty: bool,
     ) -> Result<(), StoreError> {
-        let renew = machine_time().0 > self.leased_until.0 - RENEWED_MICROS;
-        if is_empty && !renew {
+        if is_empty && machine_time().0 < self.leased_until.0 - RENEWED_MICROS {
             return Ok(());
         }
-        let lease = renew.then(|| self.store.lease());
+        let lease = self.store.lease();
         let mut retry = Retry::default();
         while let Err(error) = self.try_chunk(fill, lease).await {
             retry.pause(error).await?;
         }
-        if let Some(lease) = lease {
-            self.leased_until = lease.until;
-        }
+        self.leased_until = lease.until;
         Ok(())
     }
 
     async fn try_chunk(
         &self,
         fill: &(dyn Fn(&mut dyn Transaction, Keyspace) + Send + Sync),
-        lease: Option<Lease>,
+        lease: Lease,
     ) -> Result<(), StoreError> {
         let mut transaction = self.store.engine().begin().await?;
         self.claim(&*transaction).await?;
         fill(&mut *transaction, self.space);
-        if let Some(lease) = lease {
-            transaction.set(&keys::staging(self.space), &lease.encode());
-        }
+        // Read and set by each: an attempt of unknown outcome that is committed late conflicts with the one that was made in
+        // its stead, and cannot undo what came after.
+        transaction.set(&keys::staging(self.space), &lease.encode());
         transaction.commit().await?;
         Ok(())
     }
@@ -358,12 +355,16 @@ impl Drop for Staging {
 impl Staged {
     fn apply(&self, transaction: &mut dyn Transaction, space: Keyspace) {
         match self {
-            Self::Put(key, terms) => put(transaction, space, key, terms),
+            Self::Put(key, terms) => {
+                for order in [Order::Forward, Order::Reverse] {
+                    transaction.set_unread(&keys::relationship(space, order, key), terms);
+                }
+            }
             Self::Remove(key) => remove(transaction, space, key),
             Self::Input(key, terms) => {
                 let mut whole = keys::input(space);
                 whole.extend_from_slice(key);
-                transaction.set(&whole, terms);
+                transaction.set_unread(&whole, terms);
             }
         }
     }

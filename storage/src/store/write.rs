@@ -291,7 +291,7 @@ pub(super) async fn read_terms(
     }
 }
 
-pub(super) fn put(transaction: &mut dyn Transaction, space: Keyspace, key: &RelationshipKey, terms: &[u8]) {
+fn put(transaction: &mut dyn Transaction, space: Keyspace, key: &RelationshipKey, terms: &[u8]) {
     transaction.set(&keys::relationship(space, Order::Forward, key), terms);
     transaction.set(&keys::relationship(space, Order::Reverse, key), terms);
 }

@@ -24,8 +24,9 @@ use crate::kv::{Engine, KvError, Transaction};
 const FILE_NAME: &str = "inferadb.redb";
 /// The version of how this file uses redb. What the keys mean has a version of its own.
 const FILE_FORMAT: u64 = 1;
-/// The memory for cached pages, in bytes.
-const CACHE_BYTES: usize = 256 * 1024 * 1024;
+/// The memory for cached pages, in bytes. What vaults hold in memory does not come from here, and the system caches the file
+/// too: so this is for the upper pages, and for what one batch of commits changes.
+const CACHE_BYTES: usize = 48 * 1024 * 1024;
 
 const PAIRS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("pairs");
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
@@ -259,7 +260,7 @@ fn write_op(
     op: &Op,
 ) -> Result<(), StorageError> {
     match op {
-        Op::Set(key, value) => pairs.insert(&**key, &**value).map(drop),
+        Op::Set(key, value) | Op::SetUnread(key, value) => pairs.insert(&**key, &**value).map(drop),
         Op::SetVersionstampedKey {
             prefix,
             suffix,
