@@ -729,3 +729,126 @@ definition document {
     assert_eq!(code, 1);
     assert!(err.contains("one schema is converted at a time"), "{err}");
 }
+
+/// Answers one request with these bytes and closes; answers the address, and the request's head once it came.
+fn one_answer(bytes: Vec<u8>) -> (String, std::thread::JoinHandle<String>) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    let serving = std::thread::spawn(move || {
+        let (mut socket, _) = listener.accept().unwrap();
+        let mut head = Vec::new();
+        let mut byte = [0];
+        while !head.ends_with(b"\r\n\r\n") && socket.read(&mut byte).unwrap() == 1 {
+            head.push(byte[0]);
+        }
+        socket.write_all(&bytes).unwrap();
+        String::from_utf8(head).unwrap()
+    });
+    (address, serving)
+}
+
+#[test]
+fn an_export_that_is_not_whole_leaves_no_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("dump.json");
+    let vault = "1a2b3c4d-5e6f-4a8b-9c0d-1e2f3a4b5c6d";
+    let relationship = r#"{"resource":"document:1","relation":"viewer","subject":"user:a"}"#;
+    let sum = "0".repeat(64);
+    let chunked = |body: &str, end: &str| {
+        let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n";
+        format!("{head}{:x}\r\n{body}\r\n{end}", body.len()).into_bytes()
+    };
+    let half = format!("{{\"format\":\"inferadb.vault\",\"version\":1,\"relationships\":[\n{relationship}");
+    for (answer, words) in [
+        (chunked(&half, ""), "broke the connection off: "),
+        (
+            chunked(&half, "0\r\n\r\n"),
+            "is not a whole vault file: the file ends before its end",
+        ),
+        (
+            chunked(&format!("{half}],\"checksum\":\"sha256:{sum}\"}}"), "0\r\n\r\n"),
+            "is not a whole vault file: the file's checksum is not that of its contents",
+        ),
+        (
+            chunked(&format!("{half}]}}"), "0\r\n\r\n"),
+            "what the server sent has no checksum",
+        ),
+        (
+            chunked("<html>", "0\r\n\r\n"),
+            "is not a whole vault file: expected `{`, found `<`",
+        ),
+        (
+            b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 6\r\n\r\n<html>".to_vec(),
+            "the server answered 502 and no reason",
+        ),
+        (
+            b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n".to_vec(),
+            "the server answered 302 and no reason",
+        ),
+    ] {
+        let (address, serving) = one_answer(answer);
+        let output = path.to_str().unwrap();
+        let arguments = ["vault", "export", vault, "--output", output, "--server", &address];
+        let (code, out, err) = run(&arguments, &[("INFERADB_TOKEN", "a.secret.token")]);
+        assert_eq!((code, out.as_str()), (1, ""), "{err}");
+        assert!(
+            err.starts_with("error: ") && err.contains(words) && err.lines().count() == 1,
+            "{words}: {err}"
+        );
+        let head = serving.join().unwrap();
+        assert!(
+            head.starts_with(&format!("GET /v1/vaults/{vault}/export HTTP/1.1\r\n")),
+            "{head}"
+        );
+        assert!(
+            head.to_lowercase()
+                .contains("authorization: bearer a.secret.token\r\n"),
+            "{head}"
+        );
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+    }
+}
+
+#[test]
+fn a_server_that_is_not_there_is_said_in_one_line() {
+    let vault = "1a2b3c4d-5e6f-4a8b-9c0d-1e2f3a4b5c6d";
+    for (arguments, words) in [
+        (
+            &["export", vault, "--server", "http://127.0.0.1:1"][..],
+            "http://127.0.0.1:1/: cannot be reached: ",
+        ),
+        (
+            &["clone", vault, "x", "--server", "http://127.0.0.1:1"],
+            "http://127.0.0.1:1/: cannot be reached: ",
+        ),
+        (
+            &["import", vault, "-", "--server", "http://127.0.0.1:1"],
+            "http://127.0.0.1:1/: cannot be reached: ",
+        ),
+        (
+            &["export", vault, "--server", "ftp://127.0.0.1"],
+            "--server: `ftp://127.0.0.1/` is not an http or https address",
+        ),
+        (
+            &["export", vault, "--token-file", "Cargo.toml"],
+            "the token has characters that no token has",
+        ),
+    ] {
+        let (code, out, err) = run(&[&["vault"], arguments].concat(), &[]);
+        assert_eq!((code, out.as_str()), (1, ""));
+        assert!(
+            err.starts_with(&format!("error: {words}")) && err.lines().count() == 1,
+            "{err}"
+        );
+    }
+    for mistake in [
+        &["vault"][..],
+        &["vault", "export", "nonsense"],
+        &["vault", "import", vault],
+        &["vault", "import", vault, "x", "--mode", "overwrite"],
+        &["vault", "export", vault, "--token", "secret"],
+        &["vault", "clone", vault],
+    ] {
+        assert_eq!(run(mistake, &[]).0, 2, "{mistake:?}");
+    }
+}

@@ -8,7 +8,6 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use inferadb_actors::{Export, VaultRecord, now};
 use inferadb_engine::noun::Relationship;
 use serde::Deserialize;
-use serde_json::to_value;
 
 use super::problem::Problem;
 use super::stream::{self, NDJSON, Unread, Writer};
@@ -140,9 +139,8 @@ fn preface(export: &Export) -> Preface {
     let record = export.vault();
     let exported_at = format_time(now());
     let limits = record.limits.clone().unwrap_or_default();
-    // Text, numbers, and maps of them are always JSON.
-    let vault = to_value(VaultView::from(record)).unwrap_or_default();
-    let mut preface = Preface::new(exported_at, vault, limits, export.revision().encode(record.id));
+    let vault = VaultView::from(record);
+    let mut preface = Preface::new(exported_at, &vault, limits, export.revision().encode(record.id));
     if let Some(schema) = export.schema() {
         preface.schema = Some(schema.text.clone());
         preface.schema_format = Some(schema.format.name());

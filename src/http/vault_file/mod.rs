@@ -9,6 +9,7 @@ mod split;
 mod write;
 
 use serde::Serialize;
+use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Map, Value};
 
 pub use self::read::{Head, Page, Reader, Totals};
@@ -39,7 +40,7 @@ pub struct Preface {
     /// When it was exported, as RFC 3339 UTC time.
     pub exported_at: String,
     /// The vault.
-    pub vault: Value,
+    pub vault: Option<Box<RawValue>>,
     /// The state that all is of.
     pub revision: String,
     /// The schema's text, if there is one.
@@ -52,13 +53,19 @@ pub struct Preface {
 }
 
 impl Preface {
-    /// What is said of an export of `vault`, which is JSON with the vault's `limits` in it.
-    pub fn new(exported_at: String, vault: Value, limits: Map<String, Value>, revision: String) -> Self {
+    /// What is said of an export of `vault`, whose `limits` are in it.
+    pub fn new(
+        exported_at: String,
+        vault: &impl Serialize,
+        limits: Map<String, Value>,
+        revision: String,
+    ) -> Self {
         Self {
             format: FORMAT,
             version: VERSION,
             exported_at,
-            vault,
+            // Text, numbers, and maps of them are always JSON.
+            vault: to_raw_value(vault).ok(),
             revision,
             schema: None,
             schema_format: None,

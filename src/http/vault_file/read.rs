@@ -1,8 +1,9 @@
 //! Reads vault files as their bytes come: what stands before the relationships, pages of them, and whether the file is whole.
 
+mod said;
+
 use std::borrow::Cow;
 use std::fmt;
-use std::mem::take;
 
 use actix_web::http::StatusCode;
 use inferadb_actors::MAX_TRANSFER_PAGE as MAX_PAGE;
@@ -13,12 +14,12 @@ use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
+use self::said::{Said, within};
+use super::Layout;
 use super::checksum::{Checksum, line_of};
 use super::split::{Bounds, Piece, Place, Splitter};
-use super::{CHECKSUM_KIND, FORMAT, Layout, VERSION};
 use crate::http::body;
 use crate::http::problem::Problem;
-use crate::http::schema::refuse_long;
 use crate::http::wire::RelationshipBody;
 
 /// From how many bytes on a page is full, whatever it has of relationships.
@@ -63,13 +64,7 @@ pub struct Totals {
 struct Parts {
     layout: Layout,
     bounds: Bounds,
-    /// The members that were met.
-    met: Vec<String>,
-    schema: Option<Schema>,
-    schema_format: Option<Format>,
-    limits: Option<Map<String, Value>>,
-    count: Option<u64>,
-    checksum: Option<String>,
+    said: Said,
     head: Option<Head>,
     /// Whether the relationships have begun.
     begun: bool,
@@ -79,30 +74,6 @@ struct Parts {
     page: Page,
     read: u64,
     sum: Checksum,
-}
-
-struct Schema {
-    text: String,
-    /// What it says of its own language.
-    format: Option<Format>,
-}
-
-/// A schema as `{"format","text"}`, or an OpenFGA model.
-#[derive(Deserialize)]
-struct SchemaObject<'a> {
-    #[serde(default)]
-    format: Option<String>,
-    #[serde(default)]
-    text: Option<String>,
-    #[serde(borrow, default)]
-    type_definitions: Option<&'a RawValue>,
-}
-
-/// What is taken from the vault's own record: the rest is for people.
-#[derive(Deserialize)]
-struct VaultBody {
-    #[serde(default)]
-    limits: Option<Map<String, Value>>,
 }
 
 /// The members of an object in their order, whatever they are.
@@ -127,12 +98,7 @@ impl Reader {
             parts: Parts {
                 layout,
                 bounds,
-                met: Vec::new(),
-                schema: None,
-                schema_format: None,
-                limits: None,
-                count: None,
-                checksum: None,
+                said: Said::default(),
                 head: None,
                 begun: false,
                 prefaced: false,
@@ -184,7 +150,7 @@ impl Reader {
 
     /// The vault's own limits, as far as they have come.
     pub fn limits(&mut self) -> Option<Map<String, Value>> {
-        self.parts.limits.clone()
+        self.parts.said.limits().cloned()
     }
 
     /// How many relationships have come.
@@ -232,7 +198,7 @@ impl Parts {
         match piece {
             Piece::Member(name, value) => self.member(name, value, place),
             Piece::Relationships => {
-                self.meet("relationships", place)?;
+                self.said.meet("relationships", place)?;
                 self.begin(place)
             }
             Piece::Relationship(bytes) => self.relationship(bytes, place),
@@ -296,119 +262,19 @@ impl Parts {
         Ok(())
     }
 
-    fn meet(&mut self, name: &str, place: Place) -> Result<(), Problem> {
-        if self.met.iter().any(|met| met == name) {
-            let detail = format!("the member `{}` is given twice", name.escape_debug());
+    /// Takes in a member of the file that is not the relationships.
+    fn member(&mut self, name: &str, value: &[u8], place: Place) -> Result<(), Problem> {
+        if self.begun && matches!(name, "schema" | "schema_format") {
+            let detail = format!("`{name}` must stand before the relationships: they are read as they come");
             return Err(place.of(Problem::invalid("invalid_value", name, detail)));
         }
-        self.met.push(name.to_owned());
-        Ok(())
-    }
-
-    /// Takes in a member of the file; where it is one of the few that are known.
-    fn member(&mut self, name: &str, value: &[u8], place: Place) -> Result<(), Problem> {
-        let wrong = |problem: Problem| Problem {
-            field: Some(match &problem.field {
-                Some(inner) => format!("{name}.{inner}"),
-                None => name.to_owned(),
-            }),
-            ..within(place, problem)
-        };
-        let refused = |code, detail: String| place.of(Problem::invalid(code, name, detail));
-        match name {
-            "format" => {
-                let format: String = body::json(value).map_err(wrong)?;
-                if format != FORMAT {
-                    let detail = format!("`format` is `{FORMAT}`, this is `{}`", format.escape_debug());
-                    return Err(refused("unknown_format", detail));
-                }
-            }
-            "version" => {
-                let version: u64 = body::json(value).map_err(wrong)?;
-                if version != VERSION {
-                    let detail =
-                        format!("this server reads version {VERSION} of vault files, this is {version}");
-                    return Err(refused("unsupported_version", detail));
-                }
-            }
-            "exported_at" | "revision" => {
-                let _: Option<String> = body::json(value).map_err(wrong)?;
-            }
-            "vault" if value.starts_with(b"[") => {
-                return Err(refused("invalid_value", "`vault` is a JSON object".to_owned()));
-            }
-            "vault" => {
-                let vault: Option<VaultBody> = body::json(value).map_err(wrong)?;
-                self.limits = vault.and_then(|vault| vault.limits);
-            }
-            "schema" | "schema_format" if self.begun => {
-                let detail =
-                    format!("`{name}` must stand before the relationships: they are read as they come");
-                return Err(refused("invalid_value", detail));
-            }
-            "schema" => self.schema = self.schema(value).map_err(wrong)?,
-            "schema_format" => {
-                let format: Option<String> = body::json(value).map_err(wrong)?;
-                self.schema_format = format.as_deref().map(language).transpose().map_err(wrong)?;
-            }
-            "relationship_count" => self.count = Some(body::json(value).map_err(wrong)?),
-            "checksum" => {
-                let checksum: String = body::json(value).map_err(wrong)?;
-                let digest = checksum.strip_prefix(CHECKSUM_KIND);
-                if digest.is_none_or(|digest| digest.len() != 64) {
-                    let detail = format!("`checksum` must be `{CHECKSUM_KIND}` and 64 hexadecimal digits");
-                    return Err(refused("invalid_value", detail));
-                }
-                self.checksum = Some(checksum.to_ascii_lowercase());
-            }
-            other => {
-                let detail = format!("a vault file has no member `{}`", other.escape_debug());
-                return Err(refused("unknown_field", detail));
-            }
-        }
-        self.meet(name, place)
-    }
-
-    /// A schema's text as it is, as `{"format","text"}`, or the JSON of an OpenFGA model.
-    fn schema(&self, value: &[u8]) -> Result<Option<Schema>, Problem> {
-        let schema = match value.first() {
-            Some(b'{') => {
-                let object: SchemaObject<'_> = body::json(value)?;
-                let format = object.format.as_deref().map(language).transpose()?;
-                match (object.text, object.type_definitions) {
-                    (Some(text), None) => Schema { text, format },
-                    (None, Some(_)) => Schema {
-                        text: String::from_utf8_lossy(value).into_owned(),
-                        format: Some(Format::OpenFga),
-                    },
-                    _ => {
-                        let detail = "a schema is a text, `{\"format\",\"text\"}`, or an OpenFGA model";
-                        return Err(Problem::new(StatusCode::BAD_REQUEST, "invalid_value", detail));
-                    }
-                }
-            }
-            _ => match body::json::<Option<String>>(value)? {
-                Some(text) => Schema { text, format: None },
-                None => return Ok(None),
-            },
-        };
-        refuse_long(&schema.text, self.bounds.schema)?;
-        Ok(Some(schema))
+        self.said.member(name, value, place, self.bounds.schema)
     }
 
     /// The relationships begin: what a file says of its schema it has said.
     fn begin(&mut self, place: Place) -> Result<(), Problem> {
         self.begun = true;
-        let said = self.schema.as_ref().and_then(|schema| schema.format);
-        let format = match (said, self.schema_format) {
-            (Some(said), Some(beside)) if said != beside => {
-                let detail = "`schema_format` and the schema name different languages";
-                return Err(place.of(Problem::invalid("invalid_value", "schema_format", detail)));
-            }
-            (said, beside) => said.or(beside).unwrap_or(Format::Native),
-        };
-        self.schema_format = self.schema.as_ref().map(|_| format);
-        let schema = self.schema.as_ref().map(|schema| (format, schema.text.clone()));
+        let schema = self.said.schema(place)?;
         self.head = Some(Head { schema });
         Ok(())
     }
@@ -428,39 +294,12 @@ impl Parts {
             let detail = "the file has no last line with its `relationship_count`: it was cut";
             return Err(place.problem("truncated", detail));
         }
-        if let Some(count) = self.count.filter(|count| *count != self.read) {
-            let detail = format!(
-                "the file is said to have {count} relationships, and has {}",
-                self.read
-            );
-            return Err(place.of(Problem::invalid("count_mismatch", "relationship_count", detail)));
-        }
         let sum = std::mem::replace(&mut self.sum, Checksum::new());
-        let schema = take(&mut self.schema).map(|schema| schema.text);
-        let format = self.schema_format.map(Format::name);
-        let limits = self.limits.clone().unwrap_or_default();
-        let sum = sum.finish(schema.as_deref(), format, &limits);
-        if self.checksum.as_ref().is_some_and(|checksum| *checksum != sum) {
-            let detail = "the file's checksum is not that of its contents: it was damaged, or changed without taking \
-                          `checksum` out";
-            return Err(place.of(Problem::invalid("checksum_mismatch", "checksum", detail)));
-        }
+        let is_checked = self.said.compare(self.read, sum, place)?;
         Ok(Totals {
             relationships: self.read,
-            is_checked: self.checksum.is_some(),
+            is_checked,
         })
-    }
-}
-
-/// A problem with a part of the file that begins at `place`: where that knows its position, it is one within the part.
-fn within(place: Place, problem: Problem) -> Problem {
-    let place = match problem.position {
-        Some((line, column)) => place.within(line, column),
-        None => place,
-    };
-    Problem {
-        detail: problem.detail.replacen("the request's body: ", "", 1),
-        ..place.of(problem)
     }
 }
 
@@ -475,16 +314,6 @@ fn is_relationship(line: &[u8]) -> bool {
         }
         _ => false,
     }
-}
-
-fn language(name: &str) -> Result<Format, Problem> {
-    Format::named(name).ok_or_else(|| {
-        let detail = format!(
-            "a schema's language is `native` or `openfga`, this is `{}`",
-            name.escape_debug()
-        );
-        Problem::new(StatusCode::BAD_REQUEST, "invalid_value", detail)
-    })
 }
 
 impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {

@@ -71,7 +71,7 @@ fn stored() -> Vec<Relationship> {
 fn written(layout: Layout, schema: Option<(Format, &str)>, relationships: &[Relationship]) -> String {
     let limits = json!({ "max_depth": 7 }).as_object().unwrap().clone();
     let vault = json!({ "id": "x", "name": "n", "limits": limits });
-    let mut preface = Preface::new("2026-01-01T00:00:00Z".into(), vault, limits, "r".into());
+    let mut preface = Preface::new("2026-01-01T00:00:00Z".into(), &vault, limits, "r".into());
     preface.schema = schema.map(|(_, text)| text.to_owned());
     preface.schema_format = schema.map(|(format, _)| format.name());
     let mut output = Output::new(layout, preface);
