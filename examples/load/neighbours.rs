@@ -16,8 +16,6 @@ use super::report::{self, Neighbourhood};
 use super::world::{Expected, Noise, Random, World};
 use super::{Failure, Options};
 
-/// Turns of each part.
-const TURNS: usize = 4;
 /// Requests a second of all quiet vaults together, unless told.
 const QUIET_RATE: f64 = 1_000.0;
 /// How long each kind of noise is made alone, to learn what it costs.
@@ -29,6 +27,23 @@ pub struct Quiet {
     pub checks: Histogram<u64>,
     /// Of writes.
     pub writes: Histogram<u64>,
+}
+
+impl Quiet {
+    /// Nothing measured yet.
+    pub fn new() -> Result<Self, Failure> {
+        Ok(Self {
+            checks: new_histogram()?,
+            writes: new_histogram()?,
+        })
+    }
+
+    /// Adds what others met.
+    pub fn add(&mut self, other: &Self) -> Result<(), Failure> {
+        self.checks.add(&other.checks)?;
+        self.writes.add(&other.writes)?;
+        Ok(())
+    }
 }
 
 /// What became of a neighbour's noise.
@@ -74,10 +89,10 @@ pub fn run(options: &Options, target: &Target, world: &World) -> Result<(), Fail
         address: target.address,
         world,
         rate: options.rate.unwrap_or(QUIET_RATE),
-        duration: Duration::from_secs_f64(options.seconds / TURNS as f64),
+        duration: Duration::from_secs_f64(options.seconds / options.rounds as f64),
         noisy_connections: options.connections,
     };
-    for round in 0..TURNS as u64 {
+    for round in 0..options.rounds as u64 {
         turn.measure(&mut connections, None, pid, round, &mut alone)?;
         for ((loudness, _), into) in kinds.iter().zip(&mut beside) {
             turn.measure(&mut connections, Some(*loudness), pid, round, into)?;
@@ -163,12 +178,14 @@ impl Turn<'_> {
                 })
                 .collect();
             let mut outcome = Ok(());
+            let mut turn = Quiet::new()?;
             for thread in quiet {
                 match thread.join().map_err(|_| "a thread of the generator panicked")? {
-                    Ok(own) => into.quiet_add(&own)?,
+                    Ok(own) => turn.add(&own)?,
                     Err(failure) => outcome = Err(failure),
                 }
             }
+            into.end_turn(&turn)?;
             is_over.store(true, Ordering::Relaxed);
             for thread in noisy {
                 let made = thread
@@ -194,10 +211,7 @@ impl Turn<'_> {
         seed: u64,
     ) -> Result<Quiet, Failure> {
         let mut random = Random::new(seed ^ ((vault as u64 + 1) << 32));
-        let mut quiet = Quiet {
-            checks: new_histogram()?,
-            writes: new_histogram()?,
-        };
+        let mut quiet = Quiet::new()?;
         let (mut request, mut body) = (Vec::new(), String::new());
         let end = start + self.duration;
         let mut due = start + pause(&mut random, interval);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 
 use super::Failure;
-use super::drive::{Outcome, new_histogram};
+use super::drive::Outcome;
 use super::neighbours::{Made, Quiet};
 
 /// Prints one run.
@@ -95,6 +95,8 @@ pub struct Neighbourhood {
     pub cost: Option<f64>,
     /// What the quiet vaults met.
     pub quiet: Quiet,
+    /// Milliseconds of their checks' median and 99th percentile, turn by turn.
+    pub turns: Vec<[f64; 2]>,
     /// What became of the noise.
     pub made: Made,
     /// How long it took in all.
@@ -106,25 +108,29 @@ pub struct Neighbourhood {
 impl Neighbourhood {
     /// Nothing measured yet.
     pub fn new(name: &'static str, cost: Option<f64>) -> Result<Self, Failure> {
-        let quiet = Quiet {
-            checks: new_histogram()?,
-            writes: new_histogram()?,
-        };
         Ok(Self {
             name,
             cost,
-            quiet,
+            quiet: Quiet::new()?,
+            turns: Vec::new(),
             made: Made::default(),
             took: Duration::ZERO,
             cpu: Duration::ZERO,
         })
     }
 
-    /// Adds what one quiet vault met in one turn.
-    pub fn quiet_add(&mut self, own: &Quiet) -> Result<(), Failure> {
-        self.quiet.checks.add(&own.checks)?;
-        self.quiet.writes.add(&own.writes)?;
+    /// Adds what the quiet vaults met in one turn.
+    pub fn end_turn(&mut self, turn: &Quiet) -> Result<(), Failure> {
+        self.quiet.add(turn)?;
+        let at = |quantile| turn.checks.value_at_quantile(quantile) as f64 / 1e6;
+        self.turns.push([at(0.5), at(0.99)]);
         Ok(())
+    }
+
+    /// The median over the turns of what `of` tells of one, and of the first part's in the same round.
+    fn median(&self, first: &Self, of: impl Fn([f64; 2], [f64; 2]) -> f64) -> f64 {
+        let rounds = self.turns.iter().zip(&first.turns);
+        at_quantile(rounds.map(|(own, first)| of(*own, *first)).collect(), 0.5)
     }
 }
 
@@ -138,7 +144,7 @@ pub fn neighbours(
     writeln!(out, "{title}")?;
     writeln!(
         out,
-        "  {:18} {:>8} {:>9} {:>8} {:>7}  {:>8} {:>8} {:>8}  {:>6} {:>6}  {:>8} {:>8} {:>6}",
+        "  {:18} {:>8} {:>8} {:>7} {:>6} | {:>8} {:>8} {:>6} {:>6} | {:>8} {:>8} {:>8} | {:>8} {:>8}",
         "beside",
         "µs each",
         "made/s",
@@ -146,39 +152,43 @@ pub fn neighbours(
         "cores",
         "p50 ms",
         "p99 ms",
-        "p99.9 ms",
         "p50 ×",
         "p99 ×",
-        "write50",
-        "write99",
-        "p99 ×"
+        "all: p50",
+        "p99",
+        "p99.9",
+        "writes50",
+        "p99"
     )?;
     let at = |latencies: &Histogram<u64>, quantile: f64| latencies.value_at_quantile(quantile) as f64 / 1e6;
     for part in std::iter::once(alone).chain(beside) {
         let seconds = part.took.as_secs_f64();
         let (checks, writes) = (&part.quiet.checks, &part.quiet.writes);
-        let ratio =
-            |own: &Histogram<u64>, other: &Histogram<u64>, quantile| at(own, quantile) / at(other, quantile);
         writeln!(
             out,
-            "  {:18} {:>8.0} {:>9.1} {:>8} {:>7.2}  {:>8.3} {:>8.3} {:>8.3}  {:>6.2} {:>6.2}  {:>8.2} {:>8.2} {:>6.2}",
+            "  {:18} {:>8.0} {:>8.1} {:>7} {:>6.2} | {:>8.3} {:>8.3} {:>6.2} {:>6.2} | {:>8.3} {:>8.3} {:>8.3} | {:>8.2} {:>8.2}",
             part.name,
             part.cost.unwrap_or_default() * 1e6,
             part.made.answered as f64 / seconds,
             part.made.refused,
             part.cpu.as_secs_f64() / seconds,
+            part.median(alone, |own, _| own[0]),
+            part.median(alone, |own, _| own[1]),
+            part.median(alone, |own, first| own[0] / first[0]),
+            part.median(alone, |own, first| own[1] / first[1]),
             at(checks, 0.5),
             at(checks, 0.99),
             at(checks, 0.999),
-            ratio(checks, &alone.quiet.checks, 0.5),
-            ratio(checks, &alone.quiet.checks, 0.99),
             at(writes, 0.5),
             at(writes, 0.99),
-            ratio(writes, &alone.quiet.writes, 0.99),
         )?;
     }
-    let counts = |of: &Neighbourhood| (of.quiet.checks.len(), of.quiet.writes.len());
-    let (checks, writes) = counts(alone);
+    writeln!(
+        out,
+        "  p50 and p99 of checks turn by turn, and their ratio to the turn alone of the same round: medians over {} rounds",
+        alone.turns.len()
+    )?;
+    let (checks, writes) = (alone.quiet.checks.len(), alone.quiet.writes.len());
     writeln!(
         out,
         "  {checks} checks and {writes} writes of the quiet ones alone, about as many beside each kind"

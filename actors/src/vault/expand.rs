@@ -125,13 +125,14 @@ impl Vault {
                 ExpandStep::Yield => turn.pace(PIECE).await,
                 ExpandStep::Need(keys) => {
                     let room = expansion.room();
-                    let reads = keys.len() as u64;
+                    let mut work = 0;
                     let rows = turn.during(self.read_rows(frame, overlay, keys, room)).await?;
                     for (key, row, whole) in rows {
+                        work += WORK_OF_READ + row.len() as u64;
                         expansion.supply(key, row, whole);
                     }
                     // One read can follow from the other for very long.
-                    turn.pace(WORK_OF_READ * reads).await;
+                    turn.pace(work).await;
                 }
             }
         }
