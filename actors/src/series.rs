@@ -81,9 +81,12 @@ struct Held {
 struct Family {
     desc: Desc,
     kind: proto::MetricType,
-    /// The further label's values, with what each has; one without a value if there is no further label.
-    values: Vec<(&'static str, fn(&Series) -> proto::Metric)>,
+    /// One of no name if there is no further label.
+    values: Vec<Value>,
 }
+
+/// A further label's value, and what has it.
+type Value = (&'static str, fn(&Series) -> proto::Metric);
 
 impl Count {
     /// One more.
@@ -270,7 +273,7 @@ fn label(name: &str, value: &str) -> proto::LabelPair {
 
 fn families(per_vault: bool) -> Result<Vec<Family>, prometheus::Error> {
     use proto::MetricType::{COUNTER, GAUGE, HISTOGRAM};
-    let family = |name: &str, help: &str, kind, values: &[(&'static str, fn(&Series) -> proto::Metric)]| {
+    let family = |name: &str, help: &str, kind, values: &[Value]| {
         let mut labels: Vec<String> = per_vault.then(|| "vault".to_owned()).into_iter().collect();
         if values.len() > 1 {
             labels.push("decision".to_owned());

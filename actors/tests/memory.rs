@@ -1,5 +1,5 @@
 //! Memory caps under random work: the sum never passes its bound by more than what came in at once, and answers stay right.
-#![expect(clippy::unwrap_used, reason = "a test may fail")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may fail")]
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
