@@ -578,9 +578,19 @@ fn changes_between(old: &str, new: &str) -> (i32, Vec<String>) {
     let (code, out, err) = run(&["schema", "diff", "--format", "json", old, new], &[]);
     assert!(code < 2, "{err}");
     let told: serde_json::Value = serde_json::from_str(&out).unwrap();
-    let changes = told["changes"].as_array().unwrap().iter();
+    let changes = told
+        .get("changes")
+        .and_then(|changes| changes.as_array())
+        .unwrap()
+        .iter();
     let changes = changes.map(|change| {
-        let side = |side: &str| change[side].as_str().unwrap_or("-").to_owned();
+        let side = |side: &str| {
+            change
+                .get(side)
+                .and_then(|text| text.as_str())
+                .unwrap_or("-")
+                .to_owned()
+        };
         format!(
             "{} {}: {} -> {}",
             side("change"),

@@ -5,7 +5,7 @@
 //! above the limit, a level sinks; a vault that has used more CPU in a window than the level is refused for the rest of it. The level
 //! never sinks below an equal share, of the threads' time and of what is used: a vault that uses no more than that is never refused.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -15,7 +15,8 @@ use crate::registry::Registry;
 
 /// How often the load is looked at, and the time for which a vault's use is counted.
 pub(crate) const WINDOW: Duration = Duration::from_millis(250);
-/// Windows in a row with late threads before anybody is refused: a single one may be the machine's.
+/// Windows in a row with late threads, or with too much in memory, before anybody is refused: a single one may be the machine's,
+/// or room may be being made.
 const LATE_WINDOWS: u32 = 2;
 /// Windows in a row with threads in time before nobody is held any more, if nobody comes near the level.
 const CALM_WINDOWS: u32 = 4;
@@ -25,7 +26,6 @@ const CALM_WINDOWS: u32 = 4;
 pub(crate) struct Overload {
     late_micros: AtomicU64,
     looks: AtomicU64,
-    memory_is_short: AtomicBool,
     brake: Mutex<Brake>,
 }
 
@@ -35,6 +35,8 @@ pub(crate) struct Brake {
     late: u32,
     calm: u32,
     level: Option<u64>,
+    /// Windows in a row at whose end the vaults held more memory than they may.
+    over: u32,
     /// Whether a vault is held because memory is short.
     holds_memory: bool,
 }
@@ -45,16 +47,6 @@ impl Overload {
         let micros = u64::try_from(late.as_micros()).unwrap_or(u64::MAX);
         self.late_micros.fetch_add(micros, Ordering::Relaxed);
         self.looks.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Notes whether the vaults hold more memory than they may, though none of them can be evicted.
-    pub(crate) fn set_memory_short(&self, is_short: bool) {
-        self.memory_is_short.store(is_short, Ordering::Relaxed);
-    }
-
-    /// Whether memory was short since this was asked last.
-    pub(crate) fn take_memory_short(&self) -> bool {
-        self.memory_is_short.swap(false, Ordering::Relaxed)
     }
 
     /// Ends a window: how late the threads were on average.
@@ -72,12 +64,19 @@ impl Overload {
 impl Brake {
     /// Whether nobody is held and no window was late: then what the vaults use need not be known.
     pub(crate) const fn is_released(&self) -> bool {
-        self.level.is_none() && self.late == 0 && !self.holds_memory
+        self.level.is_none() && self.late == 0 && self.over == 0 && !self.holds_memory
     }
 
     /// Whether any vault may be held to less than it asks for.
     pub(crate) const fn holds(&self) -> bool {
         self.level.is_some() || self.holds_memory
+    }
+
+    /// Ends a window at whose end the vaults held more memory than they may, or did not; says whether memory is short. It is not
+    /// as long as evictions, and vaults that give up their rows, are at it.
+    pub(crate) const fn is_memory_short(&mut self, is_over: bool) -> bool {
+        self.over = if is_over { self.over.saturating_add(1) } else { 0 };
+        self.over >= LATE_WINDOWS
     }
 
     /// Notes whether a vault is held in the window that begins because memory is short.
@@ -212,6 +211,14 @@ mod tests {
             assert!(windows < 60, "{level}");
         }
         assert!(windows >= 3);
+        assert!(brake.is_released());
+    }
+
+    #[test]
+    fn memory_is_short_only_if_it_stays_so() {
+        let mut brake = Brake::default();
+        let short = [true, false, true, true, true, false].map(|is_over| brake.is_memory_short(is_over));
+        assert_eq!(short, [false, false, false, true, true, false]);
         assert!(brake.is_released());
     }
 

@@ -172,11 +172,12 @@ impl Registry {
         } = &*self.0;
         let late = overload.end_window();
         let is_late = settings.overload_lag.is_some_and(|most| late >= most);
-        let memory_is_short = overload.take_memory_short();
+        let is_over = self.ledger().is_over();
         let mut brake = overload.brake();
-        if brake.is_released() && !is_late && !memory_is_short {
+        if brake.is_released() && !is_late && !is_over {
             return;
         }
+        let memory_is_short = brake.is_memory_short(is_over);
         let vaults = self.actives();
         let used: Vec<u64> = vaults.iter().map(|vault| vault.end_window()).collect();
         let was_held = brake.holds();
@@ -326,7 +327,6 @@ impl Registry {
         if is_short && ledger.is_over() {
             self.slim(&vaults);
         }
-        self.0.overload.set_memory_short(is_short && ledger.is_over());
         let evicted = vaults.len() - count;
         drop(vaults);
         let held = i64::try_from(ledger.held()).unwrap_or(i64::MAX);
