@@ -145,7 +145,10 @@ async fn write_one(stage: &Stage) {
 async fn engines() -> Vec<(&'static str, Arc<dyn Engine>, Option<TempDir>)> {
     let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let embedded = EmbeddedEngine::open(directory.path()).unwrap();
-    #[cfg_attr(not(feature = "foundationdb"), expect(unused_mut, reason = "there is no other engine"))]
+    #[cfg_attr(
+        not(feature = "foundationdb"),
+        expect(unused_mut, reason = "there is no other engine")
+    )]
     let mut engines: Vec<(&str, Arc<dyn Engine>, _)> =
         vec![("embedded", Arc::new(embedded), Some(directory))];
     #[cfg(feature = "foundationdb")]
