@@ -123,12 +123,7 @@ impl VaultActor {
         let vault = Arc::clone(&self.vault);
         let after = self.view.revision;
         let pass = async move {
-            let head = vault
-                .store
-                .head(vault.id)
-                .await?
-                .ok_or(StoreError::VaultNotFound)?;
-            let changes = vault.store.changes(vault.id, after, PASS_CHANGES).await?;
+            let (head, changes) = vault.store.follow(vault.id, after, PASS_CHANGES).await?;
             Ok((head.revision, changes))
         };
         ctx.spawn(
@@ -193,7 +188,7 @@ impl VaultActor {
     }
 
     /// Answers the waiters for whom the view has come far enough, or for whom it never will. The latest pass found the
-    /// vault's head at `head` before it read the changes.
+    /// vault's head at `head`, with the changes up to it.
     fn settle(&mut self, head: Revision) {
         let (view, pass) = (self.view.revision, self.passes_started);
         for mut waiter in std::mem::take(&mut self.waiters) {

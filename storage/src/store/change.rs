@@ -1,11 +1,13 @@
 //! The change log: every commit in a vault moves its head and appends one record.
 
+use futures_util::future::try_join;
 use inferadb_engine::noun::{
     Name, ObjectId, ObjectRef, Relationship, RelationshipKey, SubjectRef, Timestamp,
 };
 
 use super::filter::whole;
 use super::retry::Retry;
+use super::snapshot::{Head, require_head};
 use super::vaults::require_vault;
 use super::{SchemaRecord, Store, StoreError};
 use crate::codec::{Reader, StoredTerms, put_text};
@@ -153,6 +155,39 @@ impl Store {
         Ok(records.into_iter().map(Change::from).collect())
     }
 
+    /// The newest state of `vault` with the changes after `after` that led to it, oldest first, at most `limit`: all of one state, for
+    /// which storage is waited for once where it answers many questions at a time.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::changes`].
+    pub async fn follow(
+        &self,
+        vault: VaultId,
+        after: Revision,
+        limit: usize,
+    ) -> Result<(Head, Vec<Change>), StoreError> {
+        let mut retry = Retry::default();
+        loop {
+            match self.try_follow(vault, after, limit).await {
+                Err(error) => retry.pause(error).await?,
+                done => return done,
+            }
+        }
+    }
+
+    async fn try_follow(
+        &self,
+        vault: VaultId,
+        after: Revision,
+        limit: usize,
+    ) -> Result<(Head, Vec<Change>), StoreError> {
+        let transaction = self.engine().begin().await?;
+        let records = read_records(&*transaction, vault, after, limit, MAX_ANSWER_BYTES);
+        let (head, records) = try_join(require_head(&*transaction, vault), records).await?;
+        Ok((head, records.into_iter().map(Change::from).collect()))
+    }
+
     /// Removes all but the last `keep` changes of `vault`, in several transactions. From the first of them on a reader
     /// that needs what is removed gets [`StoreError::HistoryGone`].
     pub async fn trim_changes(&self, vault: VaultId, keep: usize) -> Result<Trimmed, StoreError> {
@@ -252,15 +287,9 @@ pub(super) async fn read_records(
     limit: usize,
     max_bytes: usize,
 ) -> Result<Vec<Record>, StoreError> {
-    let horizon = transaction
-        .get(&keys::horizon(vault), Isolation::Snapshot)
-        .await?;
-    if let Some(horizon) = horizon
-        && after.0.0.as_slice() < &*horizon
-    {
-        return Err(StoreError::HistoryGone);
-    }
     let damaged = || StoreError::unreadable("change");
+    let horizon_key = keys::horizon(vault);
+    let mut horizon = Some(transaction.get(&horizon_key, Isolation::Snapshot));
     let mut range = keys::changes(vault, Some(after.0));
     let mut records = Vec::new();
     let mut bytes = 0;
@@ -274,7 +303,18 @@ pub(super) async fn read_records(
             reverse: false,
             isolation: Isolation::Snapshot,
         };
-        let pairs = transaction.range(range.clone(), options).await?;
+        let read = transaction.range(range.clone(), options);
+        let pairs = match horizon.take() {
+            None => read.await?,
+            // Asked for together with the first changes, which count only if none before them are gone.
+            Some(horizon) => {
+                let (horizon, pairs) = try_join(horizon, read).await?;
+                if horizon.is_some_and(|horizon| after.0.0.as_slice() < &*horizon) {
+                    return Err(StoreError::HistoryGone);
+                }
+                pairs
+            }
+        };
         let is_last = pairs.len() < chunk;
         for (key, value) in pairs {
             let (stamp, piece) = keys::decode_change(vault, &key).ok_or_else(damaged)?;
