@@ -1,11 +1,12 @@
-//! A large vault on the disk: imported, exported into another, merged and replaced, while the process's memory is watched.
+//! A large vault: imported, exported into another, merged, cloned and deleted, while the process's memory is watched. On the disk, or
+//! in the cluster that `INFERADB_TEST_FDB_CLUSTER_FILE` names, with the feature `foundationdb`.
 #![allow(missing_docs)]
 #![expect(clippy::unwrap_used, reason = "a test may fail")]
 #![cfg(target_os = "linux")]
 
 use std::time::Instant;
 
-use inferadb_actors::{Backend, Import, ImportMode, Platform, Reach, Settings, VaultId};
+use inferadb_actors::{Backend, Import, ImportMode, Platform, Reach, Settings, VaultId, stop_client};
 use inferadb_engine::noun::{Name, ObjectId, ObjectRef, Relationship, SubjectRef};
 use inferadb_engine::schema::Format;
 
@@ -83,8 +84,14 @@ async fn begin(platform: &Platform, vault: VaultId, mode: ImportMode) -> Import 
 async fn a_large_vault_moves_in_little_memory() {
     let count: usize = std::env::var("SOAK").map_or(1_000_000, |text| text.parse().unwrap());
     let folder = tempfile::tempdir().unwrap();
-    let backend = Backend::Embedded {
-        path: folder.path().into(),
+    let backend = match std::env::var("INFERADB_TEST_FDB_CLUSTER_FILE") {
+        Ok(file) if cfg!(feature = "foundationdb") => Backend::FoundationDb {
+            cluster_file: file.into(),
+            key_prefix: format!("test/{}", uuid::Uuid::new_v4()).parse().unwrap(),
+        },
+        _ => Backend::Embedded {
+            path: folder.path().into(),
+        },
     };
     let platform = Platform::start(backend, Settings::default(), &prometheus::Registry::new())
         .await
@@ -146,4 +153,13 @@ async fn a_large_vault_moves_in_little_memory() {
     watched.report("cloned", count);
     let stats = platform.stats(clone, Reach::Everything).await.unwrap();
     assert_eq!(stats.relationships as usize, count);
+
+    for vault in [one, other, clone] {
+        platform.delete_vault(vault, Reach::Everything).await.unwrap();
+        assert!(platform.export(vault, Reach::Everything).await.is_err());
+    }
+    watched.report("deleted", 3 * count);
+    platform.stop(std::time::Duration::from_secs(60)).await;
+    drop(platform);
+    stop_client();
 }
