@@ -142,12 +142,14 @@ async fn a_large_vault_moves_in_little_memory() {
     assert_eq!((done.created as usize, done.updated), (count, 0));
     watched.report("merged", count);
 
-    let cloning = platform.clone_vault(one, Reach::Everything, "clone", None, None);
-    tokio::pin!(cloning);
-    let clone = loop {
-        tokio::select! {
-            clone = &mut cloning => break clone.unwrap().id,
-            () = tokio::time::sleep(std::time::Duration::from_millis(20)) => watched.look(),
+    let clone = {
+        let cloning = platform.clone_vault(one, Reach::Everything, "clone", None, None);
+        tokio::pin!(cloning);
+        loop {
+            tokio::select! {
+                clone = &mut cloning => break clone.unwrap().id,
+                () = tokio::time::sleep(std::time::Duration::from_millis(20)) => watched.look(),
+            }
         }
     };
     watched.report("cloned", count);
