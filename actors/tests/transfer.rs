@@ -17,7 +17,7 @@ use inferadb_actors::{
 use inferadb_engine::evaluate::Decision;
 use inferadb_engine::noun::{Name, ObjectRef, Relationship, SubjectRef};
 use inferadb_engine::schema::Format;
-use support::{Stage, relationship};
+use support::{Fault, Stage, relationship};
 
 /// Nobody has `both` in any state of these tests: whoever sees it has seen two states at once.
 const SCHEMA: &str = "
@@ -307,6 +307,35 @@ async fn a_page_read_goes_on_after_a_replacement() {
     assert_eq!((first.relationships.len(), second.relationships.len()), (30, 20));
     let both = [first.relationships, second.relationships].concat();
     assert_eq!(keys(&both), keys(&side("left", 50)));
+}
+
+#[actix::test]
+async fn one_read_never_goes_on_in_what_replaced_its_state() {
+    let stage = Stage::new(settings(0)).await;
+    let id = stage.vault().await;
+    put_schema(&stage, id, SCHEMA).await;
+    import(&stage.platform, id, ImportMode::Merge, &side("left", 50)).await;
+    let (vault, _pass) = stage.platform.enter(id, stage.account).await.unwrap();
+    let read = async || {
+        let all = RelationshipFilter::default();
+        let mut read = vault
+            .read_all(all, None, Consistency::default(), now())
+            .await
+            .unwrap();
+        assert_eq!(read.next(10).await.unwrap().unwrap().len(), 10);
+        read
+    };
+    // What was merely written to goes on.
+    let mut written = read().await;
+    write(&stage.platform, &stage, id, &["document:d0#right@user:ann"]).await;
+    stage.switch.arm(Some(id), Fault::RowsTooOld, 1);
+    assert!(written.next(10).await.is_ok());
+    assert_ne!(written.first_revision(), written.revision());
+
+    let mut replaced = read().await;
+    import(&stage.platform, id, ImportMode::Replace, &side("right", 50)).await;
+    stage.switch.arm(Some(id), Fault::RowsTooOld, 1);
+    assert!(matches!(replaced.next(10).await, Err(VaultError::HistoryGone)));
 }
 
 #[actix::test]

@@ -100,6 +100,11 @@ impl VaultRecord {
         }
     }
 
+    /// Whether the vault was not replaced as a whole, by an import, between this record and another of it.
+    pub fn is_of_same_generation(&self, other: &Self) -> bool {
+        self.space() == other.space()
+    }
+
     /// Refuses writers, who try again, while an import switches over.
     pub(super) fn admit_writer(&self) -> Result<(), StoreError> {
         match self.held_until {
