@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use inferadb_actors::{
     Backend, CheckRequest, Consistency, Import, ImportMode, Imported, ListRequest, Paging, Platform, Reach,
-    RelationshipFilter, ResourcesRequest, Revision, SchemaWrite, Settings, VaultError, VaultId, WriteRequest,
+    RelationshipFilter, ResourcesRequest, Revision, SchemaWrite, Settings, VaultChange, VaultError, VaultId, WriteRequest,
     now,
 };
 use inferadb_engine::evaluate::Decision;
@@ -307,6 +307,52 @@ async fn a_page_read_goes_on_after_a_replacement() {
     assert_eq!((first.relationships.len(), second.relationships.len()), (30, 20));
     let both = [first.relationships, second.relationships].concat();
     assert_eq!(keys(&both), keys(&side("left", 50)));
+}
+
+#[actix::test]
+async fn a_vault_that_is_archived_meanwhile_takes_no_import() {
+    let stage = Stage::new(settings(0)).await;
+    let id = stage.vault().await;
+    put_schema(&stage, id, SCHEMA).await;
+    let rows = side("left", 5);
+    let mut under_way = Vec::new();
+    for (mode, rows) in [
+        (ImportMode::Replace, rows.clone()),
+        (ImportMode::Merge, rows.clone()),
+        (ImportMode::Merge, side("right", 1_000)),
+    ] {
+        let mut import = begin(&stage.platform, id, mode).await;
+        import.add(rows).await.unwrap();
+        under_way.push(import);
+    }
+    under_way[2].add(rows).await.unwrap();
+    let change = VaultChange {
+        archived: Some(true),
+        ..VaultChange::default()
+    };
+    let updated = stage.platform.update_vault(id, Reach::Everything, change).await;
+    assert!(updated.unwrap().archived);
+    let refused = |error: VaultError| {
+        assert!(
+            matches!(
+                error,
+                VaultError::Conflict {
+                    code: "vault_archived",
+                    ..
+                }
+            ),
+            "{error:?}"
+        );
+    };
+    for import in under_way {
+        refused(import.finish().await.unwrap_err());
+    }
+    let begun = stage
+        .platform
+        .import(id, Reach::Everything, ImportMode::Merge)
+        .await;
+    refused(begun.err().unwrap());
+    assert_eq!(exported(&stage.platform, id).await, BTreeSet::new());
 }
 
 #[actix::test]

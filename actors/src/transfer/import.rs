@@ -65,13 +65,15 @@ pub struct Imported {
 }
 
 impl Platform {
-    /// Begins an import into a vault, which may be archived. Nothing shows before it is finished.
+    /// Begins an import into a vault. Nothing shows before it is finished.
     ///
     /// # Errors
     ///
-    /// [`VaultError::NotFound`]; storage's.
+    /// [`VaultError::NotFound`], [`VaultError::Conflict`] for an archived vault; storage's.
     pub async fn import(&self, id: VaultId, reach: Reach, mode: ImportMode) -> Result<Import, VaultError> {
-        self.vault(id, reach).await?;
+        if self.vault(id, reach).await?.archived {
+            return Err(archived());
+        }
         Ok(Import {
             platform: self.clone(),
             vault: id,
@@ -211,7 +213,7 @@ impl Import {
     ///
     /// [`VaultError::SchemaInUse`] if what the vault holds does not fit the schema that is merged in;
     /// [`VaultError::Conflict`] if the vault's schema was replaced while relationships of it were imported, or the vault was replaced by
-    /// another import while this one was merged; [`VaultError::OutcomeUnknown`].
+    /// another import while this one was merged, or was archived; [`VaultError::OutcomeUnknown`].
     pub async fn finish(self) -> Result<Imported, VaultError> {
         if self.is_broken {
             return Err(VaultError::Conflict {
@@ -327,8 +329,16 @@ impl Import {
                 code: "schema_changed",
                 message: "the vault's schema was changed while relationships of it were imported; import them again".into(),
             },
+            StoreError::VaultArchived => archived(),
             error => VaultError::from_store(error),
         }
+    }
+}
+
+fn archived() -> VaultError {
+    VaultError::Conflict {
+        code: "vault_archived",
+        message: "an archived vault takes no import; unarchive it first".into(),
     }
 }
 

@@ -105,8 +105,12 @@ impl VaultRecord {
         self.space() == other.space()
     }
 
-    /// Refuses writers, who try again, while an import switches over.
+    /// Refuses writers of an archived vault, which may have been archived after they were let in; and others, who try again,
+    /// while an import switches over.
     pub(super) fn admit_writer(&self) -> Result<(), StoreError> {
+        if self.archived {
+            return Err(StoreError::VaultArchived);
+        }
         match self.held_until {
             Some(until) if machine_time() < until => Err(StoreError::Contended),
             _ => Ok(()),
