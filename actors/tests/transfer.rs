@@ -14,8 +14,9 @@ use inferadb_actors::{
     RelationshipFilter, ResourcesRequest, Revision, SchemaWrite, Settings, VaultChange, VaultError, VaultId, WriteRequest,
     now,
 };
+use inferadb_engine::context::Value;
 use inferadb_engine::evaluate::Decision;
-use inferadb_engine::noun::{Name, ObjectRef, Relationship, SubjectRef};
+use inferadb_engine::noun::{CaveatRef, Name, ObjectRef, Relationship, SubjectRef};
 use inferadb_engine::schema::Format;
 use support::{Fault, Stage, relationship};
 
@@ -353,6 +354,34 @@ async fn a_vault_that_is_archived_meanwhile_takes_no_import() {
         .await;
     refused(begun.err().unwrap());
     assert_eq!(exported(&stage.platform, id).await, BTreeSet::new());
+}
+
+#[actix::test]
+async fn a_few_small_relationships_may_replace_large_ones() {
+    let stage = Stage::new(settings(0)).await;
+    let id = stage.vault().await;
+    let schema = "
+        definition user {}
+        caveat known(word string) { word != \"\" }
+        definition document { relation left: user | user with known }
+    ";
+    put_schema(&stage, id, schema).await;
+    let small = side("left", 500);
+    let large: Vec<Relationship> = small
+        .iter()
+        .map(|one| Relationship {
+            caveat: Some(CaveatRef {
+                name: Name::parse("known").unwrap(),
+                context: [("word".to_owned(), Value::String("x".repeat(25_000)))].into(),
+            }),
+            ..one.clone()
+        })
+        .collect();
+    import(&stage.platform, id, ImportMode::Merge, &large).await;
+    let done = import(&stage.platform, id, ImportMode::Merge, &small).await;
+    assert_eq!((done.relationships, done.created, done.updated), (500, 0, 500));
+    let again = import(&stage.platform, id, ImportMode::Merge, &small).await;
+    assert_eq!((again.created, again.updated), (0, 0));
 }
 
 #[actix::test]

@@ -233,7 +233,11 @@ impl Import {
     async fn switch(mut self) -> Result<Imported, VaultError> {
         let schema = self.judge().await?;
         if self.mode == ImportMode::Merge && !self.brings_schema && self.staging.is_none() {
-            return self.write(schema.revision).await;
+            match self.write(schema.revision).await {
+                // The log would keep what these replace, which may be much larger than they are.
+                Err(StoreError::TooLarge(_)) => {}
+                written => return written.map_err(|error| self.told(error)),
+            }
         }
         let current = match self.mode {
             ImportMode::Merge if self.brings_schema => self.platform.stored_schema(self.vault).await?,
@@ -265,12 +269,8 @@ impl Import {
     }
 
     /// Merges a few relationships in one ordinary write.
-    async fn write(&mut self, schema_revision: Option<Revision>) -> Result<Imported, VaultError> {
-        let touch: Vec<Relationship> = self
-            .pending
-            .drain()
-            .map(|(_, relationship)| relationship)
-            .collect();
+    async fn write(&self, schema_revision: Option<Revision>) -> Result<Imported, StoreError> {
+        let touch: Vec<Relationship> = self.pending.values().cloned().collect();
         let relationships = touch.len() as u64;
         let write = Write {
             touch,
@@ -280,8 +280,7 @@ impl Import {
             schema_revision,
             now: now(),
         };
-        let written = self.platform.store.write(self.vault, &write).await;
-        let written = written.map_err(|error| self.told(error))?;
+        let written = self.platform.store.write(self.vault, &write).await?;
         Ok(Imported {
             relationships,
             created: written.created as u64,

@@ -17,6 +17,8 @@ use crate::kv::Isolation;
 
 /// The most relationships deleted in one transaction.
 const CHUNK: usize = 1_000;
+/// About the most bytes that they add to it.
+const CHUNK_BYTES: usize = 1 << 20;
 
 /// What a deletion did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,8 +41,8 @@ struct Chunk {
 }
 
 impl Store {
-    /// Deletes what matches `filter`, at most `limit` relationships (at least one). Up to 1,000 go in one atomic transaction; more take
-    /// several, of which the preconditions guard the first.
+    /// Deletes what matches `filter`, at most `limit` relationships (at least one). Up to 1,000, of about 1 MB, go in one atomic transaction; more
+    /// take several, of which the preconditions guard the first.
     ///
     /// # Errors
     ///
@@ -147,6 +149,7 @@ impl Store {
             filter,
             after,
             limit,
+            max_bytes: CHUNK_BYTES,
             isolation,
             live_at: None,
         };
