@@ -109,6 +109,8 @@ impl VaultError {
         match error {
             StoreError::AccountNotFound => Self::NotFound("account"),
             StoreError::VaultNotFound => Self::NotFound("vault"),
+            // Archived after the request was let in: as if it had come later.
+            StoreError::VaultArchived => Self::AccessDenied,
             StoreError::AccountOwnsVaults => Self::AccountNotEmpty,
             StoreError::AlreadyExists { key } => Self::AlreadyExists(*key),
             StoreError::Duplicate { key } => Self::Invalid {

@@ -11,13 +11,14 @@ use std::time::Duration;
 
 use inferadb_actors::{
     Backend, CheckRequest, Consistency, Import, ImportMode, Imported, ListRequest, Paging, Platform, Reach,
-    RelationshipFilter, ResourcesRequest, Revision, SchemaWrite, Settings, VaultError, VaultId, WriteRequest,
+    RelationshipFilter, ResourcesRequest, Revision, SchemaWrite, Settings, VaultChange, VaultError, VaultId, WriteRequest,
     now,
 };
+use inferadb_engine::context::Value;
 use inferadb_engine::evaluate::Decision;
-use inferadb_engine::noun::{Name, ObjectRef, Relationship, SubjectRef};
+use inferadb_engine::noun::{CaveatRef, Name, ObjectRef, Relationship, SubjectRef};
 use inferadb_engine::schema::Format;
-use support::{Stage, relationship};
+use support::{Fault, Stage, relationship};
 
 /// Nobody has `both` in any state of these tests: whoever sees it has seen two states at once.
 const SCHEMA: &str = "
@@ -307,6 +308,109 @@ async fn a_page_read_goes_on_after_a_replacement() {
     assert_eq!((first.relationships.len(), second.relationships.len()), (30, 20));
     let both = [first.relationships, second.relationships].concat();
     assert_eq!(keys(&both), keys(&side("left", 50)));
+}
+
+#[actix::test]
+async fn a_vault_that_is_archived_meanwhile_takes_no_import() {
+    let stage = Stage::new(settings(0)).await;
+    let id = stage.vault().await;
+    put_schema(&stage, id, SCHEMA).await;
+    let rows = side("left", 5);
+    let mut under_way = Vec::new();
+    for (mode, rows) in [
+        (ImportMode::Replace, rows.clone()),
+        (ImportMode::Merge, rows.clone()),
+        (ImportMode::Merge, side("right", 1_000)),
+    ] {
+        let mut import = begin(&stage.platform, id, mode).await;
+        import.add(rows).await.unwrap();
+        under_way.push(import);
+    }
+    under_way[2].add(rows).await.unwrap();
+    let change = VaultChange {
+        archived: Some(true),
+        ..VaultChange::default()
+    };
+    let updated = stage.platform.update_vault(id, Reach::Everything, change).await;
+    assert!(updated.unwrap().archived);
+    let refused = |error: VaultError| {
+        assert!(
+            matches!(
+                error,
+                VaultError::Conflict {
+                    code: "vault_archived",
+                    ..
+                }
+            ),
+            "{error:?}"
+        );
+    };
+    for import in under_way {
+        refused(import.finish().await.unwrap_err());
+    }
+    let begun = stage
+        .platform
+        .import(id, Reach::Everything, ImportMode::Merge)
+        .await;
+    refused(begun.err().unwrap());
+    assert_eq!(exported(&stage.platform, id).await, BTreeSet::new());
+}
+
+#[actix::test]
+async fn a_few_small_relationships_may_replace_large_ones() {
+    let stage = Stage::new(settings(0)).await;
+    let id = stage.vault().await;
+    let schema = "
+        definition user {}
+        caveat known(word string) { word != \"\" }
+        definition document { relation left: user | user with known }
+    ";
+    put_schema(&stage, id, schema).await;
+    let small = side("left", 500);
+    let large: Vec<Relationship> = small
+        .iter()
+        .map(|one| Relationship {
+            caveat: Some(CaveatRef {
+                name: Name::parse("known").unwrap(),
+                context: [("word".to_owned(), Value::String("x".repeat(25_000)))].into(),
+            }),
+            ..one.clone()
+        })
+        .collect();
+    import(&stage.platform, id, ImportMode::Merge, &large).await;
+    let done = import(&stage.platform, id, ImportMode::Merge, &small).await;
+    assert_eq!((done.relationships, done.created, done.updated), (500, 0, 500));
+    let again = import(&stage.platform, id, ImportMode::Merge, &small).await;
+    assert_eq!((again.created, again.updated), (0, 0));
+}
+
+#[actix::test]
+async fn one_read_never_goes_on_in_what_replaced_its_state() {
+    let stage = Stage::new(settings(0)).await;
+    let id = stage.vault().await;
+    put_schema(&stage, id, SCHEMA).await;
+    import(&stage.platform, id, ImportMode::Merge, &side("left", 50)).await;
+    let (vault, _pass) = stage.platform.enter(id, stage.account).await.unwrap();
+    let read = async || {
+        let all = RelationshipFilter::default();
+        let mut read = vault
+            .read_all(all, None, Consistency::default(), now())
+            .await
+            .unwrap();
+        assert_eq!(read.next(10).await.unwrap().unwrap().len(), 10);
+        read
+    };
+    // What was merely written to goes on.
+    let mut written = read().await;
+    write(&stage.platform, &stage, id, &["document:d0#right@user:ann"]).await;
+    stage.switch.arm(Some(id), Fault::RowsTooOld, 1);
+    assert!(written.next(10).await.is_ok());
+    assert_ne!(written.first_revision(), written.revision());
+
+    let mut replaced = read().await;
+    import(&stage.platform, id, ImportMode::Replace, &side("right", 50)).await;
+    stage.switch.arm(Some(id), Fault::RowsTooOld, 1);
+    assert!(matches!(replaced.next(10).await, Err(VaultError::HistoryGone)));
 }
 
 #[actix::test]

@@ -69,12 +69,7 @@ async fn import_body(
     path: &str,
     incoming: &mut Incoming,
 ) -> Result<HttpResponse, Problem> {
-    let (id, reach, record, _slot) = transfer::begin(app, request, path).await?;
-    if record.archived {
-        let message = "an archived vault takes no import; unarchive it first".to_owned();
-        let code = "vault_archived";
-        return Err(VaultError::Conflict { code, message }.into());
-    }
+    let (id, reach, _, _slot) = transfer::begin(app, request, path).await?;
     let mode = mode(&body::query::<ImportQuery>(request)?)?;
     let layout = layout(request)?;
     let started = Instant::now();

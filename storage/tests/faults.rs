@@ -51,6 +51,8 @@ const FAULTS: [Fault; 7] = [
 struct Script {
     faults: VecDeque<Fault>,
     late: Option<(Fault, Box<dyn Transaction>)>,
+    /// What happens right after the next commit.
+    then: Option<BoxFuture<'static, ()>>,
 }
 
 /// An engine whose commits fail as the script says.
@@ -162,6 +164,10 @@ impl Transaction for FaultyTransaction {
         };
         if let Some(late) = after {
             late.commit().await.ok();
+        }
+        let then = self.script.lock().unwrap().then.take();
+        if let Some(then) = then {
+            then.await;
         }
         outcome
     }
@@ -500,4 +506,32 @@ async fn a_clone_is_there_once_or_not_at_all() {
             assert_eq!(stored(&store, id).await, ["doc:in#viewer@user:u"]);
         }
     }
+}
+
+#[tokio::test]
+async fn a_deletion_takes_nothing_of_what_an_import_put_in_its_place() {
+    let (store, script) = faulty().await;
+    let (_, vault) = vault_of(&store).await;
+    for half in 0..2 {
+        let texts: Vec<String> = (0..750).map(|n| format!("doc:{half}-{n}#viewer@user:u")).collect();
+        let refs: Vec<&str> = texts.iter().map(String::as_str).collect();
+        store.write(vault, &create(&refs)).await.unwrap();
+    }
+    let mut staging = store.stage(vault).await.unwrap();
+    let row = "doc:z#viewer@user:u";
+    staging.add(&[relationship(row)]).await.unwrap();
+    let replacement = async move {
+        let switch = Switch {
+            schema: None,
+            validated_against: None,
+            limits: None,
+            now: at(4),
+        };
+        staging.replace(&switch).await.unwrap();
+    };
+    script.lock().unwrap().then = Some(Box::pin(replacement));
+    let users = filter("- - - - user u");
+    let outcome = store.delete_matching(vault, &users, None, &[], at(5)).await;
+    assert_eq!(outcome, Err(StoreError::Replaced));
+    assert_eq!(stored(&store, vault).await, [row]);
 }

@@ -7,6 +7,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use inferadb_engine::context::Value;
 use inferadb_engine::noun::{Name, Relationship};
 use inferadb_storage::engine::EmbeddedEngine;
 use inferadb_storage::kv::{Engine, Isolation, RangeOptions, prefix_range};
@@ -623,6 +624,32 @@ async fn deleting_by_filter_takes_all_in_bounded_steps() {
         (nothing.deleted, nothing.complete, nothing.revision),
         (0, true, rest.revision)
     );
+}
+
+#[tokio::test]
+async fn deleting_by_filter_gets_through_however_large_what_goes_is() {
+    let store = memory().await;
+    let (_, vault) = vault_of(&store).await;
+    for chunk in 0..5 {
+        let touch = (0..100).map(|n| {
+            let mut one = relationship(&format!("doc:{chunk}-{n}#viewer@user:u busy"));
+            let long = Value::String("x".repeat(25_000));
+            one.caveat.as_mut().unwrap().context = [("long".to_owned(), long)].into();
+            one
+        });
+        let write = Write {
+            touch: touch.collect(),
+            ..empty_write(1)
+        };
+        store.write(vault, &write).await.unwrap();
+    }
+    let users = filter("- - - - user u");
+    let all = store
+        .delete_matching(vault, &users, None, &[], at(5))
+        .await
+        .unwrap();
+    assert_eq!((all.deleted, all.complete), (500, true));
+    assert!(stored(&store, vault).await.is_empty());
 }
 
 #[tokio::test]

@@ -65,13 +65,15 @@ pub struct Imported {
 }
 
 impl Platform {
-    /// Begins an import into a vault, which may be archived. Nothing shows before it is finished.
+    /// Begins an import into a vault. Nothing shows before it is finished.
     ///
     /// # Errors
     ///
-    /// [`VaultError::NotFound`]; storage's.
+    /// [`VaultError::NotFound`], [`VaultError::Conflict`] for an archived vault; storage's.
     pub async fn import(&self, id: VaultId, reach: Reach, mode: ImportMode) -> Result<Import, VaultError> {
-        self.vault(id, reach).await?;
+        if self.vault(id, reach).await?.archived {
+            return Err(archived());
+        }
         Ok(Import {
             platform: self.clone(),
             vault: id,
@@ -211,7 +213,7 @@ impl Import {
     ///
     /// [`VaultError::SchemaInUse`] if what the vault holds does not fit the schema that is merged in;
     /// [`VaultError::Conflict`] if the vault's schema was replaced while relationships of it were imported, or the vault was replaced by
-    /// another import while this one was merged; [`VaultError::OutcomeUnknown`].
+    /// another import while this one was merged, or was archived; [`VaultError::OutcomeUnknown`].
     pub async fn finish(self) -> Result<Imported, VaultError> {
         if self.is_broken {
             return Err(VaultError::Conflict {
@@ -231,7 +233,11 @@ impl Import {
     async fn switch(mut self) -> Result<Imported, VaultError> {
         let schema = self.judge().await?;
         if self.mode == ImportMode::Merge && !self.brings_schema && self.staging.is_none() {
-            return self.write(schema.revision).await;
+            match self.write(schema.revision).await {
+                // The log would keep what these replace, which may be much larger than they are.
+                Err(StoreError::TooLarge(_)) => {}
+                written => return written.map_err(|error| self.told(error)),
+            }
         }
         let current = match self.mode {
             ImportMode::Merge if self.brings_schema => self.platform.stored_schema(self.vault).await?,
@@ -263,12 +269,8 @@ impl Import {
     }
 
     /// Merges a few relationships in one ordinary write.
-    async fn write(&mut self, schema_revision: Option<Revision>) -> Result<Imported, VaultError> {
-        let touch: Vec<Relationship> = self
-            .pending
-            .drain()
-            .map(|(_, relationship)| relationship)
-            .collect();
+    async fn write(&self, schema_revision: Option<Revision>) -> Result<Imported, StoreError> {
+        let touch: Vec<Relationship> = self.pending.values().cloned().collect();
         let relationships = touch.len() as u64;
         let write = Write {
             touch,
@@ -278,8 +280,7 @@ impl Import {
             schema_revision,
             now: now(),
         };
-        let written = self.platform.store.write(self.vault, &write).await;
-        let written = written.map_err(|error| self.told(error))?;
+        let written = self.platform.store.write(self.vault, &write).await?;
         Ok(Imported {
             relationships,
             created: written.created as u64,
@@ -327,8 +328,16 @@ impl Import {
                 code: "schema_changed",
                 message: "the vault's schema was changed while relationships of it were imported; import them again".into(),
             },
+            StoreError::VaultArchived => archived(),
             error => VaultError::from_store(error),
         }
+    }
+}
+
+fn archived() -> VaultError {
+    VaultError::Conflict {
+        code: "vault_archived",
+        message: "an archived vault takes no import; unarchive it first".into(),
     }
 }
 

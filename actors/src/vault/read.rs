@@ -162,13 +162,15 @@ impl RelationshipStream {
         self.first
     }
 
+    /// Goes on from the newest state, unless that is another one altogether: an import has replaced what the vault held.
     async fn renew(&mut self) -> Result<(), VaultError> {
-        self.snapshot = self
-            .vault
-            .store
-            .snapshot(self.vault.id)
-            .await
-            .map_err(VaultError::from_store)?;
+        let store = &self.vault.store;
+        let newest = store.snapshot(self.vault.id).await;
+        let newest = newest.map_err(VaultError::from_store)?;
+        if !newest.vault().is_of_same_generation(self.snapshot.vault()) {
+            return Err(VaultError::HistoryGone);
+        }
+        self.snapshot = newest;
         self.taken = Instant::now();
         Ok(())
     }

@@ -44,7 +44,8 @@ impl Target {
         };
         let mut hidden = std::ffi::OsString::from(".");
         hidden.push(name);
-        hidden.push(format!(".{}.part", std::process::id()));
+        // In a container each run has the same id of process: what one that was killed left is not to be in the way.
+        hidden.push(format!(".{}.part", uuid::Uuid::new_v4().simple()));
         let beside = path.with_file_name(hidden);
         let file = OpenOptions::new()
             .write(true)
@@ -82,7 +83,7 @@ impl Target {
                         fs::rename(beside, &path)?;
                     }
                     unfinished.0 = None;
-                    Ok(())
+                    sync_directory_of(&path)
                 };
                 done().map_err(|error| unwritable(&path, &error))
             }
@@ -106,6 +107,23 @@ impl Drop for Unfinished {
     }
 }
 
+/// Makes a new name last through a failure of the machine.
+#[cfg(unix)]
+fn sync_directory_of(path: &Path) -> io::Result<()> {
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    match File::open(directory.unwrap_or(Path::new(".")))?.sync_all() {
+        // Some file systems cannot do that for a directory.
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
+        done => done,
+    }
+}
+
+/// Directories cannot be opened there; the file system sees to it.
+#[cfg(not(unix))]
+fn sync_directory_of(_path: &Path) -> io::Result<()> {
+    Ok(())
+}
+
 fn unwritable(path: &Path, error: &io::Error) -> CliError {
     CliError::failed(format!("{}: cannot be written: {error}", path.display()))
 }
@@ -123,6 +141,13 @@ mod tests {
         assert!(!path.exists());
         drop(target);
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+
+        // What a run that was killed left behind is not in the way of the next.
+        std::mem::forget(Target::open(&path).unwrap());
+        drop(Target::open(&path).unwrap());
+        for left in fs::read_dir(directory.path()).unwrap() {
+            fs::remove_file(left.unwrap().path()).unwrap();
+        }
 
         for text in ["one", "two"] {
             let mut target = Target::open(&path).unwrap();

@@ -12,10 +12,13 @@ use super::vaults::require_vault;
 use super::write::{check_preconditions, decode_answer, encode_answer, read_terms, remove};
 use super::{Precondition, RelationshipFilter, Store, StoreError};
 use crate::id::{Revision, VaultId};
+use crate::keys::Keyspace;
 use crate::kv::Isolation;
 
 /// The most relationships deleted in one transaction.
 const CHUNK: usize = 1_000;
+/// About the most bytes that they add to it.
+const CHUNK_BYTES: usize = 1 << 20;
 
 /// What a deletion did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,12 +41,13 @@ struct Chunk {
 }
 
 impl Store {
-    /// Deletes what matches `filter`, at most `limit` relationships (at least one). Up to 1,000 go in one atomic transaction; more take
-    /// several, of which the preconditions guard the first.
+    /// Deletes what matches `filter`, at most `limit` relationships (at least one). Up to 1,000, of about 1 MB, go in one atomic transaction; more
+    /// take several, of which the preconditions guard the first.
     ///
     /// # Errors
     ///
-    /// [`StoreError::PreconditionFailed`], [`StoreError::VaultNotFound`], [`StoreError::FilterTooBroad`]. If it fails
+    /// [`StoreError::PreconditionFailed`], [`StoreError::VaultNotFound`], [`StoreError::FilterTooBroad`];
+    /// [`StoreError::Replaced`] if an import replaced the vault between two of the transactions. If it fails
     /// after the first transaction, some are gone already; another call goes on.
     pub async fn delete_matching(
         &self,
@@ -57,19 +61,31 @@ impl Store {
         let mut deleted = 0;
         let mut position: Option<Vec<u8>> = None;
         let mut preconditions = preconditions;
+        let mut begun = None;
+        let mut seen = None;
         loop {
             let marker = self.markers().take();
             let mut retry = Retry::default();
             let chunk = loop {
                 let after = position.as_deref();
                 match self
-                    .try_delete(vault, filter, after, left.min(CHUNK), preconditions, now, &marker)
+                    .try_delete(
+                        vault,
+                        filter,
+                        after,
+                        left.min(CHUNK),
+                        preconditions,
+                        now,
+                        &marker,
+                        (begun, &mut seen),
+                    )
                     .await
                 {
                     Err(error) => retry.pause(error).await?,
                     Ok(chunk) => break chunk,
                 }
             };
+            begun = seen;
             deleted += chunk.live;
             left -= chunk.removed.min(left);
             preconditions = &[];
@@ -97,6 +113,7 @@ impl Store {
         preconditions: &[Precondition],
         now: Timestamp,
         marker: &Marker<'_>,
+        (begun, seen): (Option<Keyspace>, &mut Option<Keyspace>),
     ) -> Result<Chunk, StoreError> {
         let mut transaction = self.engine().begin().await?;
         if let Some((revision, answer)) = marker.outcome(&*transaction).await? {
@@ -117,6 +134,11 @@ impl Store {
         let record = require_vault(&*transaction, vault, Isolation::Serializable).await?;
         record.admit_writer()?;
         let space = record.space();
+        // What an import has put in the place of all that was there is not what was to go.
+        if begun.is_some_and(|begun| begun != space) {
+            return Err(StoreError::Replaced);
+        }
+        *seen = Some(space);
         check_preconditions(&*transaction, space, preconditions, now).await?;
         let after = after.filter(|after| !after.is_empty());
         // What comes up meanwhile may be taken as written after this; what is found is read again below, so that only
@@ -127,6 +149,7 @@ impl Store {
             filter,
             after,
             limit,
+            max_bytes: CHUNK_BYTES,
             isolation,
             live_at: None,
         };

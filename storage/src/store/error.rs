@@ -70,6 +70,9 @@ pub enum StoreError {
     /// The import stood still for so long that it was given up, and what it had stored is gone.
     #[error("the import stood still for too long and was given up")]
     ImportGone,
+    /// The vault is archived, and takes nothing.
+    #[error("the vault is archived")]
+    VaultArchived,
     /// Another import switched the vault over meanwhile.
     #[error("another import has replaced what the vault holds meanwhile")]
     Replaced,

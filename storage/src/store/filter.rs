@@ -14,6 +14,8 @@ use crate::kv::{Isolation, RangeOptions, Transaction, key_after, prefix_range};
 pub(super) const MAX_SCANNED: usize = 10_000;
 /// The most pairs that are read in one go.
 const MAX_CHUNK: usize = 1_000;
+/// The same where what is found may not weigh much.
+const WEIGHED_CHUNK: usize = 128;
 
 /// The relation of a filter's subject.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -54,6 +56,8 @@ pub(super) struct Scan<'a> {
     pub(super) after: Option<&'a [u8]>,
     /// The most relationships to find, at least one.
     pub(super) limit: usize,
+    /// What these may weigh, unless it is one: see [`weight`]. [`usize::MAX`] where that does not matter.
+    pub(super) max_bytes: usize,
     pub(super) isolation: Isolation,
     /// Leaves out what has expired by then.
     pub(super) live_at: Option<Timestamp>,
@@ -159,7 +163,13 @@ impl Scan<'_> {
         };
         let mut read = 0;
         let mut last = None;
-        let mut chunk = limit.saturating_add(1).clamp(16, MAX_CHUNK);
+        let mut weighs = 0_usize;
+        let max_chunk = if self.max_bytes == usize::MAX {
+            MAX_CHUNK
+        } else {
+            WEIGHED_CHUNK
+        };
+        let mut chunk = limit.saturating_add(1).clamp(16, max_chunk);
         while start < range.end {
             let options = RangeOptions {
                 limit: chunk,
@@ -179,7 +189,9 @@ impl Scan<'_> {
                     .ok_or_else(|| StoreError::unreadable("relationship's terms"))?;
                 let live = self.live_at.is_none_or(|now| !terms.is_expired(now));
                 if live && self.filter.matches(&relationship) {
-                    if scanned.found.len() == limit {
+                    weighs = weighs.saturating_add(weight(key.len(), value.len()));
+                    let is_full = weighs > self.max_bytes && !scanned.found.is_empty();
+                    if is_full || scanned.found.len() == limit {
                         scanned.next = last;
                         return Ok(scanned);
                     }
@@ -194,10 +206,16 @@ impl Scan<'_> {
                 scanned.next = last;
                 break;
             }
-            chunk = (chunk * 4).min(MAX_CHUNK);
+            chunk = (chunk * 4).min(max_chunk);
         }
         Ok(scanned)
     }
+}
+
+/// About what the removal of a relationship adds to a transaction, in bytes: its key is in two orders, each of them cleared, with
+/// a range of conflicts of two ends; its terms are in the log.
+const fn weight(key_bytes: usize, value_bytes: usize) -> usize {
+    6 * key_bytes + value_bytes
 }
 
 /// Puts a relationship together again.

@@ -92,7 +92,7 @@ impl Staging {
     ///
     /// [`StoreError::Misfits`] if what the vault holds does not fit the schema; [`StoreError::SchemaMoved`] and
     /// [`StoreError::Replaced`] if schema or state were replaced meanwhile; [`StoreError::HistoryGone`] if fewer changes are kept than are made in the
-    /// time that some pages take; [`StoreError::ImportGone`], [`StoreError::VaultNotFound`].
+    /// time that some pages take; [`StoreError::ImportGone`], [`StoreError::VaultNotFound`], [`StoreError::VaultArchived`].
     pub async fn merge(mut self, switch: &Switch, fit: Option<&FitCheck<'_>>) -> Result<Merged, StoreError> {
         let snapshot = self.store.snapshot(self.space.vault).await?;
         let merge = Merge {

@@ -247,6 +247,7 @@ async fn judge(
                 filter: &filter,
                 after: (!position.is_empty()).then_some(&position),
                 limit: MAX_SCANNED,
+                max_bytes: usize::MAX,
                 isolation: Isolation::Serializable,
                 live_at: None,
             };
@@ -299,6 +300,7 @@ pub(super) async fn examples(
             filter: &filter,
             after: None,
             limit: MAX_SCANNED / 10,
+            max_bytes: usize::MAX,
             isolation,
             live_at: None,
         };

@@ -230,6 +230,7 @@ impl Snapshot {
             filter,
             after,
             limit,
+            max_bytes: usize::MAX,
             isolation,
             live_at,
         };

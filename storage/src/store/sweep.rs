@@ -27,6 +27,10 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(60);
 const MARKER_LIFE_MICROS: i64 = 24 * 3600 * 1_000_000;
 /// The most markers looked at in one start.
 const MAX_MARKERS: usize = 10_000;
+/// How many of them in one transaction: operations that set one of these meanwhile make it conflict.
+const MARKERS_AT_ONCE: usize = 100;
+/// How often that may happen in one start.
+const MAX_CONFLICTS: usize = 100;
 
 /// Wakes the chore.
 #[derive(Debug, Default)]
@@ -222,24 +226,52 @@ async fn clear_some(transaction: &mut dyn Transaction, range: Range<Bytes>) -> R
 
 /// Removes the markers that earlier processes left behind.
 async fn forget_old_markers(store: &Weak<Inner>) {
-    let Some(store) = store.upgrade() else { return };
-    let forget = async {
-        let mut transaction = store.engine.begin().await?;
-        let options = RangeOptions {
-            limit: MAX_MARKERS,
-            reverse: false,
-            isolation: Isolation::Snapshot,
-        };
-        let horizon = Timestamp(machine_time().0 - MARKER_LIFE_MICROS);
-        for (key, value) in transaction.range(keys::markers(), options).await? {
-            if marked_at(&value).is_none_or(|at| at < horizon) {
-                transaction.clear(&key);
+    let mut range = keys::markers();
+    let mut looked_at = 0;
+    let mut conflicts = 0;
+    while looked_at < MAX_MARKERS {
+        let Some(store) = store.upgrade() else { return };
+        match forget_some_markers(&store, range.clone()).await {
+            Ok((some, last)) => {
+                looked_at += some;
+                match last {
+                    Some(last) => range.start = key_after(&last),
+                    None => return,
+                }
+            }
+            // An operation has set one of them meanwhile: they are looked at again.
+            Err(StoreError::Contended) if conflicts < MAX_CONFLICTS => conflicts += 1,
+            Err(error) => {
+                tracing::warn!(%error, "old markers could not be removed; the next start tries again");
+                return;
             }
         }
-        transaction.commit().await?;
-        Ok::<_, StoreError>(())
-    };
-    if let Err(error) = forget.await {
-        tracing::warn!(%error, "old markers could not be removed; the next start tries again");
     }
+}
+
+/// Removes those of the first markers of a range that are old. Answers how many these were, and the last of them if there may be more.
+async fn forget_some_markers(
+    store: &Inner,
+    range: Range<Bytes>,
+) -> Result<(usize, Option<Bytes>), StoreError> {
+    let mut transaction = store.engine.begin().await?;
+    // A marker that another server has just set anew, whatever the clocks say, is not to be taken away from under it.
+    let options = RangeOptions {
+        limit: MARKERS_AT_ONCE,
+        reverse: false,
+        isolation: Isolation::Serializable,
+    };
+    let horizon = Timestamp(machine_time().0 - MARKER_LIFE_MICROS);
+    let pairs = transaction.range(range, options).await?;
+    let is_old = |value: &[u8]| marked_at(value).is_none_or(|at| at < horizon);
+    let mut is_empty = true;
+    for (key, _) in pairs.iter().filter(|(_, value)| is_old(value)) {
+        transaction.clear(key);
+        is_empty = false;
+    }
+    if !is_empty {
+        transaction.commit().await?;
+    }
+    let last = (pairs.len() == MARKERS_AT_ONCE).then(|| pairs.last().map(|(key, _)| key.clone()));
+    Ok((pairs.len(), last.flatten()))
 }

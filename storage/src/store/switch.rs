@@ -70,7 +70,7 @@ impl Staging {
     /// # Errors
     ///
     /// [`StoreError::SchemaMoved`] if the schema that was to stay is another one by now; [`StoreError::ImportGone`],
-    /// [`StoreError::VaultNotFound`].
+    /// [`StoreError::VaultNotFound`], [`StoreError::VaultArchived`].
     pub async fn replace(mut self, switch: &Switch) -> Result<Switched, StoreError> {
         switch.check()?;
         self.write_counts().await?;
@@ -171,6 +171,9 @@ impl Staging {
         .await?;
         if let Some((revision, answer)) = done {
             return decode_answer(revision, &answer).map(Some);
+        }
+        if record.archived {
+            return Err(StoreError::VaultArchived);
         }
         self.claim(&*transaction).await?;
         if let Basis::State(merged, through) = basis {

@@ -100,8 +100,17 @@ impl VaultRecord {
         }
     }
 
-    /// Refuses writers, who try again, while an import switches over.
+    /// Whether the vault was not replaced as a whole, by an import, between this record and another of it.
+    pub fn is_of_same_generation(&self, other: &Self) -> bool {
+        self.space() == other.space()
+    }
+
+    /// Refuses writers of an archived vault, which may have been archived after they were let in; and others, who try again,
+    /// while an import switches over.
     pub(super) fn admit_writer(&self) -> Result<(), StoreError> {
+        if self.archived {
+            return Err(StoreError::VaultArchived);
+        }
         match self.held_until {
             Some(until) if machine_time() < until => Err(StoreError::Contended),
             _ => Ok(()),

@@ -231,6 +231,7 @@ pub(super) async fn check_preconditions(
             filter,
             after: None,
             limit: 1,
+            max_bytes: usize::MAX,
             isolation,
             live_at: Some(now),
         };
