@@ -268,12 +268,14 @@ impl Registry {
         &self.0.memory.ledger
     }
 
-    /// Takes away what should not be active: idle vaults, the coldest ones beyond the caps, and dead ones. Does nothing
-    /// while another sweep is under way.
-    pub async fn sweep(&self, now: Timestamp) {
-        if let Ok(_alone) = self.0.sweeping.try_lock() {
-            self.sweep_alone(now, 0).await;
-        }
+    /// Takes away what should not be active: idle vaults, the coldest ones beyond the caps or where there was no room for
+    /// rows, and dead ones; answers how many it evicted. Does nothing while another sweep is under way.
+    pub async fn sweep(&self, now: Timestamp) -> usize {
+        let Ok(_alone) = self.0.sweeping.try_lock() else {
+            return 0;
+        };
+        let wanted = self.ledger().take_wanted();
+        self.sweep_alone(now, wanted).await
     }
 
     /// Finds room for so many bytes more, at the cost of the coldest vaults; says whether there is.
@@ -289,7 +291,7 @@ impl Registry {
         self.ledger().has_room(bytes)
     }
 
-    async fn sweep_alone(&self, now: Timestamp, wanted: usize) {
+    async fn sweep_alone(&self, now: Timestamp, wanted: usize) -> usize {
         let mut vaults: Vec<Arc<Vault>> = self.actives();
         for vault in &vaults {
             if !vault.is_open() {
@@ -303,8 +305,7 @@ impl Registry {
         vaults.sort_by_cached_key(|vault| vault.last_used());
         let (settings, ledger) = (&self.0.settings, self.ledger());
         let is_short = !ledger.has_room(wanted);
-        // A little more than is needed, so that the next row does not start the same again.
-        let wanted = wanted + settings.total_memory_bytes / 16;
+        let wanted = wanted + ledger.margin();
         let mut count = vaults.len();
         for vault in &vaults {
             let idle_micros = now.0.saturating_sub(vault.last_used().0);
@@ -337,6 +338,7 @@ impl Registry {
         self.0
             .deaths
             .retain(|_, deaths| deaths.latest.elapsed() < FORGIVEN_AFTER);
+        evicted
     }
 
     /// Has every thread that vaults lived on give back what they held: an allocator keeps it for the thread that allocated it.
@@ -487,7 +489,7 @@ impl Registry {
         tracing::debug!(vault = %id, "vault activated");
         if active > inner.settings.max_active {
             let registry = self.clone();
-            arbiter.spawn(async move { registry.sweep(now()).await });
+            arbiter.spawn(async move { drop(registry.sweep(now()).await) });
         }
         Ok((vault, Some(entered)))
     }
