@@ -17,7 +17,7 @@ use crate::error::VaultError;
 use crate::ledger::Ledger;
 use crate::memory::Memory;
 use crate::metrics::Metrics;
-use crate::overload::{self, Overload};
+use crate::overload::Overload;
 use crate::settings::Settings;
 use crate::vault::{Closed, Pass, RETRY_AFTER, VAULT_BYTES, Vault, now};
 
@@ -174,6 +174,7 @@ impl Registry {
         let is_late = settings.overload_lag.is_some_and(|most| late >= most);
         let is_over = self.ledger().is_over();
         let mut brake = overload.brake();
+        let window = brake.end_window(Instant::now());
         if brake.is_released() && !is_late && !is_over {
             return;
         }
@@ -181,7 +182,7 @@ impl Registry {
         let vaults = self.actives();
         let used: Vec<u64> = vaults.iter().map(|vault| vault.end_window()).collect();
         let was_held = brake.holds();
-        let had = overload::WINDOW.as_nanos() * settings.request_threads as u128;
+        let had = window.as_nanos() * settings.request_threads as u128;
         let had = u64::try_from(had).unwrap_or(u64::MAX);
         let level = brake.next(is_late, had, used.iter().copied());
         for vault in &vaults {
