@@ -244,18 +244,22 @@ impl Registry {
                     }
                 }
             };
-            let registry = self.clone();
-            let draining = async move {
-                registry.finish_draining(&vault, reason).await;
-                drop(done);
-            };
-            if !self.arbiter_of(id).spawn(draining) {
-                // The server has stopped, and all actors with it.
-                self.0.slots.remove(&id);
-                return;
-            }
+            self.start_draining(vault, reason, done);
             let _ = waiting.changed().await;
             return;
+        }
+    }
+
+    /// Drains a vault whose slot says so. It goes on though whoever asked goes away: the slot does not stay as it is.
+    fn start_draining(&self, vault: Arc<Vault>, reason: Reason, done: watch::Sender<Failure>) {
+        let (registry, id) = (self.clone(), vault.id);
+        let draining = async move {
+            registry.finish_draining(&vault, reason).await;
+            drop(done);
+        };
+        if !self.arbiter_of(id).spawn(draining) {
+            // The server has stopped, and all actors with it.
+            self.0.slots.remove(&id);
         }
     }
 
@@ -547,7 +551,7 @@ impl Registry {
     }
 
     async fn evict_if_idle(&self, vault: &Arc<Vault>, reason: Reason) -> bool {
-        let done = {
+        let (done, mut waiting) = {
             let Some(mut slot) = self.0.slots.get_mut(&vault.id) else {
                 return false;
             };
@@ -556,11 +560,12 @@ impl Registry {
                 return false;
             }
             let (done, waiting) = watch::channel(None);
-            *slot = Slot::Draining(waiting);
-            done
+            *slot = Slot::Draining(waiting.clone());
+            (done, waiting)
         };
-        self.finish_draining(vault, reason).await;
-        drop(done);
+        self.start_draining(Arc::clone(vault), reason, done);
+        // An error says that the other side is done.
+        let _ = waiting.changed().await;
         true
     }
 
@@ -622,5 +627,30 @@ impl Drop for StartingSlot {
                 .slots
                 .remove_if(&self.id, |_, slot| matches!(slot, Slot::Starting(_)));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::platform::Platform;
+    use inferadb_storage::Backend;
+
+    #[actix::test]
+    async fn a_sweep_that_is_given_up_leaves_no_vault_half_drained() {
+        let metrics = prometheus::Registry::new();
+        let platform = Platform::start(Backend::Memory, Settings::default(), &metrics)
+            .await
+            .unwrap();
+        let account = platform.create_account("sweeps").await.unwrap().id;
+        let id = platform.create_vault(account, "swept").await.unwrap().id;
+        drop(platform.enter(id, account).await.unwrap());
+        let mut sweep = Box::pin(platform.registry.sweep(Timestamp(i64::MAX)));
+        assert!(futures_util::poll!(sweep.as_mut()).is_pending());
+        assert_eq!(platform.registry.active(id).map(|vault| vault.id), None);
+        drop(sweep);
+        let again = tokio::time::timeout(Duration::from_secs(20), platform.enter(id, account));
+        again.await.unwrap().unwrap();
+        assert_eq!((platform.active_count(), platform.evictions()), (1, 1));
     }
 }
