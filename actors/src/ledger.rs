@@ -13,6 +13,8 @@ pub struct Ledger(Arc<Inner>);
 struct Inner {
     held: AtomicUsize,
     limit: usize,
+    /// The most that somebody found no room for since the latest sweep, in bytes.
+    wanted: AtomicUsize,
     pressed: Notify,
 }
 
@@ -29,6 +31,7 @@ impl Ledger {
         Self(Arc::new(Inner {
             held: AtomicUsize::new(0),
             limit,
+            wanted: AtomicUsize::new(0),
             pressed: Notify::new(),
         }))
     }
@@ -43,13 +46,30 @@ impl Ledger {
         self.held() > self.0.limit
     }
 
-    /// Whether so much more would be too much. Whoever hears so and could do with it calls for a sweep by that.
+    /// Whether so much more would not be too much.
     pub fn has_room(&self, bytes: usize) -> bool {
-        let fits = self.held().saturating_add(bytes) <= self.0.limit;
+        self.held().saturating_add(bytes) <= self.0.limit
+    }
+
+    /// Whether so much more would not be too much. Where it would be, calls for a sweep that finds room for it, or for
+    /// [a part of the whole](Self::margin) at most.
+    pub fn ask_room(&self, bytes: usize) -> bool {
+        let fits = self.has_room(bytes);
         if !fits {
+            self.0.wanted.fetch_max(bytes, Ordering::Relaxed);
             self.0.pressed.notify_one();
         }
         fits
+    }
+
+    /// What a sweep is to find room for: what was asked for since this was last taken.
+    pub fn take_wanted(&self) -> usize {
+        self.0.wanted.swap(0, Ordering::Relaxed).min(self.margin())
+    }
+
+    /// What a sweep frees beyond what is needed, in bytes, so that the next row does not start the same again.
+    pub fn margin(&self) -> usize {
+        self.0.limit / 16
     }
 
     /// A holder that is charged with nothing yet.
@@ -135,6 +155,23 @@ mod tests {
         assert_eq!(ledger.held(), 300);
         drop(second);
         assert_eq!(ledger.held(), 0);
+    }
+
+    #[test]
+    fn what_there_was_no_room_for_is_known_once() {
+        let ledger = Ledger::new(1_600);
+        let charge = ledger.charge();
+        charge.set(1_550);
+        assert!(ledger.ask_room(50) && !ledger.has_room(51));
+        assert_eq!(
+            ledger.take_wanted(),
+            0,
+            "only what was asked for, and did not fit"
+        );
+        assert!(!ledger.ask_room(60) && !ledger.ask_room(90) && !ledger.ask_room(70));
+        assert_eq!((ledger.take_wanted(), ledger.take_wanted()), (90, 0));
+        assert!(!ledger.ask_room(1_000));
+        assert_eq!(ledger.take_wanted(), 100, "one is not given what many have");
     }
 
     #[tokio::test]

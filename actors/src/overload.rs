@@ -3,11 +3,12 @@
 //!
 //! Whoever serves requests tells how late its threads were ([`Overload::observe`]). Once in a window the mean is looked at. While it is
 //! above the limit, a level sinks; a vault that has used more CPU in a window than the level is refused for the rest of it. The level
-//! never sinks below an equal share, of the threads' time and of what is used: a vault that uses no more than that is never refused.
+//! never sinks below an equal share, of the threads' time and of what is used: a vault that uses no more than that is never refused,
+//! nor is one that nobody else is there to share with.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix::prelude::*;
 
@@ -39,6 +40,8 @@ pub(crate) struct Brake {
     over: u32,
     /// Whether a vault is held because memory is short.
     holds_memory: bool,
+    /// When the window under way began.
+    began: Option<Instant>,
 }
 
 impl Overload {
@@ -70,6 +73,14 @@ impl Brake {
     /// Whether any vault may be held to less than it asks for.
     pub(crate) const fn holds(&self) -> bool {
         self.level.is_some() || self.holds_memory
+    }
+
+    /// Ends a window, and begins the next; says how long it was. Threads that are late look late, but the next window may be as long
+    /// as any: it is no shorter than one should be.
+    pub(crate) fn end_window(&mut self, now: Instant) -> Duration {
+        let began = self.began.replace(now);
+        let lasted = began.map_or(WINDOW, |began| now.saturating_duration_since(began));
+        lasted.max(WINDOW)
     }
 
     /// Ends a window at whose end the vaults held more memory than they may, or did not; says whether memory is short. It is not
@@ -104,6 +115,8 @@ impl Brake {
         let most = used.max().unwrap_or(0);
         let sunk = |level: u64| (level - level / 4).max(equal);
         self.level = match self.level {
+            // Nobody gains from what a lone one is refused.
+            _ if users <= 1 => None,
             None if self.late >= LATE_WINDOWS => Some(sunk(most)),
             None => None,
             Some(level) if is_late => Some(sunk(level.min(most.max(equal)))),
@@ -191,6 +204,25 @@ mod tests {
             let level = brake.next(true, 10_000, [900, 100, 0, 0].into_iter());
             assert!(level.is_none_or(|level| level >= 5_000), "{level:?}");
         }
+    }
+
+    #[test]
+    fn nobody_is_held_who_is_alone() {
+        let mut brake = Brake::default();
+        // What is used is an estimate, and can be more than there was.
+        for used in [9_900, 10_000, 10_000, 10_400, 12_000] {
+            assert_eq!(brake.next(true, 10_000, [0, used, 0].into_iter()), None);
+        }
+        let held = brake.next(true, 10_000, [0, 10_000, 10].into_iter());
+        assert!(held.is_some_and(|level| level < 10_000), "{held:?}");
+        assert_eq!(brake.next(true, 10_000, [0, 7_500, 0].into_iter()), None);
+    }
+
+    #[test]
+    fn a_window_is_as_long_as_it_was() {
+        let (mut brake, start) = (Brake::default(), Instant::now());
+        let ends = [0, 250, 650, 700].map(|at| brake.end_window(start + Duration::from_millis(at)));
+        assert_eq!(ends.map(|window| window.as_millis()), [250, 250, 400, 250]);
     }
 
     #[test]

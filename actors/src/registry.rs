@@ -17,7 +17,7 @@ use crate::error::VaultError;
 use crate::ledger::Ledger;
 use crate::memory::Memory;
 use crate::metrics::Metrics;
-use crate::overload::{self, Overload};
+use crate::overload::Overload;
 use crate::settings::Settings;
 use crate::vault::{Closed, Pass, RETRY_AFTER, VAULT_BYTES, Vault, now};
 
@@ -174,6 +174,7 @@ impl Registry {
         let is_late = settings.overload_lag.is_some_and(|most| late >= most);
         let is_over = self.ledger().is_over();
         let mut brake = overload.brake();
+        let window = brake.end_window(Instant::now());
         if brake.is_released() && !is_late && !is_over {
             return;
         }
@@ -181,7 +182,7 @@ impl Registry {
         let vaults = self.actives();
         let used: Vec<u64> = vaults.iter().map(|vault| vault.end_window()).collect();
         let was_held = brake.holds();
-        let had = overload::WINDOW.as_nanos() * settings.request_threads as u128;
+        let had = window.as_nanos() * settings.request_threads as u128;
         let had = u64::try_from(had).unwrap_or(u64::MAX);
         let level = brake.next(is_late, had, used.iter().copied());
         for vault in &vaults {
@@ -243,18 +244,22 @@ impl Registry {
                     }
                 }
             };
-            let registry = self.clone();
-            let draining = async move {
-                registry.finish_draining(&vault, reason).await;
-                drop(done);
-            };
-            if !self.arbiter_of(id).spawn(draining) {
-                // The server has stopped, and all actors with it.
-                self.0.slots.remove(&id);
-                return;
-            }
+            self.start_draining(vault, reason, done);
             let _ = waiting.changed().await;
             return;
+        }
+    }
+
+    /// Drains a vault whose slot says so. It goes on though whoever asked goes away: the slot does not stay as it is.
+    fn start_draining(&self, vault: Arc<Vault>, reason: Reason, done: watch::Sender<Failure>) {
+        let (registry, id) = (self.clone(), vault.id);
+        let draining = async move {
+            registry.finish_draining(&vault, reason).await;
+            drop(done);
+        };
+        if !self.arbiter_of(id).spawn(draining) {
+            // The server has stopped, and all actors with it.
+            self.0.slots.remove(&id);
         }
     }
 
@@ -268,12 +273,14 @@ impl Registry {
         &self.0.memory.ledger
     }
 
-    /// Takes away what should not be active: idle vaults, the coldest ones beyond the caps, and dead ones. Does nothing
-    /// while another sweep is under way.
-    pub async fn sweep(&self, now: Timestamp) {
-        if let Ok(_alone) = self.0.sweeping.try_lock() {
-            self.sweep_alone(now, 0).await;
-        }
+    /// Takes away what should not be active: idle vaults, the coldest ones beyond the caps or where there was no room for
+    /// rows, and dead ones; answers how many it evicted. Does nothing while another sweep is under way.
+    pub async fn sweep(&self, now: Timestamp) -> usize {
+        let Ok(_alone) = self.0.sweeping.try_lock() else {
+            return 0;
+        };
+        let wanted = self.ledger().take_wanted();
+        self.sweep_alone(now, wanted).await
     }
 
     /// Finds room for so many bytes more, at the cost of the coldest vaults; says whether there is.
@@ -289,7 +296,7 @@ impl Registry {
         self.ledger().has_room(bytes)
     }
 
-    async fn sweep_alone(&self, now: Timestamp, wanted: usize) {
+    async fn sweep_alone(&self, now: Timestamp, wanted: usize) -> usize {
         let mut vaults: Vec<Arc<Vault>> = self.actives();
         for vault in &vaults {
             if !vault.is_open() {
@@ -303,8 +310,7 @@ impl Registry {
         vaults.sort_by_cached_key(|vault| vault.last_used());
         let (settings, ledger) = (&self.0.settings, self.ledger());
         let is_short = !ledger.has_room(wanted);
-        // A little more than is needed, so that the next row does not start the same again.
-        let wanted = wanted + settings.total_memory_bytes / 16;
+        let wanted = wanted + ledger.margin();
         let mut count = vaults.len();
         for vault in &vaults {
             let idle_micros = now.0.saturating_sub(vault.last_used().0);
@@ -337,6 +343,7 @@ impl Registry {
         self.0
             .deaths
             .retain(|_, deaths| deaths.latest.elapsed() < FORGIVEN_AFTER);
+        evicted
     }
 
     /// Has every thread that vaults lived on give back what they held: an allocator keeps it for the thread that allocated it.
@@ -487,7 +494,7 @@ impl Registry {
         tracing::debug!(vault = %id, "vault activated");
         if active > inner.settings.max_active {
             let registry = self.clone();
-            arbiter.spawn(async move { registry.sweep(now()).await });
+            arbiter.spawn(async move { drop(registry.sweep(now()).await) });
         }
         Ok((vault, Some(entered)))
     }
@@ -544,7 +551,7 @@ impl Registry {
     }
 
     async fn evict_if_idle(&self, vault: &Arc<Vault>, reason: Reason) -> bool {
-        let done = {
+        let (done, mut waiting) = {
             let Some(mut slot) = self.0.slots.get_mut(&vault.id) else {
                 return false;
             };
@@ -553,11 +560,12 @@ impl Registry {
                 return false;
             }
             let (done, waiting) = watch::channel(None);
-            *slot = Slot::Draining(waiting);
-            done
+            *slot = Slot::Draining(waiting.clone());
+            (done, waiting)
         };
-        self.finish_draining(vault, reason).await;
-        drop(done);
+        self.start_draining(Arc::clone(vault), reason, done);
+        // An error says that the other side is done.
+        let _ = waiting.changed().await;
         true
     }
 
@@ -619,5 +627,30 @@ impl Drop for StartingSlot {
                 .slots
                 .remove_if(&self.id, |_, slot| matches!(slot, Slot::Starting(_)));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::platform::Platform;
+    use inferadb_storage::Backend;
+
+    #[actix::test]
+    async fn a_sweep_that_is_given_up_leaves_no_vault_half_drained() {
+        let metrics = prometheus::Registry::new();
+        let platform = Platform::start(Backend::Memory, Settings::default(), &metrics)
+            .await
+            .unwrap();
+        let account = platform.create_account("sweeps").await.unwrap().id;
+        let id = platform.create_vault(account, "swept").await.unwrap().id;
+        drop(platform.enter(id, account).await.unwrap());
+        let mut sweep = Box::pin(platform.registry.sweep(Timestamp(i64::MAX)));
+        assert!(futures_util::poll!(sweep.as_mut()).is_pending());
+        assert_eq!(platform.registry.active(id).map(|vault| vault.id), None);
+        drop(sweep);
+        let again = tokio::time::timeout(Duration::from_secs(20), platform.enter(id, account));
+        again.await.unwrap().unwrap();
+        assert_eq!((platform.active_count(), platform.evictions()), (1, 1));
     }
 }

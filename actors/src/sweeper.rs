@@ -34,8 +34,8 @@ const PAUSE: Duration = Duration::from_millis(100);
 async fn relieve(registry: Registry) {
     loop {
         registry.ledger().pressed().await;
-        registry.sweep(now()).await;
-        if registry.ledger().is_over() {
+        let evicted = registry.sweep(now()).await;
+        if evicted == 0 || registry.ledger().is_over() {
             tokio::time::sleep(PAUSE).await;
         }
     }
@@ -56,7 +56,7 @@ impl Actor for Sweeper {
             ctx.spawn(
                 sweep
                     .into_actor(sweeper)
-                    .map(|(), sweeper, _| sweeper.sweeping = false),
+                    .map(|_, sweeper, _| sweeper.sweeping = false),
             );
         });
     }

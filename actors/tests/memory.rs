@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use inferadb_actors::{
-    AccountId, Backend, CheckRequest, Consistency, Pass, Platform, SchemaWrite, Settings, Vault, VaultId,
-    WriteRequest, now,
+    AccountId, Backend, CacheSettings, CheckRequest, Consistency, Pass, Platform, Reach, SchemaWrite,
+    Settings, Vault, VaultId, WriteRequest, now,
 };
 use inferadb_engine::evaluate::Decision;
 use inferadb_engine::noun::{Name, ObjectRef, Relationship, RelationshipKey, SubjectRef};
@@ -59,24 +59,44 @@ impl World {
             .await
             .unwrap();
         let account = platform.create_account("memory").await.unwrap().id;
-        let mut ids = Vec::new();
-        for _ in 0..vaults {
-            let id = platform.create_vault(account, "small").await.unwrap().id;
-            let (vault, _pass) = platform.enter(id, account).await.unwrap();
-            let schema = SchemaWrite {
-                text: SCHEMA.into(),
-                format: Format::Native,
-                force: false,
-            };
-            vault.put_schema(schema).await.unwrap();
-            ids.push(id);
-        }
-        Self {
+        let mut world = Self {
             platform,
             account,
-            stored: ids.iter().map(|id| (*id, BTreeSet::new())).collect(),
-            ids,
+            stored: HashMap::new(),
+            ids: Vec::new(),
+        };
+        for _ in 0..vaults {
+            world.add().await;
         }
+        world
+    }
+
+    /// Creates one more vault, which is active then.
+    async fn add(&mut self) -> VaultId {
+        let id = self.platform.create_vault(self.account, "small").await;
+        let id = id.unwrap().id;
+        let (vault, _pass) = self.enter(id).await;
+        let schema = SchemaWrite {
+            text: SCHEMA.into(),
+            format: Format::Native,
+            force: false,
+        };
+        vault.put_schema(schema).await.unwrap();
+        self.stored.insert(id, BTreeSet::new());
+        self.ids.push(id);
+        id
+    }
+
+    /// Lets a user view documents.
+    async fn share(&self, id: VaultId, pairs: impl Iterator<Item = (usize, usize)>) {
+        let (vault, _pass) = self.enter(id).await;
+        let request = WriteRequest {
+            touch: pairs
+                .map(|(document, user)| relationship(document, "viewer", user))
+                .collect(),
+            ..WriteRequest::default()
+        };
+        vault.write(request).await.unwrap();
     }
 
     async fn enter(&self, id: VaultId) -> (Arc<Vault>, Pass) {
@@ -215,4 +235,66 @@ async fn where_vaults_in_use_take_all_memory_a_further_one_is_refused_and_not_an
     for id in &world.ids {
         world.check(&mut Random(5), *id).await;
     }
+}
+
+#[actix::test]
+async fn cold_vaults_make_room_for_a_row_of_a_hot_one_though_no_more_is_held_than_may_be() {
+    const TOTAL: usize = 400_000;
+    let settings = Settings {
+        total_memory_bytes: TOTAL,
+        memory_budget_bytes: 30_000,
+        idle_timeout: None,
+        // So that every check asks for the rows.
+        cache: CacheSettings {
+            enabled: false,
+            ..Settings::default().cache
+        },
+        ..Settings::default()
+    };
+    let mut world = World::new(settings, 1).await;
+    let hot = world.ids[0];
+    // More than it may hold, so that rows come one by one.
+    for document in 0..8 {
+        world.share(hot, (0..200).map(|user| (document, user))).await;
+    }
+    world.platform.deactivate(hot, Reach::Everything).await.unwrap();
+    // What a vault holds goes with its actor, shortly after it was evicted.
+    let began = Instant::now();
+    while world.platform.held_bytes() > 0 {
+        assert!(began.elapsed() < Duration::from_secs(20));
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    world.add().await;
+    let each = world.platform.held_bytes();
+    while world.platform.held_bytes() + 2 * each <= TOTAL {
+        world.add().await;
+    }
+    let (vault, _pass) = world.enter(hot).await;
+    assert_eq!((vault.stats().rows, world.platform.evictions()), (0, 1));
+    let left = TOTAL - world.platform.held_bytes();
+    let mut question = CheckRequest {
+        subject: SubjectRef::parse("user:u7").unwrap(),
+        resource: ObjectRef::parse("document:d0").unwrap(),
+        permission: Name::parse("view").unwrap(),
+        context: Arc::default(),
+        contextual: Arc::default(),
+        trace: false,
+    };
+    let began = Instant::now();
+    // A sweep also finds that the cold ones share more of their schema than they knew: some more than is left.
+    for document in (0..3).cycle() {
+        if vault.stats().row_bytes > left + 2 * each {
+            break;
+        }
+        question.resource = ObjectRef::parse(&format!("document:d{document}")).unwrap();
+        let answer = vault.check(&question, Consistency::MinimizeLatency, now());
+        assert_eq!(answer.await.unwrap().decision, Decision::Allow);
+        assert!(
+            began.elapsed() < Duration::from_secs(20),
+            "no room for a row: {} bytes of rows, {left} left",
+            vault.stats().row_bytes
+        );
+        tokio::task::yield_now().await;
+    }
+    assert!(world.platform.evictions() > 1);
 }

@@ -36,6 +36,7 @@ struct Lane {
 #[derive(Debug)]
 struct Running {
     waiter: Arc<Waiter>,
+    /// When it was granted or, once it has begun, when it began.
     since: Instant,
 }
 
@@ -74,6 +75,15 @@ impl Lanes {
         }
         self.grant(now);
         waiter
+    }
+
+    /// Begins a turn that was granted: the time until the request was polled is none of its own.
+    pub(super) fn begin(&mut self, waiter: &Arc<Waiter>, now: Instant) {
+        if let Some(running) = &mut self.running
+            && Arc::ptr_eq(&running.waiter, waiter)
+        {
+            running.since = now;
+        }
     }
 
     /// Gives a turn back, or the place of one that has yet to come; `used` is the time it took.
@@ -146,7 +156,8 @@ impl Lanes {
             if now.saturating_duration_since(running.since) < LOST_AFTER {
                 return;
             }
-            self.end(LOST_AFTER);
+            // Nobody used it: the thread may just have been elsewhere.
+            self.end(Duration::ZERO);
         }
         let Some((used, _, vault)) = self.ready.pop_first() else {
             // Nobody is ahead of anybody.
@@ -289,6 +300,31 @@ mod tests {
         assert!(!has_turn(&last));
         lanes.leave(&next, SLICE, now + LOST_AFTER);
         assert!(has_turn(&last));
+    }
+
+    #[test]
+    fn a_turn_begins_when_its_request_is_polled() {
+        let (mut lanes, now) = (Lanes::default(), Instant::now());
+        let stalled = lanes.enter(A, now);
+        let polled = now + LOST_AFTER * 2;
+        lanes.begin(&stalled, polled);
+        let next = lanes.enter(B, polled + LOST_AFTER / 2);
+        assert!(!has_turn(&next), "the first is still at it");
+        // Whoever has no turn begins none.
+        lanes.begin(&next, polled + LOST_AFTER / 2);
+        let last = lanes.enter(C, polled + LOST_AFTER);
+        assert!(has_turn(&next) && !has_turn(&last));
+    }
+
+    #[test]
+    fn a_lost_turn_is_no_debt() {
+        let (mut lanes, now) = (Lanes::default(), Instant::now());
+        let _lost = lanes.enter(A, now);
+        let after = now + LOST_AFTER;
+        let first = lanes.enter(B, after);
+        let waiters = [B, A, B, A].map(|vault| lanes.enter(vault, after));
+        let order = run(&mut lanes, [vec![first], waiters.into()].concat(), |_| SLICE);
+        assert_eq!(order, [B, A, B, A, B]);
     }
 
     #[test]

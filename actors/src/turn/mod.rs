@@ -158,7 +158,9 @@ impl<'v> Turn<'v> {
         self.turns.inc();
         self.work = 0;
         if let State::Inside(inside) = &mut self.state {
-            inside.since = Some(Instant::now());
+            let now = Instant::now();
+            inside.since = Some(now);
+            inside.shared.lock().begin(&inside.waiter, now);
         }
     }
 

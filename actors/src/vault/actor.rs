@@ -482,7 +482,7 @@ impl Handler<Admit> for VaultActor {
             .rows
             .iter()
             .map(|(key, row)| rows::weight(key, row.as_ref()));
-        if !self.vault.memory.ledger.has_room(offered.sum()) {
+        if !self.vault.memory.ledger.ask_room(offered.sum()) {
             // They can be read again, and by then there may be room.
             return;
         }
