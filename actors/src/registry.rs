@@ -494,7 +494,9 @@ impl Registry {
         tracing::debug!(vault = %id, "vault activated");
         if active > inner.settings.max_active {
             let registry = self.clone();
-            arbiter.spawn(async move { drop(registry.sweep(now()).await) });
+            arbiter.spawn(async move {
+                registry.sweep(now()).await;
+            });
         }
         Ok((vault, Some(entered)))
     }

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use inferadb_actors::{
     Backend, CheckRequest, Consistency, Import, ImportMode, Imported, ListRequest, Paging, Platform, Reach,
-    RelationshipFilter, ResourcesRequest, Revision, SchemaWrite, Settings, VaultChange, VaultError, VaultId, WriteRequest,
-    now,
+    RelationshipFilter, ResourcesRequest, Revision, SchemaWrite, Settings, VaultChange, VaultError, VaultId,
+    WriteRequest, now,
 };
 use inferadb_engine::context::Value;
 use inferadb_engine::evaluate::Decision;

@@ -46,6 +46,8 @@ pub struct PastState {
     page: PageSize,
     /// The last key that was read.
     position: Option<Vec<u8>>,
+    /// What was read from the snapshot, in bytes.
+    taken: usize,
     ready: VecDeque<Relationship>,
     ended: bool,
 }
@@ -62,6 +64,9 @@ struct Undo {
     /// The schema of the wanted state, if it has been replaced since.
     schema: Option<Option<SchemaRecord>>,
 }
+
+/// How much is read from one snapshot, in bytes: FoundationDB's client keeps all that a transaction has read.
+const SNAPSHOT_BYTES: usize = 16 << 20;
 
 /// How many relationships are read in one go: as many as are about [`PAGE_BYTES`].
 #[derive(Debug, Clone, Copy)]
@@ -96,6 +101,7 @@ impl Store {
             },
             page: PageSize::default(),
             position: None,
+            taken: 0,
             ready: VecDeque::new(),
             ended: false,
         };
@@ -144,8 +150,11 @@ impl PastState {
     pub async fn next(&mut self) -> Result<Option<Vec<Relationship>>, StoreError> {
         while self.ready.is_empty() && !self.ended {
             let limit = self.page.0;
+            if self.taken >= SNAPSHOT_BYTES && self.store.is_shared() {
+                self.renew().await?;
+            }
             let rows = self.read(limit).await?;
-            self.page.learn(&rows);
+            self.taken += self.page.learn(&rows);
             let end = (rows.len() == limit).then(|| rows.last().map(|(key, _)| key.clone()));
             let end = end.flatten();
             for (key, terms) in self.undo.over(rows, end.as_deref()) {
@@ -192,6 +201,7 @@ impl PastState {
         let mut retry = Retry::default();
         loop {
             self.snapshot = self.store.snapshot(self.vault.id).await?;
+            self.taken = 0;
             let before = self.undo.through;
             match self.undo_changes().await {
                 // Some of it is done: the rest is less.
@@ -281,12 +291,13 @@ impl Default for PageSize {
 }
 
 impl PageSize {
-    /// Learns from what one page came to.
-    pub(super) fn learn(&mut self, rows: &Rows) {
+    /// Learns from what one page came to; answers how many bytes that were.
+    pub(super) fn learn(&mut self, rows: &Rows) -> usize {
         let bytes: usize = rows.iter().map(|(key, terms)| key.len() + terms.len()).sum();
         if let Some(each) = bytes.checked_div(rows.len()) {
             self.0 = (PAGE_BYTES / each.max(1)).clamp(MIN_PAGE, MAX_PAGE);
         }
+        bytes
     }
 }
 
