@@ -388,7 +388,8 @@ impl View {
     /// Replaces all rows by those of a loaded vault, which hold everything there is at this view's revision.
     pub fn complete_with(&mut self, loaded: View) {
         self.rows = loaded.rows;
-        self.complete = true;
+        // Two rows that cannot be told apart make it partial, however wholly it was read.
+        self.complete = loaded.complete;
     }
 
     /// Makes a view under construction count as holding everything, so that what is put into it is kept.
