@@ -15,7 +15,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::problem::Problem;
-use super::transfer;
+use super::transfer::{self, Slot};
 use super::vault_file::{Bounds, Head, Layout, Page, Reader};
 use super::{App, HttpMetrics, HttpSettings, body, ok};
 
@@ -69,7 +69,7 @@ async fn import_body(
     path: &str,
     incoming: &mut Incoming,
 ) -> Result<HttpResponse, Problem> {
-    let (id, reach, _, _slot) = transfer::begin(app, request, path).await?;
+    let (id, reach, _, slot) = transfer::begin(app, request, path).await?;
     let mode = mode(&body::query::<ImportQuery>(request)?)?;
     let layout = layout(request)?;
     let started = Instant::now();
@@ -82,10 +82,16 @@ async fn import_body(
         let import = app.platform.import(id, reach, mode).await?;
         take_in(import, mode, Reader::new(layout, bounds(&app.settings)), incoming).await
     };
-    let outcome = tokio::select! {
-        outcome = work => outcome,
+    let taken_in = tokio::select! {
+        taken_in = work => taken_in,
         // Whoever stops the server is not to wait for the end of a file.
         () = app.stopping.begun() => Err(VaultError::Stopping.into()),
+    };
+    let outcome = match taken_in {
+        // All of it is here. A server that stops waits for it, as for any request: who is told that it was abandoned must
+        // not find it there.
+        Ok(import) => finish(import, slot).await,
+        Err(problem) => Err(problem),
     };
     let seconds = started.elapsed().as_secs_f64();
     match outcome {
@@ -132,12 +138,22 @@ async fn import_body(
     }
 }
 
+/// Finishes the import though whoever waits for it goes away; its place is taken until then.
+async fn finish(import: Import, slot: Slot) -> Result<Imported, Problem> {
+    let finishing = actix_web::rt::spawn(async move {
+        let _slot = slot;
+        import.finish().await
+    });
+    let finished = finishing.await.unwrap_or(Err(VaultError::ActorFailed));
+    Ok(finished?)
+}
+
 async fn take_in(
     mut import: Import,
     mode: ImportMode,
     mut reader: Reader,
     incoming: &mut Incoming,
-) -> Result<Imported, Problem> {
+) -> Result<Import, Problem> {
     while let Some(bytes) = incoming.next().await? {
         for piece in bytes.chunks(AT_ONCE) {
             reader.push(piece)?;
@@ -164,7 +180,7 @@ async fn take_in(
             .await
             .map_err(|error| of_member("vault", error))?;
     }
-    Ok(import.finish().await?)
+    Ok(import)
 }
 
 async fn take_head(import: &mut Import, head: Head) -> Result<(), Problem> {
