@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use inferadb_actors::{
     Backend, CheckRequest, Consistency, Import, ImportMode, Imported, ListRequest, Paging, Platform, Reach,
-    RelationshipFilter, ResourcesRequest, Revision, SchemaWrite, Settings, VaultChange, VaultError, VaultId, WriteRequest,
-    now,
+    RelationshipFilter, ResourcesRequest, Revision, SchemaWrite, Settings, VaultChange, VaultError, VaultId,
+    WriteRequest, now,
 };
 use inferadb_engine::context::Value;
 use inferadb_engine::evaluate::Decision;
@@ -363,7 +363,9 @@ async fn a_few_small_relationships_may_replace_large_ones() {
     let schema = "
         definition user {}
         caveat known(word string) { word != \"\" }
-        definition document { relation left: user | user with known }
+        definition document {
+            relation left: user | user with known
+        }
     ";
     put_schema(&stage, id, schema).await;
     let small = side("left", 500);

@@ -513,7 +513,9 @@ async fn a_deletion_takes_nothing_of_what_an_import_put_in_its_place() {
     let (store, script) = faulty().await;
     let (_, vault) = vault_of(&store).await;
     for half in 0..2 {
-        let texts: Vec<String> = (0..750).map(|n| format!("doc:{half}-{n}#viewer@user:u")).collect();
+        let texts: Vec<String> = (0..750)
+            .map(|n| format!("doc:{half}-{n}#viewer@user:u"))
+            .collect();
         let refs: Vec<&str> = texts.iter().map(String::as_str).collect();
         store.write(vault, &create(&refs)).await.unwrap();
     }
