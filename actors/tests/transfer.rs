@@ -363,7 +363,9 @@ async fn a_few_small_relationships_may_replace_large_ones() {
     let schema = "
         definition user {}
         caveat known(word string) { word != \"\" }
-        definition document { relation left: user | user with known }
+        definition document {
+            relation left: user | user with known
+        }
     ";
     put_schema(&stage, id, schema).await;
     let small = side("left", 500);

@@ -591,7 +591,7 @@ async fn an_export_that_cannot_go_on_says_so() {
     let mut behind = store.state(vault, None).await.unwrap();
     let since = behind.revision();
     behind.next().await.unwrap();
-    for round in 0..64 {
+    for round in 0..72 {
         let id = "x".repeat(900);
         let touch: Vec<_> = (0..500)
             .map(|at| relationship(&format!("zoo:{id}{round}-{at}#r0@user:u")))

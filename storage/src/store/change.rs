@@ -17,8 +17,10 @@ use crate::kv::{Isolation, RangeOptions, Transaction, Versionstamp, key_after};
 
 /// The size of one stored piece of a record or of a schema, in bytes; below what one value can hold.
 pub(super) const PIECE_BYTES: usize = 90_000;
-/// The most pairs that are read or cleared in one go.
+/// The most pairs that are read in one go.
 const CHUNK: usize = 500;
+/// The most that are read or cleared in one go where nothing is known of their size: each may be one piece.
+const UNKNOWN_CHUNK: usize = 64;
 /// The fewest pairs that are worth a read, where records may be large.
 const MIN_CHUNK: usize = 16;
 /// Enough for one answer, in bytes of records.
@@ -221,7 +223,7 @@ impl Store {
                 let transaction = self.engine().begin().await?;
                 require_vault(&*transaction, vault, Isolation::Snapshot).await?;
                 let options = RangeOptions {
-                    limit: CHUNK,
+                    limit: UNKNOWN_CHUNK,
                     reverse: true,
                     isolation: Isolation::Snapshot,
                 };
@@ -246,7 +248,7 @@ impl Store {
                 }
             }
             match pairs.last() {
-                Some((key, _)) if pairs.len() == CHUNK => range.end = key.clone(),
+                Some((key, _)) if pairs.len() == UNKNOWN_CHUNK => range.end = key.clone(),
                 _ => return Ok(None),
             }
         }
@@ -262,12 +264,12 @@ impl Store {
         }
         let doomed = keys::changes(vault, None).start..keys::changes(vault, Some(horizon)).start;
         let options = RangeOptions {
-            limit: CHUNK,
+            limit: UNKNOWN_CHUNK,
             reverse: false,
             isolation: Isolation::Snapshot,
         };
         let pairs = transaction.range(doomed.clone(), options).await?;
-        let complete = pairs.len() < CHUNK;
+        let complete = pairs.len() < UNKNOWN_CHUNK;
         if let Some((last, _)) = pairs.last() {
             transaction.clear_range(doomed.start..key_after(last));
         }

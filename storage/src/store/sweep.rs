@@ -19,6 +19,9 @@ use crate::kv::{Isolation, RangeOptions, Transaction, key_after, prefix_range};
 
 /// The most keys removed in one transaction.
 const CHUNK: usize = 1_000;
+/// How many of them are read at a time, since each may be as large as a value can be; and how many bytes are enough for one transaction.
+const READ_AT_ONCE: usize = 64;
+const CHUNK_BYTES: usize = 4 << 20;
 /// The longest pause after failures.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// How often imports that stood still for too long are looked for.
@@ -211,17 +214,30 @@ async fn sweep_staging(
 
 /// Clears the first pairs of a range; says whether there were none.
 async fn clear_some(transaction: &mut dyn Transaction, range: Range<Bytes>) -> Result<bool, StoreError> {
-    let chunk = RangeOptions {
-        limit: CHUNK,
-        reverse: false,
-        isolation: Isolation::Snapshot,
-    };
-    let pairs = transaction.range(range.clone(), chunk).await?;
-    match pairs.last() {
-        Some((last, _)) => transaction.clear_range(range.start..key_after(last)),
-        None => return Ok(true),
+    let mut next = range.clone();
+    let (mut read, mut bytes) = (0, 0);
+    while read < CHUNK && bytes < CHUNK_BYTES {
+        let chunk = RangeOptions {
+            limit: READ_AT_ONCE,
+            reverse: false,
+            isolation: Isolation::Snapshot,
+        };
+        let pairs = transaction.range(next.clone(), chunk).await?;
+        let Some((last, _)) = pairs.last() else { break };
+        next.start = key_after(last);
+        read += pairs.len();
+        bytes += pairs
+            .iter()
+            .map(|(key, value)| key.len() + value.len())
+            .sum::<usize>();
+        if pairs.len() < READ_AT_ONCE {
+            break;
+        }
     }
-    Ok(false)
+    if read > 0 {
+        transaction.clear_range(range.start..next.start);
+    }
+    Ok(read == 0)
 }
 
 /// Removes the markers that earlier processes left behind.
