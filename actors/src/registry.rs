@@ -189,7 +189,9 @@ impl Registry {
         for vault in &vaults {
             vault.hold_to(level);
         }
-        let largest = vaults.iter().max_by_key(|vault| vault.bytes());
+        // One that is watched would not go though nobody were inside.
+        let largest = vaults.iter().filter(|vault| !vault.is_watched());
+        let largest = largest.max_by_key(|vault| vault.bytes());
         let largest = largest.filter(|_| memory_is_short);
         brake.hold_memory(largest.is_some());
         if let Some(largest) = largest {

@@ -364,6 +364,11 @@ impl Vault {
         self.gate.inside()
     }
 
+    /// Whether a watch pins it.
+    pub fn is_watched(&self) -> bool {
+        self.gate.watching() > 0
+    }
+
     /// Stays inside on behalf of a request whose answer is sent after its handler is done.
     pub fn stay(&self) -> Pass {
         self.gate.stay()
