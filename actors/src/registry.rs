@@ -173,7 +173,8 @@ impl Registry {
         } = &*self.0;
         let late = overload.end_window();
         let is_late = settings.overload_lag.is_some_and(|most| late >= most);
-        let is_over = self.ledger().is_over();
+        // What evictions brought down meanwhile only comes and goes.
+        let is_over = self.ledger().stayed_over();
         let mut brake = overload.brake();
         let window = brake.end_window(Instant::now());
         if brake.is_released() && !is_late && !is_over {
@@ -659,10 +660,15 @@ mod tests {
         let account = platform.create_account("sweeps").await.unwrap().id;
         let id = platform.create_vault(account, "swept").await.unwrap().id;
         drop(platform.enter(id, account).await.unwrap());
+        // The vault's thread is kept busy meanwhile, so that it cannot be drained at once.
+        let (free, busy) = std::sync::mpsc::channel::<()>();
+        let arbiter = platform.registry.arbiter_of(id);
+        arbiter.spawn_fn(move || drop(busy.recv()));
         let mut sweep = Box::pin(platform.registry.sweep(Timestamp(i64::MAX)));
         assert!(futures_util::poll!(sweep.as_mut()).is_pending());
         assert_eq!(platform.registry.active(id).map(|vault| vault.id), None);
         drop(sweep);
+        drop(free);
         let again = tokio::time::timeout(Duration::from_secs(20), platform.enter(id, account));
         again.await.unwrap().unwrap();
         assert_eq!((platform.active_count(), platform.evictions()), (1, 1));
