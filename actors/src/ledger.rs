@@ -1,7 +1,7 @@
 //! The memory of all vaults together: what each of them holds is charged to one ledger, which says when it is too much.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use tokio::sync::Notify;
 
@@ -15,6 +15,8 @@ struct Inner {
     limit: usize,
     /// The most that somebody found no room for since the latest sweep, in bytes.
     wanted: AtomicUsize,
+    /// Whether no more than may be was held at some time since this was last taken.
+    was_within: AtomicBool,
     pressed: Notify,
 }
 
@@ -32,6 +34,7 @@ impl Ledger {
             held: AtomicUsize::new(0),
             limit,
             wanted: AtomicUsize::new(0),
+            was_within: AtomicBool::new(true),
             pressed: Notify::new(),
         }))
     }
@@ -44,6 +47,13 @@ impl Ledger {
     /// Whether more is held than may be.
     pub fn is_over(&self) -> bool {
         self.held() > self.0.limit
+    }
+
+    /// Whether more was held than may be at all times since this was last asked.
+    pub fn stayed_over(&self) -> bool {
+        let is_over = self.is_over();
+        let was_within = self.0.was_within.swap(!is_over, Ordering::Relaxed);
+        is_over && !was_within
     }
 
     /// Whether so much more would not be too much.
@@ -93,7 +103,12 @@ impl Ledger {
                 self.0.pressed.notify_one();
             }
         } else {
-            held.fetch_sub(before - after, Ordering::Relaxed);
+            let shrunk = before - after;
+            let left = held.fetch_sub(shrunk, Ordering::Relaxed).saturating_sub(shrunk);
+            // Read first: it is so nearly always, and all cores read it.
+            if left <= self.0.limit && !self.0.was_within.load(Ordering::Relaxed) {
+                self.0.was_within.store(true, Ordering::Relaxed);
+            }
         }
     }
 }
@@ -155,6 +170,22 @@ mod tests {
         assert_eq!(ledger.held(), 300);
         drop(second);
         assert_eq!(ledger.held(), 0);
+    }
+
+    #[test]
+    fn over_for_a_while_is_not_staying_so() {
+        let ledger = Ledger::new(10);
+        let charge = ledger.charge();
+        charge.set(11);
+        assert!(!ledger.stayed_over(), "it was not before");
+        assert!(ledger.stayed_over() && ledger.stayed_over());
+        charge.set(10);
+        charge.set(12);
+        assert!(!ledger.stayed_over() && ledger.stayed_over());
+        charge.set(5);
+        assert!(!ledger.stayed_over());
+        charge.set(11);
+        assert!(!ledger.stayed_over() && ledger.stayed_over());
     }
 
     #[test]

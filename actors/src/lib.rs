@@ -17,6 +17,7 @@ mod schemas;
 mod series;
 mod settings;
 mod sweeper;
+mod sweeps;
 mod transfer;
 mod trial;
 mod turn;

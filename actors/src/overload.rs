@@ -36,7 +36,7 @@ pub(crate) struct Brake {
     late: u32,
     calm: u32,
     level: Option<u64>,
-    /// Windows in a row at whose end the vaults held more memory than they may.
+    /// Windows in a row in which the vaults held more memory than they may all the time.
     over: u32,
     /// Whether a vault is held because memory is short.
     holds_memory: bool,
@@ -83,7 +83,7 @@ impl Brake {
         lasted.max(WINDOW)
     }
 
-    /// Ends a window at whose end the vaults held more memory than they may, or did not; says whether memory is short. It is not
+    /// Ends a window in which the vaults held more memory than they may all the time, or did not; says whether memory is short. It is not
     /// as long as evictions, and vaults that give up their rows, are at it.
     pub(crate) const fn is_memory_short(&mut self, is_over: bool) -> bool {
         self.over = if is_over { self.over.saturating_add(1) } else { 0 };

@@ -98,9 +98,8 @@ impl Platform {
         let settings = Arc::new(settings);
         let registry = Registry::new(store.clone(), Arc::clone(&settings), metrics);
         Sweeper::new(registry.clone()).start();
-        if settings.overload_lag.is_some() {
-            Balancer::new(registry.clone()).start();
-        }
+        // Also where the threads may be however late: memory can be short.
+        Balancer::new(registry.clone()).start();
         let platform = Self {
             store,
             registry,

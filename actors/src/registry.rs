@@ -19,6 +19,7 @@ use crate::memory::Memory;
 use crate::metrics::Metrics;
 use crate::overload::Overload;
 use crate::settings::Settings;
+use crate::sweeps::Sweeps;
 use crate::vault::{Closed, Pass, RETRY_AFTER, VAULT_BYTES, Vault, now};
 
 /// The first wait before an actor that died is started again; it doubles with each further death.
@@ -38,7 +39,7 @@ struct Inner {
     active: AtomicUsize,
     evictions: AtomicU64,
     stopping: AtomicBool,
-    sweeping: tokio::sync::Mutex<()>,
+    sweeps: tokio::sync::Mutex<Sweeps>,
     store: Store,
     memory: Memory,
     settings: Arc<Settings>,
@@ -115,7 +116,7 @@ impl Registry {
             active: AtomicUsize::new(0),
             evictions: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
-            sweeping: tokio::sync::Mutex::default(),
+            sweeps: tokio::sync::Mutex::default(),
             store,
             memory: Memory::new(settings.total_memory_bytes),
             settings,
@@ -172,7 +173,8 @@ impl Registry {
         } = &*self.0;
         let late = overload.end_window();
         let is_late = settings.overload_lag.is_some_and(|most| late >= most);
-        let is_over = self.ledger().is_over();
+        // What evictions brought down meanwhile only comes and goes.
+        let is_over = self.ledger().stayed_over();
         let mut brake = overload.brake();
         let window = brake.end_window(Instant::now());
         if brake.is_released() && !is_late && !is_over {
@@ -188,7 +190,9 @@ impl Registry {
         for vault in &vaults {
             vault.hold_to(level);
         }
-        let largest = vaults.iter().max_by_key(|vault| vault.bytes());
+        // One that is watched would not go though nobody were inside.
+        let largest = vaults.iter().filter(|vault| !vault.is_watched());
+        let largest = largest.max_by_key(|vault| vault.bytes());
         let largest = largest.filter(|_| memory_is_short);
         brake.hold_memory(largest.is_some());
         if let Some(largest) = largest {
@@ -276,11 +280,11 @@ impl Registry {
     /// Takes away what should not be active: idle vaults, the coldest ones beyond the caps or where there was no room for
     /// rows, and dead ones; answers how many it evicted. Does nothing while another sweep is under way.
     pub async fn sweep(&self, now: Timestamp) -> usize {
-        let Ok(_alone) = self.0.sweeping.try_lock() else {
+        let Ok(mut sweeps) = self.0.sweeps.try_lock() else {
             return 0;
         };
         let wanted = self.ledger().take_wanted();
-        self.sweep_alone(now, wanted).await
+        self.sweep_alone(now, wanted, &mut sweeps).await
     }
 
     /// Finds room for so many bytes more, at the cost of the coldest vaults; says whether there is.
@@ -288,15 +292,19 @@ impl Registry {
         if self.ledger().has_room(bytes) {
             return true;
         }
-        let _alone = self.0.sweeping.lock().await;
+        let mut sweeps = self.0.sweeps.lock().await;
         // Whoever swept before may have found enough for many.
-        if !self.ledger().has_room(bytes) {
-            self.sweep_alone(now(), bytes).await;
+        let began = Instant::now();
+        if !self.ledger().has_room(bytes) && !sweeps.is_in_vain(began) {
+            self.sweep_alone(now(), bytes, &mut sweeps).await;
+            if !self.ledger().has_room(bytes) {
+                sweeps.was_in_vain(began, Instant::now());
+            }
         }
         self.ledger().has_room(bytes)
     }
 
-    async fn sweep_alone(&self, now: Timestamp, wanted: usize) -> usize {
+    async fn sweep_alone(&self, now: Timestamp, wanted: usize, sweeps: &mut Sweeps) -> usize {
         let mut vaults: Vec<Arc<Vault>> = self.actives();
         for vault in &vaults {
             if !vault.is_open() {
@@ -312,6 +320,11 @@ impl Registry {
         let is_short = !ledger.has_room(wanted);
         let wanted = wanted + ledger.margin();
         let mut count = vaults.len();
+        // Some more than are too many, so that the next activation does not start the same again.
+        let most = match count > settings.max_active {
+            true => settings.max_active - settings.max_active / 64,
+            false => settings.max_active,
+        };
         for vault in &vaults {
             let idle_micros = now.0.saturating_sub(vault.last_used().0);
             let is_idle = settings
@@ -319,7 +332,7 @@ impl Registry {
                 .is_some_and(|limit| u128::try_from(idle_micros).unwrap_or(0) >= limit.as_micros());
             let reason = if is_idle {
                 Reason::Idle
-            } else if count > settings.max_active {
+            } else if count > most {
                 Reason::MaxActive
             } else if is_short && !ledger.has_room(wanted) {
                 Reason::Memory
@@ -337,7 +350,7 @@ impl Registry {
         drop(vaults);
         let held = i64::try_from(ledger.held()).unwrap_or(i64::MAX);
         self.0.metrics.held_bytes.set(held);
-        if evicted > 0 {
+        if sweeps.evicted(evicted, Instant::now()) {
             self.release_memory();
         }
         self.0
@@ -647,10 +660,15 @@ mod tests {
         let account = platform.create_account("sweeps").await.unwrap().id;
         let id = platform.create_vault(account, "swept").await.unwrap().id;
         drop(platform.enter(id, account).await.unwrap());
+        // The vault's thread is kept busy meanwhile, so that it cannot be drained at once.
+        let (free, busy) = std::sync::mpsc::channel::<()>();
+        let arbiter = platform.registry.arbiter_of(id);
+        arbiter.spawn_fn(move || drop(busy.recv()));
         let mut sweep = Box::pin(platform.registry.sweep(Timestamp(i64::MAX)));
         assert!(futures_util::poll!(sweep.as_mut()).is_pending());
         assert_eq!(platform.registry.active(id).map(|vault| vault.id), None);
         drop(sweep);
+        drop(free);
         let again = tokio::time::timeout(Duration::from_secs(20), platform.enter(id, account));
         again.await.unwrap().unwrap();
         assert_eq!((platform.active_count(), platform.evictions()), (1, 1));

@@ -36,7 +36,7 @@ pub struct Settings {
     /// Whether metrics carry a `vault` label.
     pub per_vault_metrics: bool,
     /// Has the allocator give what the calling thread freed back to the system. Called on every thread of actors after vaults
-    /// were evicted; `None`: the allocator does so by itself.
+    /// were evicted, once a second at most; `None`: the allocator does so by itself.
     pub release_memory: Option<fn()>,
 }
 

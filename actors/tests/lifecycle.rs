@@ -405,6 +405,22 @@ async fn too_many_active_vaults_push_out_the_coldest_but_nobody_inside() {
 }
 
 #[actix::test]
+async fn where_many_are_active_the_coldest_go_a_few_at_a_time() {
+    let settings = Settings {
+        max_active: 128,
+        ..Settings::default()
+    };
+    let stage = Stage::new(settings).await;
+    for _ in 0..129 {
+        let id = stage.vault().await;
+        drop(stage.platform.enter(id, stage.account).await.unwrap());
+    }
+    // The next two activations need no sweep.
+    eventually("a sixty-fourth less", || stage.platform.active_count() == 126).await;
+    eventually("counted", || stage.platform.evictions() == 3).await;
+}
+
+#[actix::test]
 async fn a_newcomer_gets_in_though_every_other_vault_is_in_use() {
     let settings = Settings {
         max_active: 1,

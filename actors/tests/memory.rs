@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use inferadb_actors::{
     AccountId, Backend, CacheSettings, CheckRequest, Consistency, Pass, Platform, Reach, SchemaWrite,
-    Settings, Vault, VaultId, WriteRequest, now,
+    Settings, Vault, VaultError, VaultId, WriteRequest, now,
 };
 use inferadb_engine::evaluate::Decision;
 use inferadb_engine::noun::{Name, ObjectRef, Relationship, RelationshipKey, SubjectRef};
@@ -232,6 +232,12 @@ async fn where_vaults_in_use_take_all_memory_a_further_one_is_refused_and_not_an
     }
     assert!(refused > 0 && !inside.is_empty(), "{refused} refused");
     inside.clear();
+    // That there was no room is remembered for a moment.
+    let began = Instant::now();
+    while world.platform.enter(world.ids[7], world.account).await.is_err() {
+        assert!(began.elapsed() < Duration::from_secs(20));
+        tokio::task::yield_now().await;
+    }
     for id in &world.ids {
         world.check(&mut Random(5), *id).await;
     }
@@ -297,4 +303,39 @@ async fn cold_vaults_make_room_for_a_row_of_a_hot_one_though_no_more_is_held_tha
         tokio::task::yield_now().await;
     }
     assert!(world.platform.evictions() > 1);
+}
+
+#[actix::test]
+async fn where_memory_stays_short_the_largest_that_nobody_watches_takes_no_requests() {
+    const TOTAL: usize = 60_000;
+    let settings = Settings {
+        total_memory_bytes: TOTAL,
+        // No rows: what is held is the vaults themselves, and the changes that a watch may want.
+        memory_budget_bytes: 1,
+        idle_timeout: None,
+        // Memory is looked after however late the threads may be.
+        overload_lag: None,
+        ..Settings::default()
+    };
+    let world = World::new(settings, 2).await;
+    let (watched, other) = (world.ids[0], world.ids[1]);
+    let _inside = [world.enter(watched).await, world.enter(other).await];
+    let watch = world.platform.watch(watched, world.account, None).await.unwrap();
+    for document in 0..250 {
+        world.share(watched, (0..5).map(|user| (document, user))).await;
+    }
+    assert!(world.platform.held_bytes() > TOTAL);
+    let began = Instant::now();
+    loop {
+        let largest = world.platform.enter(watched, world.account).await;
+        assert!(largest.is_ok(), "it could not be evicted though nobody came in");
+        match world.platform.enter(other, world.account).await {
+            Err(VaultError::RateLimited { limit, .. }) => break assert_eq!(limit, "fair_share"),
+            Err(error) => panic!("{error}"),
+            Ok(_) => {}
+        }
+        assert!(began.elapsed() < Duration::from_secs(20), "nobody is held");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    drop(watch);
 }

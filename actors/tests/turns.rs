@@ -305,3 +305,43 @@ async fn large_writes_of_one_vault_go_to_storage_one_after_the_other() {
     }
     assert_eq!(met[0], met[1], "four are as far as one would be: {met:?}");
 }
+
+#[actix::test]
+async fn a_write_that_is_given_up_keeps_its_share_of_the_way_to_storage() {
+    let stage = Stage::new(settings()).await;
+    let (noisy, vault, _pass) = crowded(&stage).await;
+    let (_, other, _other) = crowded(&stage).await;
+    let texts: Vec<String> = (0..600)
+        .map(|at| format!("document:w{at}#reader@user:ben"))
+        .collect();
+    let mut met = Vec::new();
+    for further in [0, 4] {
+        let (release, held) = watch::channel(true);
+        let before = stage.switch.met();
+        stage.switch.arm(Some(noisy), Fault::Hold(held), usize::MAX);
+        let write = || {
+            let (vault, request) = (Arc::clone(&vault), touch(&texts));
+            actix::spawn(async move { vault.write(request).await })
+        };
+        let first = write();
+        while stage.switch.met() == before {
+            yield_now().await;
+        }
+        first.abort();
+        let _ = first.await;
+        let further: Vec<_> = (0..further).map(|_| write()).collect();
+        for at in 0..20 {
+            let one = [format!("document:x{at}#reader@user:ben")];
+            other.write(touch(&one)).await.unwrap();
+        }
+        met.push(stage.switch.met() - before);
+        release.send(false).unwrap();
+        for write in further {
+            write.await.unwrap().unwrap();
+        }
+        // The one that was given up is done as well: the next one gets its share.
+        write().await.unwrap().unwrap();
+        stage.switch.disarm();
+    }
+    assert_eq!(met[0], met[1], "what was given up is still at storage: {met:?}");
+}

@@ -506,13 +506,13 @@ impl Handler<Slim> for VaultActor {
 impl Handler<Commit> for VaultActor {
     type Result = ResponseActFuture<Self, Result<Committed, VaultError>>;
 
-    fn handle(&mut self, message: Commit, _ctx: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, Commit { operation, share }: Commit, _ctx: &mut Self::Context) -> Self::Result {
         let vault = Arc::clone(&self.vault);
         // The commit is inside until it is done, though whoever asked may be gone: a drain waits for it.
         let pass = vault.gate.stay();
         let committing = async move {
             let started = Instant::now();
-            let outcome = message.0.run(&vault).await;
+            let outcome = operation.run(&vault).await;
             if outcome.is_ok() {
                 vault.metrics.commits(started.elapsed());
             }
@@ -526,7 +526,7 @@ impl Handler<Commit> for VaultActor {
             };
             let waiting = until.map(|until| actor.wait(until, ctx));
             async move {
-                let _pass = pass;
+                let _inside = (pass, share);
                 let caught_up = match waiting {
                     Some(waiting) => waiting.await.unwrap_or(Err(VaultError::ActorFailed)),
                     None => Ok(()),

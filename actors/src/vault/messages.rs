@@ -3,6 +3,7 @@
 use actix::prelude::*;
 use inferadb_engine::row::{Row, RowKey};
 use inferadb_storage::Revision;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::{Committed, Operation};
 use crate::error::VaultError;
@@ -34,7 +35,12 @@ pub struct Admit {
 /// Commits a change to the vault; the answer comes after the view shows it.
 #[derive(Message)]
 #[rtype(result = "Result<Committed, VaultError>")]
-pub struct Commit(pub Operation);
+pub struct Commit {
+    /// The change.
+    pub operation: Operation,
+    /// Its share of what the vault may have at storage, until it is done, though whoever asked may be gone.
+    pub share: OwnedSemaphorePermit,
+}
 
 /// Lets go of all rows and decisions: others need the memory more.
 #[derive(Message)]

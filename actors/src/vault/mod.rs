@@ -116,7 +116,7 @@ pub struct Vault {
     latest_token: ArcSwap<(Revision, Arc<str>)>,
     checks: Limiter,
     writes: Limiter,
-    committing: Semaphore,
+    committing: Arc<Semaphore>,
 }
 
 /// What each request writes, on cache lines of its own: a core that reads the rest of the vault does not fetch it anew
@@ -241,7 +241,7 @@ impl Vault {
             latest_token: ArcSwap::from_pointee(latest_token),
             checks: Limiter::default(),
             writes: Limiter::default(),
-            committing: Semaphore::new(CHANGES_AT_STORAGE as usize),
+            committing: Arc::new(Semaphore::new(CHANGES_AT_STORAGE as usize)),
         });
         vault.report_size();
         let actor_of = Arc::clone(&vault);
@@ -364,6 +364,11 @@ impl Vault {
         self.gate.inside()
     }
 
+    /// Whether a watch pins it.
+    pub fn is_watched(&self) -> bool {
+        self.gate.watching() > 0
+    }
+
     /// Stays inside on behalf of a request whose answer is sent after its handler is done.
     pub fn stay(&self) -> Pass {
         self.gate.stay()
@@ -449,14 +454,18 @@ impl Vault {
     pub async fn commit(&self, operation: Operation) -> Result<Committed, VaultError> {
         let changes = u32::try_from(operation.changes()).unwrap_or(u32::MAX);
         let _waiting = Waiting::enter(self)?;
+        let most = match operation {
+            // It can go on for long: smaller writes need not wait for all of it.
+            Operation::Delete(_) => CHANGES_AT_STORAGE / 2,
+            Operation::Write(..) | Operation::Schema(..) => CHANGES_AT_STORAGE,
+        };
         // The semaphore is never closed.
-        let _share = self
-            .committing
-            .acquire_many(changes.clamp(1, CHANGES_AT_STORAGE))
+        let share = Arc::clone(&self.committing)
+            .acquire_many_owned(changes.clamp(1, most))
             .await
             .map_err(|_| VaultError::ActorFailed)?;
         self.charge(NANOS_A_CHANGE.saturating_mul(changes.into()));
-        self.send(Commit(operation)).await
+        self.send(Commit { operation, share }).await
     }
 
     /// Charges `changes` to the vault's rate of writes.

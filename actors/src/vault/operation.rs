@@ -140,13 +140,7 @@ impl Vault {
             ));
         }
         self.take_writes(1)?;
-        let committed = self.commit(Operation::Delete(request)).await?;
-        // How much it would be was not known before: later writes wait for it.
-        self.writes.owe(
-            self.limits.load().writes_per_second,
-            committed.deleted.saturating_sub(1),
-        );
-        Ok(committed)
+        self.commit(Operation::Delete(request)).await
     }
 
     /// Replaces the schema; answers the new revision and the compiler's warnings.
@@ -209,6 +203,11 @@ impl Operation {
                     )
                     .await
                     .map_err(VaultError::from_store)?;
+                // How much it would be was not known before: later writes wait for it, though whoever asked may be gone.
+                vault.writes.owe(
+                    vault.limits.load().writes_per_second,
+                    deleted.deleted.saturating_sub(1),
+                );
                 Ok(Committed {
                     revision: deleted.revision,
                     deleted: deleted.deleted,
