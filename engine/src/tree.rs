@@ -33,7 +33,8 @@ enum Node<T: Placed> {
 }
 
 struct Child<T: Placed> {
-    /// Nothing in the node lies before it. That of a branch's first child is not looked at.
+    /// Nothing in the node lies before it, and all that the children before this one hold does. That of a branch's first
+    /// child is not looked at and may be wrong: a child that becomes the first takes in what lies before its `first`.
     first: T::Place,
     node: Arc<Node<T>>,
 }
@@ -179,7 +180,9 @@ impl<T: Placed> Tree<T> {
                     return Iter { leaf, above };
                 }
                 Node::Branch(children) => {
-                    let rest = children.get(child_at(children, &order)..).unwrap_or_default();
+                    // Of several places that compare as equal, the first may be in an earlier child.
+                    let at = last_child(children, |first| order(first).is_lt());
+                    let rest = children.get(at..).unwrap_or_default();
                     let mut rest = rest.iter();
                     let Some(child) = rest.next() else {
                         return Iter {
@@ -197,8 +200,13 @@ impl<T: Placed> Tree<T> {
 
 /// The child that a place belongs into.
 fn child_at<T: Placed>(children: &[Child<T>], order: impl Fn(&T::Place) -> Ordering) -> usize {
-    let after = children.partition_point(|child| order(&child.first).is_le());
-    after.saturating_sub(1)
+    last_child(children, |first| order(first).is_le())
+}
+
+/// The last child of which `is_before` holds, or the first child, of which it is not asked.
+fn last_child<T: Placed>(children: &[Child<T>], is_before: impl Fn(&T::Place) -> bool) -> usize {
+    let others = children.get(1..).unwrap_or_default();
+    others.partition_point(|child| is_before(&child.first))
 }
 
 fn put<T: Placed>(node: &mut Arc<Node<T>>, item: T) -> Put<T> {
@@ -295,7 +303,11 @@ fn join<T: Placed>(children: &mut Vec<Child<T>>, at: usize) {
                 items.reserve_exact(more.len());
                 items.extend(more);
             }
-            (Node::Branch(children), Node::Branch(more)) => {
+            (Node::Branch(children), Node::Branch(mut more)) => {
+                // It is not a first child any more: its `first` is looked at from here on.
+                if let Some(child) = more.first_mut() {
+                    child.first = second.first;
+                }
                 children.reserve_exact(more.len());
                 children.extend(more);
             }
