@@ -385,10 +385,11 @@ impl View {
         }
     }
 
-    /// Replaces all rows by those of a loaded vault, which hold everything there is at this view's revision.
+    /// Replaces all rows by those of a loaded vault, which hold everything there is at this view's revision: unless one displaced
+    /// another while it was loaded, since when it took in no more.
     pub fn complete_with(&mut self, loaded: View) {
         self.rows = loaded.rows;
-        self.complete = true;
+        self.complete = loaded.complete;
     }
 
     /// Makes a view under construction count as holding everything, so that what is put into it is kept.
@@ -426,3 +427,6 @@ impl Rows for View {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
