@@ -385,7 +385,8 @@ impl View {
         }
     }
 
-    /// Replaces all rows by those of a loaded vault, which hold everything there is at this view's revision.
+    /// Replaces all rows by those of a loaded vault, which hold everything there is at this view's revision: unless one displaced
+    /// another while it was loaded, since when it took in no more.
     pub fn complete_with(&mut self, loaded: View) {
         self.rows = loaded.rows;
         // Two rows that cannot be told apart make it partial, however wholly it was read.
@@ -427,3 +428,6 @@ impl Rows for View {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
