@@ -663,7 +663,9 @@ mod tests {
         // The vault's thread is kept busy meanwhile, so that it cannot be drained at once.
         let (free, busy) = std::sync::mpsc::channel::<()>();
         let arbiter = platform.registry.arbiter_of(id);
-        arbiter.spawn_fn(move || drop(busy.recv()));
+        arbiter.spawn_fn(move || {
+            let _ = busy.recv();
+        });
         let mut sweep = Box::pin(platform.registry.sweep(Timestamp(i64::MAX)));
         assert!(futures_util::poll!(sweep.as_mut()).is_pending());
         assert_eq!(platform.registry.active(id).map(|vault| vault.id), None);
