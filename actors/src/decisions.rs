@@ -16,7 +16,7 @@ const SHARDS: usize = 4;
 
 /// What an entry weighs beside the bytes of ids too long to be stored inline: the key, the entry, the list links
 /// and the hash table's slot.
-const ENTRY_BYTES: usize = 192;
+const ENTRY_BYTES: usize = 160;
 
 /// Ids up to this length are stored inline.
 const INLINE_ID_BYTES: usize = 23;

@@ -126,7 +126,8 @@ async fn fill(platform: &Platform, account: AccountId, id: VaultId, checks: usiz
     for at in 0..checks {
         let request = CheckRequest {
             subject: SubjectRef::parse(&format!("user:stranger-{at}")).unwrap(),
-            resource: ObjectRef::parse("document:d0").unwrap(),
+            // Of many resources: the cache is divided by them, and a part that is full would drop some.
+            resource: ObjectRef::parse(&format!("document:d{}", at % 1_000)).unwrap(),
             permission: Name::parse("view").unwrap(),
             context: Arc::default(),
             contextual: Arc::default(),
