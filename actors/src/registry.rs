@@ -1,6 +1,9 @@
 //! The registry: finds, starts, drains and respawns vault actors. Each vault has at most one slot, and a slot goes
 //! `Absent → Starting → Active → Draining → Absent`.
 
+mod draining;
+mod sweep;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -8,11 +11,10 @@ use std::time::{Duration, Instant};
 use actix::prelude::*;
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
-use futures_util::future::join_all;
-use inferadb_engine::noun::Timestamp;
 use inferadb_storage::{Store, VaultId};
 use tokio::sync::watch;
 
+pub use self::draining::Reason;
 use crate::error::VaultError;
 use crate::ledger::Ledger;
 use crate::memory::Memory;
@@ -65,43 +67,6 @@ type Resolved = (Arc<Vault>, Option<Result<Pass, Closed>>);
 struct Deaths {
     count: u32,
     latest: Instant,
-}
-
-/// Why a vault stopped being active; the `reason` label of the evictions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reason {
-    /// Nobody used it for the configured time.
-    Idle,
-    /// Others were used more recently, and there are too many.
-    MaxActive,
-    /// Others were used more recently, and memory is short.
-    Memory,
-    /// An administrator asked for it.
-    Requested,
-    /// It was archived.
-    Archived,
-    /// It was deleted.
-    Deleted,
-    /// Its actor died, or found the vault gone.
-    Failed,
-    /// The server stops.
-    Shutdown,
-}
-
-impl Reason {
-    /// The label's value.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Idle => "idle",
-            Self::MaxActive => "max_active",
-            Self::Memory => "memory",
-            Self::Requested => "requested",
-            Self::Archived => "archived",
-            Self::Deleted => "deleted",
-            Self::Failed => "failed",
-            Self::Shutdown => "shutdown",
-        }
-    }
 }
 
 impl Registry {
@@ -160,53 +125,6 @@ impl Registry {
         }
     }
 
-    /// Notes how much later than it was due a thread that answers requests came to a task.
-    pub fn observe_lag(&self, late: Duration) {
-        self.0.metrics.lag_seconds.observe(late.as_secs_f64());
-        self.0.overload.observe(late);
-    }
-
-    /// Ends a window: where the threads were late or memory is short, holds the vaults that use most to less.
-    pub fn balance(&self) {
-        let Inner {
-            overload, settings, ..
-        } = &*self.0;
-        let late = overload.end_window();
-        let is_late = settings.overload_lag.is_some_and(|most| late >= most);
-        // What evictions brought down meanwhile only comes and goes.
-        let is_over = self.ledger().stayed_over();
-        let mut brake = overload.brake();
-        let window = brake.end_window(Instant::now());
-        if brake.is_released() && !is_late && !is_over {
-            return;
-        }
-        let memory_is_short = brake.is_memory_short(is_over);
-        let vaults = self.actives();
-        let used: Vec<u64> = vaults.iter().map(|vault| vault.end_window()).collect();
-        let was_held = brake.holds();
-        let had = window.as_nanos() * settings.request_threads as u128;
-        let had = u64::try_from(had).unwrap_or(u64::MAX);
-        let level = brake.next(is_late, had, used.iter().copied());
-        for vault in &vaults {
-            vault.hold_to(level);
-        }
-        // One that is watched would not go though nobody were inside.
-        let largest = vaults.iter().filter(|vault| !vault.is_watched());
-        let largest = largest.max_by_key(|vault| vault.bytes());
-        let largest = largest.filter(|_| memory_is_short);
-        brake.hold_memory(largest.is_some());
-        if let Some(largest) = largest {
-            // As soon as nobody is inside it can be evicted.
-            largest.hold_to(Some(0));
-            tracing::warn!(vault = %largest.id, bytes = largest.bytes(), "memory is short: the largest vault takes no requests for now");
-        }
-        self.0.metrics.set_overloaded(brake.holds());
-        if level.is_some() && !was_held {
-            let late_ms = u64::try_from(late.as_millis()).unwrap_or(u64::MAX);
-            tracing::warn!(late_ms, "overloaded: the busiest vaults are held to less");
-        }
-    }
-
     /// How long a vault without requests stays active.
     pub fn idle_timeout(&self) -> Option<Duration> {
         self.0.settings.idle_timeout
@@ -217,56 +135,6 @@ impl Registry {
         self.0.active.load(Ordering::Relaxed)
     }
 
-    /// Drains a vault: lets those inside finish, then stops its actor. Ends when it is gone; the draining itself goes on
-    /// though whoever asked goes away.
-    pub async fn evict(&self, id: VaultId, reason: Reason) {
-        loop {
-            let (vault, done, mut waiting) = {
-                let Some(mut slot) = self.0.slots.get_mut(&id) else {
-                    return;
-                };
-                match &*slot {
-                    Slot::Active(vault) => {
-                        let vault = Arc::clone(vault);
-                        let (done, waiting) = watch::channel(None);
-                        *slot = Slot::Draining(waiting.clone());
-                        (vault, done, waiting)
-                    }
-                    Slot::Starting(waiting) => {
-                        let mut waiting = waiting.clone();
-                        drop(slot);
-                        // An error says that the other side is done. What it started may have been read before the
-                        // change that is the reason of this eviction: look again.
-                        let _ = waiting.changed().await;
-                        continue;
-                    }
-                    Slot::Draining(waiting) => {
-                        let mut waiting = waiting.clone();
-                        drop(slot);
-                        let _ = waiting.changed().await;
-                        return;
-                    }
-                }
-            };
-            self.start_draining(vault, reason, done);
-            let _ = waiting.changed().await;
-            return;
-        }
-    }
-
-    /// Drains a vault whose slot says so. It goes on though whoever asked goes away: the slot does not stay as it is.
-    fn start_draining(&self, vault: Arc<Vault>, reason: Reason, done: watch::Sender<Failure>) {
-        let (registry, id) = (self.clone(), vault.id);
-        let draining = async move {
-            registry.finish_draining(&vault, reason).await;
-            drop(done);
-        };
-        if !self.arbiter_of(id).spawn(draining) {
-            // The server has stopped, and all actors with it.
-            self.0.slots.remove(&id);
-        }
-    }
-
     /// How many vaults stopped being active since the start.
     pub fn evictions(&self) -> u64 {
         self.0.evictions.load(Ordering::Relaxed)
@@ -275,131 +143,6 @@ impl Registry {
     /// The memory that all vaults hold.
     pub fn ledger(&self) -> &Ledger {
         &self.0.memory.ledger
-    }
-
-    /// Takes away what should not be active: idle vaults, the coldest ones beyond the caps or where there was no room for
-    /// rows, and dead ones; answers how many it evicted. Does nothing while another sweep is under way.
-    pub async fn sweep(&self, now: Timestamp) -> usize {
-        let Ok(mut sweeps) = self.0.sweeps.try_lock() else {
-            return 0;
-        };
-        let wanted = self.ledger().take_wanted();
-        self.sweep_alone(now, wanted, &mut sweeps).await
-    }
-
-    /// Finds room for so many bytes more, at the cost of the coldest vaults; says whether there is.
-    async fn make_room(&self, bytes: usize) -> bool {
-        if self.ledger().has_room(bytes) {
-            return true;
-        }
-        let mut sweeps = self.0.sweeps.lock().await;
-        // Whoever swept before may have found enough for many.
-        let began = Instant::now();
-        if !self.ledger().has_room(bytes) && !sweeps.is_in_vain(began) {
-            self.sweep_alone(now(), bytes, &mut sweeps).await;
-            if !self.ledger().has_room(bytes) {
-                sweeps.was_in_vain(began, Instant::now());
-            }
-        }
-        self.ledger().has_room(bytes)
-    }
-
-    async fn sweep_alone(&self, now: Timestamp, wanted: usize, sweeps: &mut Sweeps) -> usize {
-        let mut vaults: Vec<Arc<Vault>> = self.actives();
-        for vault in &vaults {
-            if !vault.is_open() {
-                self.discard(vault);
-            } else {
-                vault.report_size();
-            }
-        }
-        vaults.retain(|vault| vault.is_open());
-        // Taken once: they are used while they are sorted.
-        vaults.sort_by_cached_key(|vault| vault.last_used());
-        let (settings, ledger) = (&self.0.settings, self.ledger());
-        let is_short = !ledger.has_room(wanted);
-        let wanted = wanted + ledger.margin();
-        let mut count = vaults.len();
-        // Some more than are too many, so that the next activation does not start the same again.
-        let most = match count > settings.max_active {
-            true => settings.max_active - settings.max_active / 64,
-            false => settings.max_active,
-        };
-        for vault in &vaults {
-            let idle_micros = now.0.saturating_sub(vault.last_used().0);
-            let is_idle = settings
-                .idle_timeout
-                .is_some_and(|limit| u128::try_from(idle_micros).unwrap_or(0) >= limit.as_micros());
-            let reason = if is_idle {
-                Reason::Idle
-            } else if count > most {
-                Reason::MaxActive
-            } else if is_short && !ledger.has_room(wanted) {
-                Reason::Memory
-            } else {
-                break;
-            };
-            if self.evict_if_idle(vault, reason).await {
-                count -= 1;
-            }
-        }
-        if is_short && ledger.is_over() {
-            self.slim(&vaults);
-        }
-        let evicted = vaults.len() - count;
-        drop(vaults);
-        let held = i64::try_from(ledger.held()).unwrap_or(i64::MAX);
-        self.0.metrics.held_bytes.set(held);
-        if sweeps.evicted(evicted, Instant::now()) {
-            self.release_memory();
-        }
-        self.0
-            .deaths
-            .retain(|_, deaths| deaths.latest.elapsed() < FORGIVEN_AFTER);
-        evicted
-    }
-
-    /// Has every thread that vaults lived on give back what they held: an allocator keeps it for the thread that allocated it.
-    fn release_memory(&self) {
-        let Some(release) = self.0.settings.release_memory else {
-            return;
-        };
-        for arbiter in &self.0.arbiters {
-            // One that has stopped has given back all it had.
-            arbiter.spawn_fn(release);
-        }
-        release();
-    }
-
-    /// Takes the rows and decisions of vaults that cannot be evicted, since somebody is inside or watches: the coldest first, and
-    /// not of more vaults than it takes.
-    fn slim(&self, coldest_first: &[Arc<Vault>]) {
-        let excess = self
-            .ledger()
-            .held()
-            .saturating_sub(self.0.settings.total_memory_bytes);
-        let mut freed = 0;
-        for vault in coldest_first.iter().filter(|vault| vault.is_open()) {
-            if freed >= excess {
-                return;
-            }
-            let stats = vault.stats();
-            freed += stats.row_bytes + stats.decision_bytes;
-            vault.slim();
-        }
-    }
-
-    /// Lets nobody in any more, and drains every vault; those that somebody is still inside after `within` are cut off.
-    pub async fn stop(&self, within: Duration) {
-        self.0.stopping.store(true, Ordering::SeqCst);
-        let ids: Vec<VaultId> = self.0.slots.iter().map(|slot| *slot.key()).collect();
-        let drains = ids.into_iter().map(|id| self.evict(id, Reason::Shutdown));
-        if tokio::time::timeout(within, join_all(drains)).await.is_err() {
-            tracing::warn!("stopped before every vault was drained");
-        }
-        for arbiter in &self.0.arbiters {
-            arbiter.stop();
-        }
     }
 
     async fn resolve(&self, id: VaultId) -> Result<Resolved, VaultError> {
@@ -565,42 +308,6 @@ impl Registry {
         deaths.latest = Instant::now();
     }
 
-    async fn evict_if_idle(&self, vault: &Arc<Vault>, reason: Reason) -> bool {
-        let (done, mut waiting) = {
-            let Some(mut slot) = self.0.slots.get_mut(&vault.id) else {
-                return false;
-            };
-            let is_held = matches!(&*slot, Slot::Active(held) if Arc::ptr_eq(held, vault));
-            if !is_held || !vault.close_if_idle() {
-                return false;
-            }
-            let (done, waiting) = watch::channel(None);
-            *slot = Slot::Draining(waiting.clone());
-            (done, waiting)
-        };
-        self.start_draining(Arc::clone(vault), reason, done);
-        // An error says that the other side is done.
-        let _ = waiting.changed().await;
-        true
-    }
-
-    async fn finish_draining(&self, vault: &Arc<Vault>, reason: Reason) {
-        let started = Instant::now();
-        vault.drain().await;
-        let took = started.elapsed().as_secs_f64();
-        self.0.metrics.drain_seconds.observe(took);
-        self.0.slots.remove(&vault.id);
-        self.0.active.fetch_sub(1, Ordering::Relaxed);
-        self.0.evictions.fetch_add(1, Ordering::Relaxed);
-        self.0.metrics.active_vaults.dec();
-        self.0
-            .metrics
-            .evictions
-            .with_label_values(&[reason.as_str()])
-            .inc();
-        tracing::debug!(vault = %vault.id, reason = reason.as_str(), "vault evicted");
-    }
-
     fn actives(&self) -> Vec<Arc<Vault>> {
         let active = |slot: &Slot| match slot {
             Slot::Active(vault) => Some(Arc::clone(vault)),
@@ -642,37 +349,5 @@ impl Drop for StartingSlot {
                 .slots
                 .remove_if(&self.id, |_, slot| matches!(slot, Slot::Starting(_)));
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::platform::Platform;
-    use inferadb_storage::Backend;
-
-    #[actix::test]
-    async fn a_sweep_that_is_given_up_leaves_no_vault_half_drained() {
-        let metrics = prometheus::Registry::new();
-        let platform = Platform::start(Backend::Memory, Settings::default(), &metrics)
-            .await
-            .unwrap();
-        let account = platform.create_account("sweeps").await.unwrap().id;
-        let id = platform.create_vault(account, "swept").await.unwrap().id;
-        drop(platform.enter(id, account).await.unwrap());
-        // The vault's thread is kept busy meanwhile, so that it cannot be drained at once.
-        let (free, busy) = std::sync::mpsc::channel::<()>();
-        let arbiter = platform.registry.arbiter_of(id);
-        arbiter.spawn_fn(move || {
-            let _ = busy.recv();
-        });
-        let mut sweep = Box::pin(platform.registry.sweep(Timestamp(i64::MAX)));
-        assert!(futures_util::poll!(sweep.as_mut()).is_pending());
-        assert_eq!(platform.registry.active(id).map(|vault| vault.id), None);
-        drop(sweep);
-        drop(free);
-        let again = tokio::time::timeout(Duration::from_secs(20), platform.enter(id, account));
-        again.await.unwrap().unwrap();
-        assert_eq!((platform.active_count(), platform.evictions()), (1, 1));
     }
 }
