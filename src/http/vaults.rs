@@ -169,7 +169,8 @@ pub async fn stats(
         body.insert("active_since".into(), json!(format_time(stats.activated_at)));
         body.insert(
             "activation_ms".into(),
-            json!(stats.activation.as_secs_f64() * 1e3),
+            // To the microsecond.
+            json!((stats.activation.as_secs_f64() * 1e6).round() / 1e3),
         );
         let idle_timeout = stats.idle_timeout.map(|timeout| timeout.as_secs());
         body.insert("idle_timeout_seconds".into(), json!(idle_timeout));
