@@ -11,6 +11,7 @@ use dashmap::mapref::entry::Entry;
 use futures_util::future::join_all;
 use inferadb_engine::noun::Timestamp;
 use inferadb_storage::{Store, VaultId};
+use prometheus::IntCounter;
 use tokio::sync::watch;
 
 use crate::error::VaultError;
@@ -20,6 +21,7 @@ use crate::metrics::Metrics;
 use crate::overload::Overload;
 use crate::settings::Settings;
 use crate::sweeps::Sweeps;
+use crate::transfer::Inactive;
 use crate::vault::{Closed, Pass, RETRY_AFTER, VAULT_BYTES, Vault, now};
 
 /// The first wait before an actor that died is started again; it doubles with each further death.
@@ -46,6 +48,7 @@ struct Inner {
     metrics: Metrics,
     arbiters: Vec<Arbiter>,
     overload: Overload,
+    inactive: Inactive,
 }
 
 enum Slot {
@@ -123,6 +126,7 @@ impl Registry {
             metrics,
             arbiters,
             overload: Overload::default(),
+            inactive: Inactive::default(),
         }))
     }
 
@@ -182,7 +186,8 @@ impl Registry {
         }
         let memory_is_short = brake.is_memory_short(is_over);
         let vaults = self.actives();
-        let used: Vec<u64> = vaults.iter().map(|vault| vault.end_window()).collect();
+        let mut used: Vec<u64> = vaults.iter().map(|vault| vault.end_window()).collect();
+        used.extend(self.0.inactive.end_window());
         let was_held = brake.holds();
         let had = window.as_nanos() * settings.request_threads as u128;
         let had = u64::try_from(had).unwrap_or(u64::MAX);
@@ -190,6 +195,7 @@ impl Registry {
         for vault in &vaults {
             vault.hold_to(level);
         }
+        self.0.inactive.hold_to(level);
         // One that is watched would not go though nobody were inside.
         let largest = vaults.iter().filter(|vault| !vault.is_watched());
         let largest = largest.max_by_key(|vault| vault.bytes());
@@ -205,6 +211,16 @@ impl Registry {
             let late_ms = u64::try_from(late.as_millis()).unwrap_or(u64::MAX);
             tracing::warn!(late_ms, "overloaded: the busiest vaults are held to less");
         }
+    }
+
+    /// What vaults use that are not active.
+    pub(crate) fn inactive(&self) -> &Inactive {
+        &self.0.inactive
+    }
+
+    /// Counts turns.
+    pub(crate) fn turns(&self) -> &IntCounter {
+        &self.0.metrics.turns
     }
 
     /// How long a vault without requests stays active.
