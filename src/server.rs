@@ -164,7 +164,11 @@ impl Prepared {
             checks: telemetry.checks.clone(),
             metrics: HttpMetrics::new(registry)?,
             stopping: Stopping::default(),
-            transfers: Transfers::new(registry)?,
+            transfers: Transfers::new(
+                registry,
+                config.server.max_transfers,
+                config.server.max_account_transfers,
+            )?,
         };
         Ok(Self {
             config,
@@ -222,6 +226,9 @@ impl Prepared {
                 .keep_alive()
                 .map_or(KeepAlive::Disabled, KeepAlive::Timeout),
         )
+        // Whoever closes a connection that an answer is due on has gone: the request is given up, and what it was about to use left to
+        // others.
+        .h1_allow_half_closed(false)
         .client_request_timeout(Duration::from_secs(10))
         .on_connect(move |connection, _| bound_waiting(connection, patience))
         // What a stream has to tell is not to wait until the reader has acknowledged what was told before.

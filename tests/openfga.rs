@@ -333,7 +333,7 @@ async fn run(platform: &Platform, case: &Case, label: &str, how: How, tally: &mu
 }
 
 /// Stores the model and adds the tuples.
-async fn prepare(vault: &Vault, earlier: &[Stage], stage: &Stage, model: &Model) -> Result<(), String> {
+async fn prepare(vault: &Arc<Vault>, earlier: &[Stage], stage: &Stage, model: &Model) -> Result<(), String> {
     let stored = vault.put_schema(model.schema()).await;
     stored.map_err(|error| match error {
         VaultError::Schema(diagnostics) => {

@@ -1,5 +1,6 @@
 //! One supervised actor per active vault, the registry that runs them, and the auth actor.
 
+mod apart;
 pub mod auth;
 mod decisions;
 mod error;
@@ -35,7 +36,7 @@ pub use self::error::VaultError;
 pub use self::platform::{Page, Platform, Reach, StartError, StatsReport, VaultChange};
 pub use self::registry::Reason;
 pub use self::settings::{CacheSettings, Limits, Settings};
-pub use self::transfer::{Export, Import, ImportMode, Imported, MAX_TRANSFER_PAGE};
+pub use self::transfer::{Export, Import, ImportMode, Imported, MAX_TRANSFER_PAGE, Pace};
 pub use self::trial::{Trial, TrialAnswer, TrialMisfit, TrialSchema};
 pub use self::turn::Turn;
 pub use self::vault::{

@@ -37,7 +37,8 @@ pub struct Metrics {
     /// How late the threads that answer requests came.
     pub lag_seconds: Histogram,
     overloaded: IntGauge,
-    turns: IntCounter,
+    /// Turns that were taken.
+    pub turns: IntCounter,
     refused: IntCounterVec,
 }
 

@@ -12,6 +12,7 @@ use actix::prelude::*;
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use inferadb_storage::{Store, VaultId};
+use prometheus::IntCounter;
 use tokio::sync::watch;
 
 pub use self::draining::Reason;
@@ -22,6 +23,7 @@ use crate::metrics::Metrics;
 use crate::overload::Overload;
 use crate::settings::Settings;
 use crate::sweeps::Sweeps;
+use crate::transfer::Inactive;
 use crate::vault::{Closed, Pass, RETRY_AFTER, VAULT_BYTES, Vault, now};
 
 /// The first wait before an actor that died is started again; it doubles with each further death.
@@ -48,6 +50,7 @@ struct Inner {
     metrics: Metrics,
     arbiters: Vec<Arbiter>,
     overload: Overload,
+    inactive: Inactive,
 }
 
 enum Slot {
@@ -88,6 +91,7 @@ impl Registry {
             metrics,
             arbiters,
             overload: Overload::default(),
+            inactive: Inactive::default(),
         }))
     }
 
@@ -123,6 +127,16 @@ impl Registry {
             // An error says that the other side is done.
             let _ = waiting.changed().await;
         }
+    }
+
+    /// What vaults use that are not active.
+    pub(crate) fn inactive(&self) -> &Inactive {
+        &self.0.inactive
+    }
+
+    /// Counts turns.
+    pub(crate) fn turns(&self) -> &IntCounter {
+        &self.0.metrics.turns
     }
 
     /// How long a vault without requests stays active.

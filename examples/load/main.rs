@@ -7,6 +7,7 @@ mod bare;
 mod client;
 mod drive;
 mod neighbours;
+mod noise;
 mod process;
 mod report;
 mod world;
@@ -83,6 +84,9 @@ struct Options {
     /// Of neighbours: drive the noisy one as fast as it is answered, over all connections.
     #[arg(long)]
     flood: bool,
+    /// Of neighbours: beside which noise the quiet ones are measured; all kinds unless told.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    beside: Vec<noise::Noise>,
     /// The server's program; without it this program serves.
     #[arg(long, value_name = "FILE")]
     server: Option<PathBuf>,

@@ -1,9 +1,14 @@
 //! Quiet vaults beside a noisy one: their latency alone, and while the neighbour is driven far beyond its share by one kind
 //! of request after the other, in turns, so that what else the machine does meets all of it alike.
+//!
+//! The generator shares the server's cores. So that it costs the same in every turn and little in all, each connection's thread lives as
+//! long as the run, every request of a turn is drawn before the turn begins, and a turn begins when the server has come to rest
+//! from the one before.
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -11,15 +16,22 @@ use hdrhistogram::Histogram;
 
 use super::client::Connection;
 use super::drive::{HEAD_START, new_histogram, verify, wait_until};
+use super::noise::{Noise, Noisy};
 use super::process::{CpuTime, Target};
 use super::report::{self, Neighbourhood};
-use super::world::{Expected, Noise, Random, World};
+use super::world::{Expected, Random, World};
 use super::{Failure, Options};
 
 /// Requests a second of all quiet vaults together, unless told.
 const QUIET_RATE: f64 = 1_000.0;
 /// How long each kind of noise is made alone, to learn what it costs.
 const CALIBRATION: Duration = Duration::from_millis(600);
+/// The server has come to rest when it uses less than a twentieth of a core for so long.
+const REST: Duration = Duration::from_millis(60);
+/// For how long that is waited for.
+const LONGEST_REST: Duration = Duration::from_secs(3);
+/// How many different requests a connection has that sends as fast as it is answered.
+const FLOOD_REQUESTS: usize = 64;
 
 /// Latencies of the quiet vaults, in nanoseconds from when each request should have been sent.
 pub struct Quiet {
@@ -27,6 +39,8 @@ pub struct Quiet {
     pub checks: Histogram<u64>,
     /// Of writes.
     pub writes: Histogram<u64>,
+    /// How much later than due the generator sent each, other than for an answer that had yet to come: its own part of the above.
+    pub late: Histogram<u64>,
 }
 
 impl Quiet {
@@ -35,6 +49,7 @@ impl Quiet {
         Ok(Self {
             checks: new_histogram()?,
             writes: new_histogram()?,
+            late: new_histogram()?,
         })
     }
 
@@ -42,7 +57,18 @@ impl Quiet {
     pub fn add(&mut self, other: &Self) -> Result<(), Failure> {
         self.checks.add(&other.checks)?;
         self.writes.add(&other.writes)?;
+        self.late.add(&other.late)?;
         Ok(())
+    }
+
+    fn record(&mut self, played: &Played) {
+        let nanos = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        let into = match played.expected {
+            Some(Expected::Written) => &mut self.writes,
+            _ => &mut self.checks,
+        };
+        into.saturating_record(nanos(played.latency));
+        self.late.saturating_record(nanos(played.late));
     }
 }
 
@@ -63,70 +89,118 @@ struct Loudness {
     rate: Option<f64>,
 }
 
+/// What one connection does in one turn.
+struct Part {
+    begin: Instant,
+    end: Instant,
+    cues: Vec<Cue>,
+    /// Whether to begin again after the last, until the end.
+    repeat: bool,
+}
+
+/// A request and when it is due.
+struct Cue {
+    due: Instant,
+    request: Arc<Vec<u8>>,
+    /// What must come back; `None` of noise, which may be refused.
+    expected: Option<Expected>,
+}
+
+/// What became of it.
+struct Played {
+    expected: Option<Expected>,
+    refused: bool,
+    latency: Duration,
+    late: Duration,
+}
+
+/// A connection with its thread.
+struct Player {
+    parts: Sender<Part>,
+    played: Receiver<Result<Vec<Played>, Failure>>,
+}
+
 /// Measures the quiet vaults alone and beside each kind of noise, and prints the report. The world's last vault is the noisy one.
 pub fn run(options: &Options, target: &Target, world: &World) -> Result<(), Failure> {
     let quiet = options.vaults();
-    world.crowd(target.address, quiet)?;
+    let noisy = Noisy::new(world, target.address, quiet)?;
     let pid = target
         .pid
         .ok_or("neighbours need the server's process: `--pid`")?;
     let share = options.workers as f64 / (quiet + 1) as f64;
+    let wanted = |noise: &Noise| options.beside.is_empty() || options.beside.contains(noise);
     let mut kinds = Vec::new();
-    for noise in Noise::ALL {
-        let seconds = cost(target.address, pid, world, quiet, noise)?;
+    for noise in Noise::ALL.into_iter().filter(wanted) {
+        let seconds = cost(target.address, pid, &noisy, noise)?;
         let rate = (!options.flood).then_some(options.noise * share / seconds);
         kinds.push((Loudness { noise, rate }, seconds));
     }
-    let mut connections = (0..quiet)
-        .map(|_| Connection::open(target.address))
-        .collect::<io::Result<Vec<_>>>()?;
-    let mut alone = Neighbourhood::new("alone", None)?;
-    let mut beside = Vec::new();
+    let mut parts = Vec::new();
     for (loudness, seconds) in &kinds {
-        beside.push(Neighbourhood::new(loudness.noise.name(), Some(*seconds))?);
+        let alone = Neighbourhood::new("alone", None)?;
+        parts.push((alone, Neighbourhood::new(loudness.noise.name(), Some(*seconds))?));
     }
-    let turn = Turn {
-        address: target.address,
-        world,
-        rate: options.rate.unwrap_or(QUIET_RATE),
-        duration: Duration::from_secs_f64(options.seconds / options.rounds as f64),
-        noisy_connections: options.connections,
-    };
-    for round in 0..options.rounds as u64 {
-        turn.measure(&mut connections, None, pid, round, &mut alone)?;
-        for ((loudness, _), into) in kinds.iter().zip(&mut beside) {
-            turn.measure(&mut connections, Some(*loudness), pid, round, into)?;
+    let duration = options.seconds / options.rounds as f64;
+    let rate = options.rate.unwrap_or(QUIET_RATE);
+    thread::scope(|scope| {
+        let open = |count: usize| -> Result<Vec<Player>, Failure> {
+            (0..count)
+                .map(|_| {
+                    let connection = Connection::open(target.address)?;
+                    let (parts, script) = channel();
+                    let (told, played) = channel();
+                    scope.spawn(move || perform(connection, &script, &told));
+                    Ok(Player { parts, played })
+                })
+                .collect()
+        };
+        let mut turns = Turns {
+            world,
+            noisy: &noisy,
+            pid,
+            rate,
+            duration: Duration::from_secs_f64(duration),
+            quiet: open(quiet)?,
+            loud: open(options.connections)?,
+            seed: 0,
+        };
+        for _ in 0..options.rounds {
+            for ((loudness, _), (alone, beside)) in kinds.iter().zip(&mut parts) {
+                turns.measure(None, alone)?;
+                turns.measure(Some(*loudness), beside)?;
+            }
         }
-    }
+        Ok::<_, Failure>(())
+    })?;
     let how = match options.flood {
         true => format!(
             "as fast as it is answered over {} connections",
             options.connections
         ),
-        false => format!("at {} times its share of the server's cores", options.noise),
+        false => format!(
+            "at {} times its share: {:.2} of {} cores",
+            options.noise,
+            options.noise * share,
+            options.workers
+        ),
     };
     let title = format!(
-        "{quiet} quiet vaults, {} requests a second together; beside them one that is driven {how}",
-        turn.rate
+        "{quiet} quiet vaults, {rate} requests a second together; beside them one that is driven {how}"
     );
-    Ok(report::neighbours(
-        &mut io::stdout().lock(),
-        &title,
-        &alone,
-        &beside,
-    )?)
+    Ok(report::neighbours(&mut io::stdout().lock(), &title, &parts)?)
 }
 
-/// Seconds of the server's CPU for one piece of noise, made one at a time.
-fn cost(address: SocketAddr, pid: u32, world: &World, vault: usize, noise: Noise) -> Result<f64, Failure> {
+/// Seconds of the server's CPU for one piece of noise, made one at a time, with what it leaves to be done in the background.
+fn cost(address: SocketAddr, pid: u32, noisy: &Noisy<'_>, noise: Noise) -> Result<f64, Failure> {
     let mut connection = Connection::open(address)?;
-    let mut random = Random::new(7);
-    let (mut request, mut body) = (Vec::new(), String::new());
+    let (mut random, mut body) = (Random::new(7), String::new());
+    rest(pid)?;
     let before = CpuTime::of(pid)?;
     let end = Instant::now() + CALIBRATION;
-    let mut count = 0_u32;
-    while Instant::now() < end {
-        world.draw_noise(vault, noise, &mut random, &mut request, &mut body);
+    let mut count = 0;
+    // Both kinds of import, at the least.
+    while Instant::now() < end || count < 2 {
+        let request = noisy.draw(noise, count, &mut random, &mut body);
         let answer = connection.exchange(&request)?;
         if answer.status != 200 {
             let got = String::from_utf8_lossy(answer.body);
@@ -134,140 +208,201 @@ fn cost(address: SocketAddr, pid: u32, world: &World, vault: usize, noise: Noise
         }
         count += 1;
     }
+    rest(pid)?;
     let used = CpuTime::of(pid)?.since(&before).total();
-    Ok(used.as_secs_f64() / f64::from(count.max(1)))
+    Ok(used.as_secs_f64() / count as f64)
 }
 
-/// One turn's plan.
-struct Turn<'a> {
-    address: SocketAddr,
+/// Waits until the server is done with what it does in the background.
+fn rest(pid: u32) -> Result<(), Failure> {
+    let deadline = Instant::now() + LONGEST_REST;
+    let mut before = CpuTime::of(pid)?;
+    while Instant::now() < deadline {
+        thread::sleep(REST);
+        let now = CpuTime::of(pid)?;
+        if now.since(&before).total() < REST / 20 {
+            break;
+        }
+        before = now;
+    }
+    Ok(())
+}
+
+/// The turns of a run.
+struct Turns<'a> {
     world: &'a World,
+    noisy: &'a Noisy<'a>,
+    pid: u32,
     rate: f64,
     duration: Duration,
-    noisy_connections: usize,
+    quiet: Vec<Player>,
+    loud: Vec<Player>,
+    seed: u64,
 }
 
-impl Turn<'_> {
-    fn measure(
-        &self,
-        connections: &mut [Connection],
-        loudness: Option<Loudness>,
-        pid: u32,
-        seed: u64,
-        into: &mut Neighbourhood,
-    ) -> Result<(), Failure> {
-        let before = CpuTime::of(pid)?;
-        let start = Instant::now() + HEAD_START;
-        let is_over = AtomicBool::new(false);
-        let count = connections.len();
-        thread::scope(|scope| {
-            let quiet: Vec<_> = connections
-                .iter_mut()
-                .enumerate()
-                .map(|(vault, connection)| {
-                    let interval = count as f64 / self.rate;
-                    scope.spawn(move || self.be_quiet(connection, vault, interval, start, seed))
-                })
-                .collect();
-            let noisy: Vec<_> = loudness
-                .into_iter()
-                .flat_map(|loudness| (0..self.noisy_connections).map(move |number| (number, loudness)))
-                .map(|(number, loudness)| {
-                    let is_over = &is_over;
-                    scope.spawn(move || self.be_noisy(count, number, loudness, start, seed, is_over))
-                })
-                .collect();
-            let mut outcome = Ok(());
-            let mut turn = Quiet::new()?;
-            for thread in quiet {
-                match thread.join().map_err(|_| "a thread of the generator panicked")? {
-                    Ok(own) => turn.add(&own)?,
-                    Err(failure) => outcome = Err(failure),
+impl Turns<'_> {
+    fn measure(&mut self, loudness: Option<Loudness>, into: &mut Neighbourhood) -> Result<(), Failure> {
+        self.seed += 1;
+        // Drawn before anything is due: due times are moved to the turn's beginning when that is known.
+        let origin = Instant::now();
+        let mut parts: Vec<Part> = (0..self.quiet.len())
+            .map(|vault| self.be_quiet(vault, origin))
+            .collect();
+        if let Some(loudness) = loudness {
+            parts.extend((0..self.loud.len()).map(|number| self.be_noisy(number, loudness, origin)));
+        }
+        rest(self.pid)?;
+        let before = CpuTime::of(self.pid)?;
+        let begin = Instant::now() + HEAD_START;
+        let players: Vec<&Player> = self.quiet.iter().chain(&self.loud).take(parts.len()).collect();
+        for (player, mut part) in players.iter().zip(parts) {
+            part.move_to(begin);
+            player
+                .parts
+                .send(part)
+                .map_err(|_| "a thread of the generator ended")?;
+        }
+        let mut turn = Quiet::new()?;
+        for (at, player) in players.iter().enumerate() {
+            let played = player
+                .played
+                .recv()
+                .map_err(|_| "a thread of the generator ended")??;
+            for one in &played {
+                match one.expected {
+                    Some(_) => turn.record(one),
+                    None if one.refused => into.made.refused += 1,
+                    None => into.made.answered += 1,
                 }
             }
-            into.end_turn(&turn)?;
-            is_over.store(true, Ordering::Relaxed);
-            for thread in noisy {
-                let made = thread
-                    .join()
-                    .map_err(|_| "a thread of the generator panicked")??;
-                into.made.answered += made.answered;
-                into.made.refused += made.refused;
+            if at + 1 == self.quiet.len() {
+                into.took += begin.elapsed();
+                into.cpu += CpuTime::of(self.pid)?.since(&before).total();
             }
-            outcome
-        })?;
-        into.took += start.elapsed();
-        into.cpu += CpuTime::of(pid)?.since(&before).total();
-        Ok(())
+        }
+        into.end_turn(&turn)
     }
 
     /// One quiet vault's requests, at intervals that vary as those of independent callers do.
-    fn be_quiet(
-        &self,
-        connection: &mut Connection,
-        vault: usize,
-        interval: f64,
-        start: Instant,
-        seed: u64,
-    ) -> Result<Quiet, Failure> {
-        let mut random = Random::new(seed ^ ((vault as u64 + 1) << 32));
-        let mut quiet = Quiet::new()?;
-        let (mut request, mut body) = (Vec::new(), String::new());
-        let end = start + self.duration;
-        let mut due = start + pause(&mut random, interval);
+    fn be_quiet(&self, vault: usize, begin: Instant) -> Part {
+        let mut random = Random::new(self.seed ^ ((vault as u64 + 1) << 32));
+        let interval = self.quiet.len() as f64 / self.rate;
+        let mut body = String::new();
+        let end = begin + self.duration;
+        let mut cues = Vec::new();
+        let mut due = begin + pause(&mut random, interval);
         while due < end {
+            let mut request = Vec::new();
             let expected = self.world.draw_quiet(vault, &mut random, &mut request, &mut body);
-            wait_until(due);
-            let answer = connection.exchange(&request)?;
-            verify(&answer, expected, &body)?;
-            let nanos = u64::try_from(due.elapsed().as_nanos()).unwrap_or(u64::MAX);
-            match expected {
-                Expected::Written => quiet.writes.saturating_record(nanos),
-                _ => quiet.checks.saturating_record(nanos),
-            }
+            cues.push(Cue {
+                due,
+                request: Arc::new(request),
+                expected: Some(expected),
+            });
             due += pause(&mut random, interval);
         }
-        Ok(quiet)
+        Part {
+            begin,
+            end,
+            cues,
+            repeat: false,
+        }
     }
 
-    fn be_noisy(
-        &self,
-        vault: usize,
-        number: usize,
-        loudness: Loudness,
-        start: Instant,
-        seed: u64,
-        is_over: &AtomicBool,
-    ) -> Result<Made, Failure> {
-        let mut connection = Connection::open(self.address)?;
-        let mut random = Random::new(seed ^ ((number as u64 + 1) << 40));
-        let mut made = Made::default();
-        let (mut request, mut body) = (Vec::new(), String::new());
-        let interval = loudness.rate.map(|rate| self.noisy_connections as f64 / rate);
-        let mut due = start;
-        while !is_over.load(Ordering::Relaxed) {
-            let noise = loudness.noise;
-            self.world
-                .draw_noise(vault, noise, &mut random, &mut request, &mut body);
-            if let Some(interval) = interval {
-                due += pause(&mut random, interval);
-                // A request that will not be due before the end is not worth waiting for.
-                if due > start + self.duration {
-                    break;
-                }
-                wait_until(due);
+    /// One connection's part of the noise.
+    fn be_noisy(&self, number: usize, loudness: Loudness, begin: Instant) -> Part {
+        let mut random = Random::new(self.seed ^ ((number as u64 + 1) << 40));
+        let interval = loudness.rate.map(|rate| self.loud.len() as f64 / rate);
+        let mut body = String::new();
+        let end = begin + self.duration;
+        let mut cues = Vec::new();
+        let mut due = begin;
+        // Of what there are two kinds, each connection begins with another one in the next turn.
+        let first = number + self.seed as usize / 2;
+        loop {
+            due += interval.map_or(Duration::ZERO, |interval| pause(&mut random, interval));
+            // A request that is not due before the end is not made.
+            if due > end || (interval.is_none() && cues.len() >= FLOOD_REQUESTS) {
+                break;
             }
-            let answer = connection.exchange(&request)?;
-            match answer.status {
-                200 => made.answered += 1,
-                429 | 503 => made.refused += 1,
-                status => {
-                    let got = String::from_utf8_lossy(answer.body);
-                    return Err(format!("{} answered {status}: {got}", noise.name()).into());
-                }
-            }
+            let request = self
+                .noisy
+                .draw(loudness.noise, first + cues.len(), &mut random, &mut body);
+            cues.push(Cue {
+                due,
+                request,
+                expected: None,
+            });
         }
-        Ok(made)
+        Part {
+            begin,
+            end,
+            cues,
+            repeat: interval.is_none(),
+        }
+    }
+}
+
+impl Part {
+    /// Moves it as it is to another beginning.
+    fn move_to(&mut self, begin: Instant) {
+        let by = begin.saturating_duration_since(self.begin);
+        self.begin += by;
+        self.end += by;
+        for cue in &mut self.cues {
+            cue.due += by;
+        }
+    }
+}
+
+/// Plays one part after the other, until there are no more.
+fn perform(
+    mut connection: Connection,
+    parts: &Receiver<Part>,
+    played: &Sender<Result<Vec<Played>, Failure>>,
+) {
+    while let Ok(part) = parts.recv() {
+        // An error says that the run was ended.
+        if played.send(play(&mut connection, &part)).is_err() {
+            return;
+        }
+    }
+}
+
+fn play(connection: &mut Connection, part: &Part) -> Result<Vec<Played>, Failure> {
+    let mut all = Vec::with_capacity(part.cues.len());
+    let mut answered = part.begin;
+    wait_until(part.begin);
+    loop {
+        for cue in &part.cues {
+            wait_until(cue.due);
+            let sent = Instant::now();
+            // What is late for want of an earlier answer is a quiet vault's latency, and noise that is not made.
+            if cue.expected.is_none() && sent >= part.end {
+                return Ok(all);
+            }
+            let late = sent.saturating_duration_since(cue.due.max(answered));
+            let answer = connection.exchange(&cue.request)?;
+            match cue.expected {
+                Some(expected) => verify(&answer, expected, "a quiet vault's request")?,
+                None if matches!(answer.status, 200 | 429 | 503) => {}
+                None => {
+                    let got = String::from_utf8_lossy(answer.body);
+                    return Err(format!("noise was answered {}: {got}", answer.status).into());
+                }
+            }
+            let refused = answer.status != 200;
+            answered = Instant::now();
+            all.push(Played {
+                expected: cue.expected,
+                refused,
+                latency: answered.saturating_duration_since(cue.due),
+                late,
+            });
+        }
+        if !part.repeat {
+            return Ok(all);
+        }
     }
 }
 

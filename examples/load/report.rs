@@ -95,8 +95,8 @@ pub struct Neighbourhood {
     pub cost: Option<f64>,
     /// What the quiet vaults met.
     pub quiet: Quiet,
-    /// Milliseconds of their checks' median and 99th percentile, turn by turn.
-    pub turns: Vec<[f64; 2]>,
+    /// Milliseconds of their checks' median and 99th percentile, and the generator's own part of the latter, turn by turn.
+    pub turns: Vec<[f64; 3]>,
     /// What became of the noise.
     pub made: Made,
     /// How long it took in all.
@@ -122,29 +122,33 @@ impl Neighbourhood {
     /// Adds what the quiet vaults met in one turn.
     pub fn end_turn(&mut self, turn: &Quiet) -> Result<(), Failure> {
         self.quiet.add(turn)?;
-        let at = |quantile| turn.checks.value_at_quantile(quantile) as f64 / 1e6;
-        self.turns.push([at(0.5), at(0.99)]);
+        let at = |latencies: &Histogram<u64>, quantile| millis(latencies, quantile);
+        let [p50, p99] = [0.5, 0.99].map(|quantile| at(&turn.checks, quantile));
+        self.turns.push([p50, p99, at(&turn.late, 0.99)]);
         Ok(())
     }
 
-    /// The median over the turns of what `of` tells of one, and of the first part's in the same round.
-    fn median(&self, first: &Self, of: impl Fn([f64; 2], [f64; 2]) -> f64) -> f64 {
-        let rounds = self.turns.iter().zip(&first.turns);
-        at_quantile(rounds.map(|(own, first)| of(*own, *first)).collect(), 0.5)
+    /// The median over the turns of what `of` tells of one, and of the turn alone just before it.
+    fn median(&self, alone: &Self, of: impl Fn([f64; 3], [f64; 3]) -> f64) -> f64 {
+        let rounds = self.turns.iter().zip(&alone.turns);
+        at_quantile(rounds.map(|(own, alone)| of(*own, *alone)).collect(), 0.5)
     }
+}
+
+fn millis(latencies: &Histogram<u64>, quantile: f64) -> f64 {
+    latencies.value_at_quantile(quantile) as f64 / 1e6
 }
 
 /// Prints what quiet vaults met alone and beside each kind of noise, and the ratio of the two.
 pub fn neighbours(
     out: &mut impl Write,
     title: &str,
-    alone: &Neighbourhood,
-    beside: &[Neighbourhood],
+    parts: &[(Neighbourhood, Neighbourhood)],
 ) -> io::Result<()> {
     writeln!(out, "{title}")?;
     writeln!(
         out,
-        "  {:18} {:>8} {:>8} {:>7} {:>6} | {:>8} {:>8} {:>6} {:>6} | {:>8} {:>8} {:>8} | {:>8} {:>8}",
+        "  {:18} {:>8} {:>8} {:>7} {:>6} | {:>8} {:>8} {:>8} {:>8} | {:>6} {:>6} | {:>8} {:>8} | {:>8} {:>8} | {:>8} {:>8}",
         "beside",
         "µs each",
         "made/s",
@@ -152,45 +156,51 @@ pub fn neighbours(
         "cores",
         "p50 ms",
         "p99 ms",
+        "alone",
+        "own late",
         "p50 ×",
         "p99 ×",
-        "all: p50",
-        "p99",
+        "all: p99",
+        "alone",
         "p99.9",
-        "writes50",
-        "p99"
+        "alone",
+        "writes99",
+        "alone",
     )?;
-    let at = |latencies: &Histogram<u64>, quantile: f64| latencies.value_at_quantile(quantile) as f64 / 1e6;
-    for part in std::iter::once(alone).chain(beside) {
-        let seconds = part.took.as_secs_f64();
-        let (checks, writes) = (&part.quiet.checks, &part.quiet.writes);
+    for (alone, beside) in parts {
+        let seconds = beside.took.as_secs_f64();
         writeln!(
             out,
-            "  {:18} {:>8.0} {:>8.1} {:>7} {:>6.2} | {:>8.3} {:>8.3} {:>6.2} {:>6.2} | {:>8.3} {:>8.3} {:>8.3} | {:>8.2} {:>8.2}",
-            part.name,
-            part.cost.unwrap_or_default() * 1e6,
-            part.made.answered as f64 / seconds,
-            part.made.refused,
-            part.cpu.as_secs_f64() / seconds,
-            part.median(alone, |own, _| own[0]),
-            part.median(alone, |own, _| own[1]),
-            part.median(alone, |own, first| own[0] / first[0]),
-            part.median(alone, |own, first| own[1] / first[1]),
-            at(checks, 0.5),
-            at(checks, 0.99),
-            at(checks, 0.999),
-            at(writes, 0.5),
-            at(writes, 0.99),
+            "  {:18} {:>8.0} {:>8.1} {:>7} {:>6.2} | {:>8.3} {:>8.3} {:>8.3} {:>8.3} | {:>6.2} {:>6.2} | {:>8.3} {:>8.3} | {:>8.3} {:>8.3} | {:>8.2} {:>8.2}",
+            beside.name,
+            beside.cost.unwrap_or_default() * 1e6,
+            beside.made.answered as f64 / seconds,
+            beside.made.refused,
+            beside.cpu.as_secs_f64() / seconds,
+            beside.median(alone, |own, _| own[0]),
+            beside.median(alone, |own, _| own[1]),
+            beside.median(alone, |_, alone| alone[1]),
+            beside.median(alone, |own, _| own[2]),
+            beside.median(alone, |own, alone| own[0] / alone[0]),
+            beside.median(alone, |own, alone| own[1] / alone[1]),
+            millis(&beside.quiet.checks, 0.99),
+            millis(&alone.quiet.checks, 0.99),
+            millis(&beside.quiet.checks, 0.999),
+            millis(&alone.quiet.checks, 0.999),
+            millis(&beside.quiet.writes, 0.99),
+            millis(&alone.quiet.writes, 0.99),
         )?;
     }
+    let turns = parts.first().map_or(0, |(alone, _)| alone.turns.len());
     writeln!(
         out,
-        "  p50 and p99 of checks turn by turn, and their ratio to the turn alone of the same round: medians over {} rounds",
-        alone.turns.len()
+        "  p50 and p99 of checks turn by turn, and their ratio to the turn alone just before: medians over {turns} rounds"
     )?;
-    let (checks, writes) = (alone.quiet.checks.len(), alone.quiet.writes.len());
+    let count = |of: &dyn Fn(&Quiet) -> u64| parts.iter().map(|(alone, _)| of(&alone.quiet)).sum::<u64>();
+    let checks = count(&|quiet| quiet.checks.len());
+    let writes = count(&|quiet| quiet.writes.len());
     writeln!(
         out,
-        "  {checks} checks and {writes} writes of the quiet ones alone, about as many beside each kind"
+        "  {checks} checks and {writes} writes of the quiet ones alone, about as many beside all kinds; `own late`: the 99th percentile of what the generator itself came late"
     )
 }

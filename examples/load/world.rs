@@ -12,15 +12,13 @@ use super::Failure;
 use super::client::{Connection, write_request};
 
 const SCHEMA: &str = include_str!("../documents/schema.zed");
-const DOCUMENTS: u64 = 400;
+pub(super) const DOCUMENTS: u64 = 400;
 const FOLDERS: u64 = 60;
-const TEAMS: u64 = 20;
-/// Groups that may view the crowded document.
-const CROWD: u64 = 4_000;
+pub(super) const TEAMS: u64 = 20;
 /// People without any relationship; so many that their checks outnumber any cache.
 const STRANGERS: u64 = 1_000_000;
 /// Changes in one write.
-const MAX_CHANGES: usize = 1_000;
+pub(super) const MAX_CHANGES: usize = 1_000;
 /// How long the tokens are good for.
 const TOKEN_SECONDS: u64 = 24 * 3600;
 
@@ -53,8 +51,12 @@ impl Scenario {
 /// The vaults, each with its tokens.
 pub struct World {
     scenario: Scenario,
-    hot_checks: u64,
-    vaults: Vec<Vec<String>>,
+    pub(super) hot_checks: u64,
+    pub(super) vaults: Vec<Vec<String>>,
+    /// Their ids, in the same order.
+    pub(super) ids: Vec<String>,
+    /// An administrator's token.
+    pub(super) admin: String,
 }
 
 /// A request that was drawn, and the decision its answer must bring.
@@ -68,47 +70,6 @@ pub enum Expected {
     Batch(usize),
     /// A write.
     Written,
-}
-
-/// What a neighbour's noise is made of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Noise {
-    /// Checks that are in the decision cache.
-    Checks,
-    /// Checks that are in no cache and look at thousands of rows.
-    DeepChecks,
-    /// Lists of all documents of a vault, each one verified.
-    Lists,
-    /// Batches of a thousand checks.
-    Batches,
-    /// Writes of one relationship.
-    Writes,
-    /// Writes of a thousand relationships.
-    LargeWrites,
-}
-
-impl Noise {
-    /// All of it, in the order of the report.
-    pub const ALL: [Self; 6] = [
-        Self::Checks,
-        Self::DeepChecks,
-        Self::Lists,
-        Self::Batches,
-        Self::Writes,
-        Self::LargeWrites,
-    ];
-
-    /// What the report calls it.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Checks => "cached checks",
-            Self::DeepChecks => "deep checks",
-            Self::Lists => "lists",
-            Self::Batches => "batches of 1,000",
-            Self::Writes => "writes of 1",
-            Self::LargeWrites => "writes of 1,000",
-        }
-    }
 }
 
 impl World {
@@ -130,6 +91,7 @@ impl World {
         let account = id(&account)?;
         let relationships = relationships();
         let mut made = Vec::with_capacity(vaults);
+        let mut ids = Vec::with_capacity(vaults);
         for number in 0..vaults {
             let path = format!("/v1/accounts/{account}/vaults");
             let name = json!({ "name": format!("load-{number}") });
@@ -148,11 +110,14 @@ impl World {
             let scopes = "inferadb.check inferadb.read inferadb.write";
             let tokens = (0..tokens).map(|number| token(key, &format!("client-{number}"), scopes, within));
             made.push(tokens.collect::<Result<Vec<_>, _>>()?);
+            ids.push(vault);
         }
         Ok(Self {
             scenario,
             hot_checks,
             vaults: made,
+            ids,
+            admin,
         })
     }
 
@@ -186,7 +151,7 @@ impl World {
     }
 }
 
-/// A quiet vault's and a noisy neighbour's requests.
+/// A quiet vault's requests.
 impl World {
     /// Draws a quiet vault's request: four of five checks from the few, the others from all, and one request in fifty a write.
     pub fn draw_quiet(
@@ -206,70 +171,14 @@ impl World {
         expected
     }
 
-    /// Draws a piece of noise for a vault.
-    pub fn draw_noise(
+    pub(super) fn address_to(
         &self,
         vault: usize,
-        noise: Noise,
         random: &mut Random,
+        path: &str,
+        body: &str,
         request: &mut Vec<u8>,
-        body: &mut String,
     ) {
-        body.clear();
-        let path = match noise {
-            Noise::Checks => {
-                push_check(body, random.below(self.hot_checks));
-                "/v1/check"
-            }
-            Noise::DeepChecks => {
-                let stranger = random.next();
-                // Writing to a string does not fail.
-                let _ = write!(
-                    body,
-                    r#"{{"subject":"user:stranger-{stranger}","resource":"document:crowded","permission":"view"}}"#
-                );
-                "/v1/check"
-            }
-            Noise::Lists => {
-                let team = random.below(TEAMS);
-                let _ = write!(
-                    body,
-                    r#"{{"subject":"user:member-{team}","resource_type":"document","permission":"view","limit":1000}}"#
-                );
-                "/v1/resources/list"
-            }
-            Noise::Batches => {
-                push_batch(body, random, MAX_CHANGES);
-                "/v1/check/batch"
-            }
-            Noise::Writes => {
-                push_write(body, random);
-                "/v1/relationships/write"
-            }
-            Noise::LargeWrites => {
-                push_large_write(body, random);
-                "/v1/relationships/write"
-            }
-        };
-        self.address_to(vault, random, path, body, request);
-    }
-
-    /// Makes the vault one whose checks and lists can be as heavy as noise is.
-    pub fn crowd(&self, address: SocketAddr, vault: usize) -> Result<(), Failure> {
-        let mut api = Api {
-            connection: Connection::open(address)?,
-            request: Vec::new(),
-        };
-        let token = self.vaults.get(vault).and_then(|tokens| tokens.first());
-        let token = token.map(String::as_str).unwrap_or_default();
-        for changes in crowd().chunks(MAX_CHANGES) {
-            let body = json!({ "touch": changes });
-            api.ask("POST", "/v1/relationships/write", token, &body)?;
-        }
-        Ok(())
-    }
-
-    fn address_to(&self, vault: usize, random: &mut Random, path: &str, body: &str, request: &mut Vec<u8>) {
         let tokens = self.vaults.get(vault).map(Vec::as_slice).unwrap_or_default();
         let token = tokens.get(random.below(tokens.len() as u64) as usize);
         let token = token.map(String::as_str).unwrap_or_default();
@@ -278,7 +187,7 @@ impl World {
 }
 
 /// Writes the check of a number: five kinds in turn, from the cheapest to those that must look everywhere.
-fn push_check(body: &mut String, number: u64) -> Expected {
+pub(super) fn push_check(body: &mut String, number: u64) -> Expected {
     let (kind, number) = (number % 5, number / 5);
     let (document, number) = (number % DOCUMENTS, number / DOCUMENTS);
     let (who, whose, expected) = match kind {
@@ -297,7 +206,7 @@ fn push_check(body: &mut String, number: u64) -> Expected {
 }
 
 /// Writes a batch of checks.
-fn push_batch(body: &mut String, random: &mut Random, count: usize) -> Expected {
+pub(super) fn push_batch(body: &mut String, random: &mut Random, count: usize) -> Expected {
     let mut allowed = 0;
     body.push_str(r#"{"checks":["#);
     for number in 0..count {
@@ -313,7 +222,7 @@ fn push_batch(body: &mut String, random: &mut Random, count: usize) -> Expected 
 }
 
 /// Writes a change that no check's answer depends on, but that the permission could read.
-fn push_write(body: &mut String, random: &mut Random) -> Expected {
+pub(super) fn push_write(body: &mut String, random: &mut Random) -> Expected {
     let document = random.below(DOCUMENTS);
     let _ = write!(
         body,
@@ -322,46 +231,9 @@ fn push_write(body: &mut String, random: &mut Random) -> Expected {
     Expected::Written
 }
 
-/// Writes as many changes as one write takes.
-fn push_large_write(body: &mut String, random: &mut Random) {
-    body.push_str(r#"{"touch":["#);
-    let first = random.below(1_000_000);
-    for number in 0..MAX_CHANGES as u64 {
-        let comma = if number > 0 { "," } else { "" };
-        let document = random.below(DOCUMENTS);
-        let _ = write!(
-            body,
-            r#"{comma}{{"resource":"document:report-{document}","relation":"owner","subject":"user:owner-{}"}}"#,
-            first + number
-        );
-    }
-    body.push_str("]}");
-}
-
-/// A document that thousands of groups may view by way of its folder.
-fn crowd() -> Vec<Value> {
-    let add = |resource: String, relation: &str, subject: String| json!({ "resource": resource, "relation": relation, "subject": subject });
-    let groups = (0..CROWD).flat_map(|group| {
-        [
-            add(
-                "folder:crowded".into(),
-                "viewer",
-                format!("group:crowd-{group}#member"),
-            ),
-            add(
-                format!("group:crowd-{group}"),
-                "member",
-                format!("user:one-of-{group}"),
-            ),
-        ]
-    });
-    let document = add("document:crowded".into(), "parent", "folder:crowded".into());
-    groups.chain([document]).collect()
-}
-
 /// A tree of folders below the one that all teams may view; each has a reader of its own, each document a viewer and
 /// somebody who could view it but is banned.
-fn relationships() -> Vec<Value> {
+pub(super) fn relationships() -> Vec<Value> {
     let mut all = Vec::new();
     let mut add = |resource: String, relation: &str, subject: String| {
         all.push(json!({ "resource": resource, "relation": relation, "subject": subject }));
@@ -430,13 +302,19 @@ fn id(made: &Value) -> Result<String, Failure> {
 }
 
 /// The calls that set the world up.
-struct Api {
-    connection: Connection,
-    request: Vec<u8>,
+pub(super) struct Api {
+    pub(super) connection: Connection,
+    pub(super) request: Vec<u8>,
 }
 
 impl Api {
-    fn ask(&mut self, method: &str, path: &str, token: &str, body: &Value) -> Result<Value, Failure> {
+    pub(super) fn ask(
+        &mut self,
+        method: &str,
+        path: &str,
+        token: &str,
+        body: &Value,
+    ) -> Result<Value, Failure> {
         write_request(
             &mut self.request,
             method,
@@ -471,7 +349,7 @@ impl Random {
     }
 
     /// A number below `bound`, or 0 where that is 0.
-    fn below(&mut self, bound: u64) -> u64 {
+    pub(super) fn below(&mut self, bound: u64) -> u64 {
         let product = u128::from(self.next()) * u128::from(bound);
         (product >> 64) as u64
     }

@@ -50,6 +50,8 @@ impl Default for ServerConfig {
             max_request_timeout_ms: 60_000,
             max_body_bytes: 4 << 20,
             max_connections: 25_000,
+            max_transfers: 32,
+            max_account_transfers: 4,
             keep_alive_seconds: 75,
             shutdown_timeout_seconds: 30,
         }

@@ -110,6 +110,8 @@ pub(super) const KEYS: &[Key] = &[
     key("server.max_request_timeout_ms", Kind::Whole(1, 3_600_000)),
     key("server.max_body_bytes", Kind::Whole(1024, 1 << 30)),
     key("server.max_connections", Kind::Whole(1, 1_000_000)),
+    key("server.max_transfers", Kind::Whole(1, 10_000)),
+    key("server.max_account_transfers", Kind::Whole(1, 10_000)),
     noted(
         "server.keep_alive_seconds",
         Kind::Whole(0, 3600),

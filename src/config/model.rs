@@ -98,6 +98,10 @@ pub struct ServerConfig {
     pub max_connections: usize,
     /// Seconds for which an idle connection is kept open; 0 closes it after each answer.
     pub keep_alive_seconds: u64,
+    /// Exports, imports and clones under way at a time.
+    pub max_transfers: usize,
+    /// Of these, for the vaults of one account.
+    pub max_account_transfers: usize,
     /// Seconds that a stop waits for requests that are under way.
     pub shutdown_timeout_seconds: u64,
 }

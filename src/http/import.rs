@@ -20,7 +20,7 @@ use super::vault_file::{Bounds, Head, Layout, Page, Reader};
 use super::{App, HttpMetrics, HttpSettings, body, ok};
 
 /// How much of the body is taken apart before others of the thread get their turn, in bytes.
-const AT_ONCE: usize = 16 << 10;
+const AT_ONCE: usize = 8 << 10;
 /// How much of a refused body is read on, so that its sender comes to read why.
 const DRAINED_BYTES: usize = 16 << 20;
 /// For how long that is done.
@@ -154,16 +154,16 @@ async fn take_in(
     mut reader: Reader,
     incoming: &mut Incoming,
 ) -> Result<Import, Problem> {
+    let pace = import.pace();
     while let Some(bytes) = incoming.next().await? {
         for piece in bytes.chunks(AT_ONCE) {
-            reader.push(piece)?;
+            pace.take(async { reader.push(piece) }).await?;
             if let Some(head) = reader.head() {
                 take_head(&mut import, head).await?;
             }
             while let Some(page) = reader.full_page() {
                 add(&mut import, page).await?;
             }
-            tokio::task::yield_now().await;
         }
     }
     reader.end()?;

@@ -3,8 +3,8 @@
 use actix_web::http::StatusCode;
 use actix_web::http::header::CONTENT_TYPE;
 use actix_web::{HttpRequest, HttpResponse, web};
-use inferadb_actors::SchemaWrite;
 use inferadb_actors::auth::Scopes;
+use inferadb_actors::{SchemaWrite, VaultError};
 use inferadb_engine::schema::{Diagnostic, Format};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -92,17 +92,20 @@ pub async fn validate(
     request: HttpRequest,
     bytes: web::Bytes,
 ) -> Result<HttpResponse, Problem> {
-    in_vault(&app, &request, Scopes::READ | Scopes::SCHEMA, |_| {
+    in_vault(&app, &request, Scopes::READ | Scopes::SCHEMA, |visit| {
         let (app, request, bytes) = (app.clone(), request.clone(), bytes.clone());
         async move {
             let query: SchemaQuery = body::query(&request)?;
             let format = format(&query)?;
             let text = schema_text(&app, &request, format, &bytes)?;
-            ok(&match format.compile(&text) {
+            ok(&match visit.vault.compile(format, text).await {
                 Ok(compiled) => {
                     json!({ "valid": true, "errors": [], "warnings": diagnostics(&compiled.warnings) })
                 }
-                Err(errors) => json!({ "valid": false, "errors": diagnostics(&errors), "warnings": [] }),
+                Err(VaultError::Schema(errors)) => {
+                    json!({ "valid": false, "errors": diagnostics(&errors), "warnings": [] })
+                }
+                Err(error) => return Err(error.into()),
             })
         }
     })

@@ -60,7 +60,10 @@ pub async fn test(
                 vault: Arc::clone(&visit.vault),
                 checks: Cell::new(0),
             };
-            let suite = parse(text, format, &NoFiles).map_err(problem_of)?;
+            let text = text.to_owned();
+            // It is read as a whole, and the schema in it compiled.
+            let read = visit.vault.apart(move || parse(&text, format, &NoFiles)).await?;
+            let suite = read.map_err(problem_of)?;
             let bounds = Bounds {
                 limits,
                 max_relationships: MAX_RELATIONSHIPS,

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use actix_web::HttpRequest;
 use inferadb_actors::{AccountId, Reach, VaultError, VaultId, VaultRecord};
@@ -12,14 +13,14 @@ use super::problem::Problem;
 use super::vaults::reachable_vault;
 use crate::telemetry::LogScope;
 
-/// The most exports, imports and clones that a server is at work on at once.
-const MOST: usize = 32;
-/// The most of them for vaults of one account.
-const MOST_OF_ONE_ACCOUNT: usize = 4;
+/// When to try again: transfers take their time.
+const RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// The transfers under way. Clones count together.
 #[derive(Debug, Clone)]
 pub struct Transfers {
+    most: usize,
+    most_of_account: usize,
     of_accounts: Arc<Mutex<HashMap<AccountId, usize>>>,
     gauge: IntGauge,
 }
@@ -32,14 +33,16 @@ pub struct Slot {
 }
 
 impl Transfers {
-    /// None so far; how many there are is a metric.
-    pub fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+    /// None so far, and at most so many at once in all and for the vaults of one account; how many there are is a metric.
+    pub fn new(registry: &Registry, most: usize, most_of_account: usize) -> Result<Self, prometheus::Error> {
         let gauge = IntGauge::new(
             "inferadb_transfers",
             "Exports, imports and clones of whole vaults that are under way.",
         )?;
         registry.register(Box::new(gauge.clone()))?;
         Ok(Self {
+            most,
+            most_of_account,
             of_accounts: Arc::default(),
             gauge,
         })
@@ -47,16 +50,17 @@ impl Transfers {
 
     fn enter(&self, account: AccountId) -> Result<Slot, VaultError> {
         let mut under_way = self.of_accounts.lock().unwrap_or_else(PoisonError::into_inner);
-        if under_way.values().sum::<usize>() >= MOST {
+        if under_way.values().sum::<usize>() >= self.most {
             return Err(VaultError::Overloaded(
-                "the server is at work on as many exports, imports and clones as it takes",
+                "the server is at work on as many exports, imports and clones as it takes (`server.max_transfers`)",
             ));
         }
         let of_account = under_way.entry(account).or_default();
-        if *of_account >= MOST_OF_ONE_ACCOUNT {
-            return Err(VaultError::Overloaded(
-                "as many exports, imports and clones of the account are under way as one account may have",
-            ));
+        if *of_account >= self.most_of_account {
+            return Err(VaultError::RateLimited {
+                limit: "max_account_transfers",
+                retry_after: RETRY_AFTER,
+            });
         }
         *of_account += 1;
         self.gauge.inc();
@@ -106,18 +110,27 @@ mod tests {
 
     #[test]
     fn no_account_takes_the_places_of_others() {
-        let transfers = Transfers::new(&Registry::new()).unwrap();
+        let transfers = Transfers::new(&Registry::new(), 32, 4).unwrap();
         let account = |number| AccountId(Uuid::from_u128(number));
         let mut slots: Vec<Slot> = Vec::new();
         for number in 0..8 {
-            for _ in 0..MOST_OF_ONE_ACCOUNT {
+            for _ in 0..4 {
                 slots.push(transfers.enter(account(number)).unwrap());
             }
-            assert!(transfers.enter(account(number)).is_err());
+            let refused = transfers.enter(account(number));
+            let is_of_account = matches!(
+                refused,
+                Err(VaultError::RateLimited {
+                    limit: "max_account_transfers",
+                    ..
+                })
+            );
+            assert!(is_of_account || slots.len() == 32, "{refused:?}");
         }
-        assert_eq!(slots.len(), MOST);
-        assert!(transfers.enter(account(8)).is_err());
-        slots.truncate(MOST - 1);
+        assert_eq!(slots.len(), 32);
+        let refused = transfers.enter(account(8)).unwrap_err();
+        assert!(refused.to_string().contains("server.max_transfers"), "{refused}");
+        slots.truncate(31);
         assert!(transfers.enter(account(0)).is_err());
         slots.push(transfers.enter(account(8)).unwrap());
         slots.clear();

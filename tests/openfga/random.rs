@@ -1,6 +1,7 @@
 //! Random models: each decides every check as its native equivalent does, which other tests hold against a reference.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use inferadb_actors::{
     Backend, CheckRequest, Consistency, Limits, Platform, SchemaWrite, Vault, WriteRequest, now,
@@ -164,7 +165,7 @@ fn questions(dice: &mut Dice, schema: &Schema) -> Vec<CheckRequest> {
     questions
 }
 
-async fn fill(vault: &Vault, format: Format, text: String, touch: &[Relationship]) {
+async fn fill(vault: &Arc<Vault>, format: Format, text: String, touch: &[Relationship]) {
     let force = false;
     vault
         .put_schema(SchemaWrite { text, format, force })

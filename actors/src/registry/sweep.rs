@@ -139,7 +139,8 @@ impl Registry {
         }
         let memory_is_short = brake.is_memory_short(is_over);
         let vaults = self.actives();
-        let used: Vec<u64> = vaults.iter().map(|vault| vault.end_window()).collect();
+        let mut used: Vec<u64> = vaults.iter().map(|vault| vault.end_window()).collect();
+        used.extend(self.0.inactive.end_window());
         let was_held = brake.holds();
         let had = window.as_nanos() * settings.request_threads as u128;
         let had = u64::try_from(had).unwrap_or(u64::MAX);
@@ -147,6 +148,7 @@ impl Registry {
         for vault in &vaults {
             vault.hold_to(level);
         }
+        self.0.inactive.hold_to(level);
         // One that is watched would not go though nobody were inside.
         let largest = vaults.iter().filter(|vault| !vault.is_watched());
         let largest = largest.max_by_key(|vault| vault.bytes());

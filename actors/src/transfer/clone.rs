@@ -6,6 +6,8 @@ use crate::error::VaultError;
 use crate::platform::{Platform, Reach};
 use crate::vault::now;
 
+use super::pace::Pace;
+
 impl Platform {
     /// Makes a vault named `name` with the schema, relationships and limits of `source`, in the source's account unless
     /// `account` says another; as they are, or with schema and relationships as they were at an earlier revision. The new
@@ -31,7 +33,9 @@ impl Platform {
         }
         // Found out at the end in any case: better before the work than after it.
         self.account(account).await?;
-        self.copy_state(source, name, account, at)
+        // Charged to the vault that is cloned: its owner asked for it.
+        Pace::new(self, source)
+            .take(self.copy_state(source, name, account, at))
             .await
             .map_err(|error| match error {
                 CloneError::RevisionAhead => VaultError::RevisionAhead,

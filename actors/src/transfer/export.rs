@@ -7,11 +7,13 @@ use crate::error::VaultError;
 use crate::platform::{Platform, Reach};
 use crate::vault::{StoredSchema, format_of};
 
+use super::pace::Pace;
+
 /// One state of a vault that is read from its first relationship to its last. Its pages are all of the revision it names.
-#[derive(Debug)]
 pub struct Export {
     state: PastState,
     schema: Option<StoredSchema>,
+    pace: Pace,
 }
 
 impl Platform {
@@ -22,7 +24,9 @@ impl Platform {
     /// [`VaultError::NotFound`]; storage's.
     pub async fn export(&self, id: VaultId, reach: Reach) -> Result<Export, VaultError> {
         self.vault(id, reach).await?;
-        let state = self.store.state(id, None).await.map_err(VaultError::from_store)?;
+        let pace = Pace::new(self, id);
+        let state = pace.take(self.store.state(id, None)).await;
+        let state = state.map_err(VaultError::from_store)?;
         let schema = state.schema().map(|held| match format_of(held.format) {
             Some(format) => Ok(StoredSchema {
                 text: held.text.clone(),
@@ -36,6 +40,7 @@ impl Platform {
         Ok(Export {
             schema: schema.transpose()?,
             state,
+            pace,
         })
     }
 }
@@ -61,6 +66,11 @@ impl Export {
         Some(self.state.relationships())
     }
 
+    /// The pace that work on what is exported keeps, such as writing it out.
+    pub fn pace(&self) -> Pace {
+        self.pace.clone()
+    }
+
     /// The next relationships in the order of their resources, at most 1,000 and never none; `None` at the end. Those that
     /// have expired but are still stored are among them.
     ///
@@ -70,6 +80,7 @@ impl Export {
     /// were trimmed before they were looked at, or the vault was replaced by an import; [`VaultError::Overloaded`] if
     /// they are too many. What was answered before is right, but not all.
     pub async fn next(&mut self) -> Result<Option<Vec<Relationship>>, VaultError> {
-        self.state.next().await.map_err(VaultError::from_store)
+        let page = self.pace.take(self.state.next()).await;
+        page.map_err(VaultError::from_store)
     }
 }

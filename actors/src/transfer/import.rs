@@ -9,6 +9,7 @@ use inferadb_storage::{FitCheck, Revision, Staging, StoreError, Switch, VaultId,
 use serde_json::{Map, Value};
 
 use super::MAX_TRANSFER_PAGE;
+use super::pace::Pace;
 use crate::error::VaultError;
 use crate::limits;
 use crate::platform::{Platform, Reach, see_through};
@@ -33,6 +34,7 @@ pub enum ImportMode {
 pub struct Import {
     platform: Platform,
     vault: VaultId,
+    pace: Pace,
     mode: ImportMode,
     /// What the relationships must fit: the import's own schema, or the vault's, once it has been read.
     schema: Option<Arc<VaultSchema>>,
@@ -77,6 +79,7 @@ impl Platform {
         Ok(Import {
             platform: self.clone(),
             vault: id,
+            pace: Pace::new(self, id),
             mode,
             schema: None,
             brings_schema: false,
@@ -103,11 +106,16 @@ impl Platform {
     async fn stored_schema(&self, id: VaultId) -> Result<Arc<VaultSchema>, VaultError> {
         let snapshot = self.store.snapshot(id).await.map_err(VaultError::from_store)?;
         let schema = snapshot.schema().await.map_err(VaultError::from_store)?;
-        compile_stored(schema).map(Arc::new)
+        compile_stored(schema).await.map(Arc::new)
     }
 }
 
 impl Import {
+    /// The pace that work on what is imported keeps, such as reading it.
+    pub fn pace(&self) -> Pace {
+        self.pace.clone()
+    }
+
     /// The schema that the relationships are of: at most once, before the first of them. The vault has it afterwards, if what
     /// else it holds fits it. Without one the relationships are of the vault's schema, which stays.
     ///
@@ -130,7 +138,7 @@ impl Import {
                 return Ok(());
             }
         }
-        let Compiled { schema, .. } = format.compile(text).map_err(VaultError::Schema)?;
+        let Compiled { schema, .. } = self.pace.compile(format, text.to_owned()).await?;
         let schema = VaultSchema::new(schema, text.to_owned(), None).in_format(format);
         self.schema = Some(Arc::new(schema));
         self.brings_schema = true;
@@ -166,7 +174,7 @@ impl Import {
     pub async fn add(&mut self, page: Vec<Relationship>) -> Result<(), VaultError> {
         // Until it is done: the future may be dropped half-way.
         self.is_broken = true;
-        self.take(page).await?;
+        self.pace.clone().take(self.take(page)).await?;
         self.is_broken = false;
         Ok(())
     }
@@ -223,7 +231,8 @@ impl Import {
         }
         see_through(async move {
             let (platform, vault) = (self.platform.clone(), self.vault);
-            let imported = self.switch().await?;
+            // Not held to its share: writers may be waiting for the switch.
+            let imported = self.pace.clone().hurry(self.switch()).await?;
             platform.show(vault, imported.revision).await;
             Ok(imported)
         })

@@ -77,6 +77,23 @@ impl<'v> Turn<'v> {
         }
     }
 
+    /// As [`Turn::new`], but of work that is known to be heavy: even the first piece waits for a turn.
+    pub const fn of_heavy_work(
+        vault: VaultId,
+        longest: Duration,
+        used: &'v AtomicU64,
+        turns: &'v IntCounter,
+    ) -> Self {
+        Self {
+            vault,
+            longest,
+            used,
+            turns,
+            work: 0,
+            state: State::Away,
+        }
+    }
+
     /// To be called before work that can be heavy: waits for a turn where others of the same vault do. Their vault is
     /// at its share already.
     pub async fn begin(&mut self) {

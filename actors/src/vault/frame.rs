@@ -66,7 +66,7 @@ impl Frame {
         let schema = if record.as_ref().map(|record| record.revision) == current.revision {
             current
         } else {
-            Arc::new(load::compile(record)?)
+            Arc::new(load::compile_apart(record).await?)
         };
         // The count is only told, never read by an evaluation; that it is not 0 makes every row unknown.
         let view = View::new(snapshot.revision(), schema, u64::MAX);

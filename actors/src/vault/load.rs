@@ -6,6 +6,7 @@ use inferadb_engine::schema::{Format, Schema};
 use inferadb_storage::{Revision, SchemaRecord, Snapshot, Store, StoreError, VaultId, VaultRecord};
 
 use super::operation::format_of;
+use crate::apart;
 use crate::error::VaultError;
 use crate::ledger::{Charge, Ledger};
 use crate::schemas::Schemas;
@@ -15,6 +16,8 @@ use crate::view::{VaultSchema, View};
 const LOAD_AT_ONCE: u64 = 500;
 /// How many relationships are read before others of the thread get their turn.
 const CHUNK: usize = 1000;
+/// A schema of so many bytes compiles in less time than it takes to have another thread do it, or little more.
+const SMALL_SCHEMA_BYTES: usize = 512;
 /// What a relationship weighs in memory at the least, for guessing whether a vault can fit.
 const LEAST_BYTES: u64 = 48;
 
@@ -51,7 +54,7 @@ pub async fn open(
 ) -> Result<Opened, VaultError> {
     let snapshot = store.snapshot(vault).await.map_err(VaultError::from_store)?;
     let record = snapshot.vault().clone();
-    let schema = compile(snapshot.schema().await.map_err(VaultError::from_store)?)?;
+    let schema = compile_apart(snapshot.schema().await.map_err(VaultError::from_store)?).await?;
     let schema = Arc::new(schemas.share(schema));
     let mut relationships = 0;
     for shape in snapshot.shapes().await.map_err(VaultError::from_store)? {
@@ -72,6 +75,16 @@ pub async fn open(
         view.shrink_to(budget_bytes);
     }
     Ok(Opened { record, view })
+}
+
+/// Compiles a stored schema, one that may take long apart from the threads of actors and requests.
+pub async fn compile_apart(record: Option<SchemaRecord>) -> Result<VaultSchema, VaultError> {
+    match record {
+        Some(record) if record.text.len() > SMALL_SCHEMA_BYTES => {
+            apart::of_activation(move || compile(Some(record))).await?
+        }
+        record => compile(record),
+    }
 }
 
 /// Compiles a stored schema; none at all is the empty schema.

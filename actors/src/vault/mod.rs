@@ -26,6 +26,7 @@ use std::time::Duration;
 use actix::prelude::*;
 use arc_swap::ArcSwap;
 use inferadb_engine::noun::Timestamp;
+use inferadb_engine::schema::{Compiled, Format};
 use inferadb_storage::{AccountId, Revision, Store, VaultId, VaultRecord};
 use tokio::sync::Semaphore;
 
@@ -38,7 +39,7 @@ pub(crate) use self::feed::relationship_bytes;
 pub(crate) use self::fit::Fit;
 pub use self::gate::{Closed, Pass};
 pub use self::list::{ListPage, ListRequest, Paging, ResourcesRequest, SubjectsRequest};
-pub(crate) use self::load::compile as compile_stored;
+pub(crate) use self::load::compile_apart as compile_stored;
 pub use self::messages::Until;
 pub use self::operation::{Committed, DeleteRequest, Operation, SchemaWrite, StoredSchema, WriteRequest};
 pub(crate) use self::operation::{format_number, format_of};
@@ -51,12 +52,14 @@ use self::actor::VaultActor;
 use self::feed::Feed;
 use self::gate::Gate;
 use self::messages::{CatchUp, Commit, Slim, Stop};
+use crate::apart;
 use crate::decisions::Decisions;
 use crate::error::VaultError;
 use crate::ledger::Charge;
 use crate::limiter::Limiter;
 use crate::memory::Memory;
 use crate::metrics::{Metrics, VaultMetrics};
+use crate::overload::WINDOW;
 use crate::settings::{Limits, Settings};
 use crate::turn::Turn;
 use crate::view::View;
@@ -117,6 +120,8 @@ pub struct Vault {
     checks: Limiter,
     writes: Limiter,
     committing: Arc<Semaphore>,
+    /// One piece of work apart at a time.
+    apart: Arc<Semaphore>,
 }
 
 /// What each request writes, on cache lines of its own: a core that reads the rest of the vault does not fetch it anew
@@ -242,6 +247,7 @@ impl Vault {
             checks: Limiter::default(),
             writes: Limiter::default(),
             committing: Arc::new(Semaphore::new(CHANGES_AT_STORAGE as usize)),
+            apart: Arc::new(Semaphore::new(1)),
         });
         vault.report_size();
         let actor_of = Arc::clone(&vault);
@@ -257,11 +263,16 @@ impl Vault {
             .gate
             .enter(self.limits.load().max_concurrent_requests as usize)?;
         self.pulse.last_used.store(now.0, Ordering::Relaxed);
-        if self.pulse.used.load(Ordering::Relaxed) >= self.pulse.ceiling.0.load(Ordering::Relaxed) {
+        if self.is_spent() {
             return Err(Closed::Spent);
         }
         self.charge(NANOS_A_REQUEST);
         Ok(pass)
+    }
+
+    /// Whether the server is overloaded and the vault has used its share.
+    pub(crate) fn is_spent(&self) -> bool {
+        self.pulse.used.load(Ordering::Relaxed) >= self.pulse.ceiling.0.load(Ordering::Relaxed)
     }
 
     /// Ends a window in which what the vault uses of the CPU is counted: how many nanoseconds it was.
@@ -294,7 +305,8 @@ impl Vault {
         VaultError::RateLimited { limit, retry_after }
     }
 
-    fn charge(&self, nanos: u64) {
+    /// Charges so many nanoseconds of CPU to the vault.
+    pub(crate) fn charge(&self, nanos: u64) {
         self.pulse.used.fetch_add(nanos, Ordering::Relaxed);
     }
 
@@ -464,8 +476,52 @@ impl Vault {
             .acquire_many_owned(changes.clamp(1, most))
             .await
             .map_err(|_| VaultError::ActorFailed)?;
-        self.charge(NANOS_A_CHANGE.saturating_mul(changes.into()));
+        // How much a delete by filter changes is charged as it goes.
+        if !matches!(operation, Operation::Delete(_)) {
+            self.charge_changes(changes as usize);
+        }
         self.send(Commit { operation, share }).await
+    }
+
+    /// Charges what it takes to commit so many changed relationships.
+    fn charge_changes(&self, changes: usize) {
+        let changes = u64::try_from(changes).unwrap_or(u64::MAX);
+        self.charge(NANOS_A_CHANGE.saturating_mul(changes));
+    }
+
+    /// Where the server is overloaded and the vault has used its share, waits for the next window. It is not waited for longer: the vault may
+    /// be held until nobody is inside.
+    async fn give_way(&self) {
+        if self.is_spent() {
+            tokio::time::sleep(WINDOW).await;
+        }
+    }
+
+    /// Does work that is heavy and cannot be done in turns, such as compiling a schema, apart from the threads that answer requests. A vault has one such
+    /// piece of work done at a time, and is charged for it.
+    ///
+    /// # Errors
+    ///
+    /// [`VaultError::ActorFailed`] if the work panics.
+    pub async fn apart<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, VaultError> {
+        // The semaphore is never closed.
+        let own = Arc::clone(&self.apart).acquire_owned().await;
+        let own = own.map_err(|_| VaultError::ActorFailed)?;
+        let vault = Arc::clone(self);
+        apart::of_request(own, move |nanos| vault.charge(nanos), work).await
+    }
+
+    /// Compiles a schema, apart from the threads that answer requests.
+    ///
+    /// # Errors
+    ///
+    /// [`VaultError::Schema`] if it does not compile.
+    pub async fn compile(self: &Arc<Self>, format: Format, text: String) -> Result<Compiled, VaultError> {
+        let compiled = self.apart(move || format.compile(&text)).await?;
+        compiled.map_err(VaultError::Schema)
     }
 
     /// Charges `changes` to the vault's rate of writes.

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use futures_util::future::BoxFuture;
 use inferadb_engine::noun::{Relationship, RelationshipKey};
 use inferadb_engine::schema::{Compiled, Diagnostic, Format};
 use inferadb_storage::{Precondition, PutSchema, RelationshipFilter, Revision, StoreError, Write};
@@ -144,11 +145,11 @@ impl Vault {
     }
 
     /// Replaces the schema; answers the new revision and the compiler's warnings.
-    pub async fn put_schema(&self, request: SchemaWrite) -> Result<(Revision, Vec<Diagnostic>), VaultError> {
-        let Compiled { schema, warnings } = request
-            .format
-            .compile(&request.text)
-            .map_err(VaultError::Schema)?;
+    pub async fn put_schema(
+        self: &Arc<Self>,
+        request: SchemaWrite,
+    ) -> Result<(Revision, Vec<Diagnostic>), VaultError> {
+        let Compiled { schema, warnings } = self.compile(request.format, request.text.clone()).await?;
         self.take_writes(1)?;
         let compiled = VaultSchema::new(schema, request.text.clone(), None).in_format(request.format);
         let compiled = Arc::new(compiled);
@@ -192,14 +193,19 @@ impl Operation {
                 })
             }
             Self::Delete(request) => {
+                let after_each = |removed| -> BoxFuture<'_, ()> {
+                    vault.charge_changes(removed);
+                    Box::pin(vault.give_way())
+                };
                 let deleted = vault
                     .store
-                    .delete_matching(
+                    .delete_matching_in_steps(
                         vault.id,
                         &request.filter,
                         request.limit,
                         &request.preconditions,
                         now(),
+                        &after_each,
                     )
                     .await
                     .map_err(VaultError::from_store)?;

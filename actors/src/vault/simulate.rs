@@ -69,7 +69,7 @@ impl Vault {
     ///
     /// Changes that a write would refuse, a schema that does not compile. What is wrong with one check is that check's.
     pub async fn simulate(
-        &self,
+        self: &Arc<Self>,
         request: SimulateRequest,
         consistency: Consistency,
         now: Timestamp,
@@ -94,7 +94,7 @@ impl Vault {
         self.take_checks(checks.len().saturating_mul(2))?;
         let schema = match schema {
             Some(text) => {
-                let compiled = schema_format.compile(&text).map_err(VaultError::Schema)?;
+                let compiled = self.compile(schema_format, text.clone()).await?;
                 let schema = VaultSchema::new(compiled.schema, text, None);
                 Some(Arc::new(schema.in_format(schema_format)))
             }

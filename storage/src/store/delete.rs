@@ -1,6 +1,6 @@
 //! Deletion by filter, in transactions of bounded size.
 
-use futures_util::future::try_join_all;
+use futures_util::future::{BoxFuture, ready, try_join_all};
 use inferadb_engine::noun::Timestamp;
 
 use super::change::{Appended, ChangeOp, Changed, append};
@@ -57,6 +57,26 @@ impl Store {
         preconditions: &[Precondition],
         now: Timestamp,
     ) -> Result<Deleted, StoreError> {
+        let at_once = |_| -> BoxFuture<'_, ()> { Box::pin(ready(())) };
+        self.delete_matching_in_steps(vault, filter, limit, preconditions, now, &at_once)
+            .await
+    }
+
+    /// As [`Store::delete_matching`], with a pause after each transaction: `pause` is told how many relationships it deleted, and what it answers is waited for
+    /// before the next.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::delete_matching`].
+    pub async fn delete_matching_in_steps<'p>(
+        &self,
+        vault: VaultId,
+        filter: &RelationshipFilter,
+        limit: Option<usize>,
+        preconditions: &[Precondition],
+        now: Timestamp,
+        pause: &(dyn Fn(usize) -> BoxFuture<'p, ()> + Send + Sync),
+    ) -> Result<Deleted, StoreError> {
         let mut left = limit.unwrap_or(usize::MAX).max(1);
         let mut deleted = 0;
         let mut position: Option<Vec<u8>> = None;
@@ -89,6 +109,7 @@ impl Store {
             deleted += chunk.live;
             left -= chunk.removed.min(left);
             preconditions = &[];
+            let paused = pause(chunk.removed);
             if chunk.next.is_none() || left == 0 {
                 return Ok(Deleted {
                     deleted,
@@ -97,6 +118,7 @@ impl Store {
                 });
             }
             position = chunk.next;
+            paused.await;
         }
     }
 

@@ -20,7 +20,7 @@ use super::shape::shape_of;
 use super::staging::{Staged, Staging};
 use super::switch::{Basis, Switch};
 use super::vaults::require_vault;
-use super::{FitCheck, Snapshot, StoreError, machine_time};
+use super::{FitCheck, Snapshot, StoreError, breathe, machine_time};
 use crate::codec::StoredTerms;
 use crate::id::Revision;
 use crate::keys::{self, Keyspace, Order};
@@ -209,7 +209,8 @@ impl Merge<'_> {
             sides.entry(key).or_default().1 = Some(terms);
         }
         let mut staged = Vec::with_capacity(sides.len());
-        for (key, (held, input)) in sides {
+        for (at, (key, (held, input))) in sides.into_iter().enumerate() {
+            breathe(at).await;
             let key = decode_key(&key)?;
             let held = held.map(|terms| decode_terms(&terms)).transpose()?;
             let terms = match (input, held) {

@@ -50,6 +50,16 @@ use crate::kv::{Engine, Isolation};
 use retry::{Markers, Retry};
 use sweep::Sweeper;
 
+/// How many relationships are taken apart or put together before others of the thread get their turn.
+const PIECE: usize = 50;
+
+/// Lets others of the thread have their turn, now and then: to be called with each number of a count.
+async fn breathe(count: usize) {
+    if count % PIECE == PIECE - 1 {
+        tokio::task::yield_now().await;
+    }
+}
+
 /// Where data is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Backend {

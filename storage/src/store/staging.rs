@@ -17,7 +17,7 @@ use super::retry::Retry;
 use super::shape::ShapeCounts;
 use super::vaults::require_vault;
 use super::write::remove;
-use super::{Store, StoreError, machine_time};
+use super::{PIECE, Store, StoreError, breathe, machine_time};
 use crate::codec::{Reader, StoredTerms};
 use crate::id::VaultId;
 use crate::keys::{self, Keyspace, Order};
@@ -184,7 +184,8 @@ impl Staging {
     /// [`StoreError::TooLarge`] for one relationship that is.
     pub async fn add(&mut self, page: &[Relationship]) -> Result<(), StoreError> {
         let mut rows: BTreeMap<Vec<u8>, Found> = BTreeMap::new();
-        for relationship in page {
+        for (at, relationship) in page.iter().enumerate() {
+            breathe(at).await;
             let key = relationship.key();
             rows.insert(segments(&key), (key, StoredTerms::from(relationship)));
         }
@@ -194,7 +195,8 @@ impl Staging {
             self.counts.removed(&key, &terms);
         }
         let mut staged = Vec::with_capacity(rows.len());
-        for (key, terms) in rows.values() {
+        for (at, (key, terms)) in rows.values().enumerate() {
+            breathe(at).await;
             self.relationships += 1;
             self.counts.stored(key, terms);
             staged.push(Staged::Put(key.clone(), terms.encode()?.into()));
@@ -211,7 +213,8 @@ impl Staging {
     /// As [`Staging::add`].
     pub async fn hand_in(&mut self, page: &[Relationship]) -> Result<(), StoreError> {
         let mut staged = Vec::with_capacity(page.len());
-        for relationship in page {
+        for (at, relationship) in page.iter().enumerate() {
+            breathe(at).await;
             let terms = StoredTerms::from(relationship).encode()?;
             staged.push(Staged::Input(segments(&relationship.key()), terms.into()));
         }
@@ -265,10 +268,12 @@ impl Staging {
             };
             let most = rest.iter().take(CHUNK).take_while(fits).count().max(1);
             let (chunk, later) = rest.split_at(most.min(rest.len()));
-            let fill = |transaction: &mut dyn Transaction, space| {
-                for staged in chunk {
+            let fill = |transaction: &mut dyn Transaction, space, piece: usize| {
+                let mut pieces = chunk.chunks(PIECE).skip(piece);
+                for staged in pieces.next().unwrap_or_default() {
                     staged.apply(transaction, space);
                 }
+                pieces.next().is_some()
             };
             self.commit_chunk(&fill, chunk.is_empty()).await?;
             rest = later;
@@ -279,10 +284,11 @@ impl Staging {
         }
     }
 
-    /// Commits what `fill` writes, so long as this is still being built. It may be called several times.
+    /// Commits what `fill` writes, so long as this is still being built. It is called for one piece after the other, as long as it says that there
+    /// is another; all of them may be called for again.
     pub(super) async fn commit_chunk(
         &mut self,
-        fill: &(dyn Fn(&mut dyn Transaction, Keyspace) + Send + Sync),
+        fill: &(dyn Fn(&mut dyn Transaction, Keyspace, usize) -> bool + Send + Sync),
         is_empty: bool,
     ) -> Result<(), StoreError> {
         if is_empty && machine_time().0 < self.leased_until.0 - RENEWED_MICROS {
@@ -299,12 +305,16 @@ impl Staging {
 
     async fn try_chunk(
         &self,
-        fill: &(dyn Fn(&mut dyn Transaction, Keyspace) + Send + Sync),
+        fill: &(dyn Fn(&mut dyn Transaction, Keyspace, usize) -> bool + Send + Sync),
         lease: Lease,
     ) -> Result<(), StoreError> {
         let mut transaction = self.store.engine().begin().await?;
         self.claim(&*transaction).await?;
-        fill(&mut *transaction, self.space);
+        let mut piece = 0;
+        while fill(&mut *transaction, self.space, piece) {
+            piece += 1;
+            tokio::task::yield_now().await;
+        }
         // Read and set by each: an attempt of unknown outcome that is committed late conflicts with the one that was made in
         // its stead, and cannot undo what came after.
         transaction.set(&keys::staging(self.space), &lease.encode());
@@ -331,12 +341,13 @@ impl Staging {
             .map(|(shape, count)| (shape.to_vec(), count))
             .collect();
         for chunk in counts.chunks(CHUNK) {
-            let fill = |transaction: &mut dyn Transaction, space| {
+            let fill = |transaction: &mut dyn Transaction, space, _| {
                 for (shape, count) in chunk {
                     let [counter, known] = keys::shape_keys(space, shape);
                     transaction.set(&counter, &count.to_le_bytes());
                     transaction.set(&known, &[]);
                 }
+                false
             };
             self.commit_chunk(&fill, false).await?;
         }
