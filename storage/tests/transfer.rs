@@ -364,11 +364,7 @@ async fn work_together(ahead: i64) {
     let time = |store: usize| [at(5_000_000_000_000), at(5_000_000_000_000 + ahead * 1_000_000)][store];
     let mut dice = Dice(ahead.unsigned_abs());
     let account = first.create_account("acme", time(0)).await.unwrap();
-    let vault = second
-        .create_vault(account.id, "main", time(1))
-        .await
-        .unwrap()
-        .id;
+    let vault = second.create_vault(account.id, "main", time(1)).await.unwrap().id;
     let stores = [first, second];
     for importer in [0, 1] {
         let (own, other) = (&stores[importer], &stores[1 - importer]);

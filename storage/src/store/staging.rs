@@ -122,8 +122,7 @@ impl Store {
         };
         let stagings = transaction.range(keys::stagings_of(vault), options).await?;
         // With those whose importer is gone, until a server has found that out and clears them.
-        let is_built =
-            |value: &Bytes| Lease::decode(value).is_ok_and(|lease| lease.stage == Stage::Building);
+        let is_built = |value: &Bytes| Lease::decode(value).is_ok_and(|lease| lease.stage == Stage::Building);
         if stagings.iter().filter(|(_, value)| is_built(value)).count() >= MAX_STAGINGS {
             return Err(StoreError::TooManyImports);
         }

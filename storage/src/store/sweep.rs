@@ -391,7 +391,11 @@ mod tests {
 
     /// Has `store` look for what imports left behind until it finds nothing to do.
     async fn look(store: &Store, leases: &mut Leases, now: Instant) {
-        while sweep_stagings(&store.inner, leases, || now).await.unwrap().is_some() {}
+        while sweep_stagings(&store.inner, leases, || now)
+            .await
+            .unwrap()
+            .is_some()
+        {}
     }
 
     #[tokio::test]
@@ -478,7 +482,8 @@ mod tests {
     #[test]
     fn a_marker_is_old_a_day_of_versions_after_it_was_set() {
         let now = 2 * MARKER_LIFE_VERSIONS;
-        let set = |version: u64| [Versionstamp::new(version, 7).0.as_slice(), Uuid::nil().as_bytes()].concat();
+        let set =
+            |version: u64| [Versionstamp::new(version, 7).0.as_slice(), Uuid::nil().as_bytes()].concat();
         assert!(!is_marker_old(&set(now), now));
         assert!(!is_marker_old(&set(now - MARKER_LIFE_VERSIONS), now));
         assert!(is_marker_old(&set(now - MARKER_LIFE_VERSIONS - 1), now));
