@@ -95,6 +95,12 @@ fn storage_never_decides() {
 }
 
 #[test]
+fn storage_does_not_know_the_time_of_day() {
+    // Servers share what is stored, and no clock: what one of them says of its own means nothing to another.
+    refuse("storage/src", &["SystemTime", "UNIX_EPOCH", "chrono", "Utc::now"]);
+}
+
+#[test]
 fn nothing_below_the_surface_knows_http_or_the_command_line() {
     for room in ["engine/src", "storage/src", "actors/src"] {
         refuse(room, &["actix_web", "clap"]);

@@ -144,6 +144,11 @@ pub(crate) fn marker(process: Uuid, slot: u32) -> Vec<u8> {
     key
 }
 
+/// The markers of one process.
+pub(crate) fn markers_of(process: Uuid) -> Range<Bytes> {
+    prefix_range(&tagged(MARKER, process))
+}
+
 pub(crate) fn markers() -> Range<Bytes> {
     prefix_range(&[MARKER])
 }

@@ -356,6 +356,69 @@ async fn only_so_many_are_built_at_a_time() {
         .expect("there is room again");
 }
 
+/// Two servers over one engine, of which the other's time of day is so many seconds ahead: neither breaks what the other does.
+async fn work_together(ahead: i64) {
+    let engine: Arc<dyn Engine> = Arc::new(ShortLived::new(engine().await, usize::MAX));
+    let first = Store::with_engine(engine.clone()).await.unwrap();
+    let second = Store::with_engine(engine.clone()).await.unwrap();
+    let time = |store: usize| [at(5_000_000_000_000), at(5_000_000_000_000 + ahead * 1_000_000)][store];
+    let mut dice = Dice(ahead.unsigned_abs());
+    let account = first.create_account("acme", time(0)).await.unwrap();
+    let vault = second.create_vault(account.id, "main", time(1)).await.unwrap().id;
+    let stores = [first, second];
+    for importer in [0, 1] {
+        let (own, other) = (&stores[importer], &stores[1 - importer]);
+        let pages = pages(&mut dice, 6, 400);
+        // Each is begun, the other server's chore has something to do and does it, and both go on.
+        let mut replacing = own.stage(vault).await.unwrap();
+        let mut merging = own.stage(vault).await.unwrap();
+        for page in &pages {
+            replacing.add(page).await.unwrap();
+            merging.hand_in(page).await.unwrap();
+            let given_up = other.stage_new().await.unwrap();
+            let gone = given_up.vault();
+            drop(given_up);
+            swept_of(&*engine, gone).await;
+        }
+        let now = time(importer);
+        replacing.replace(&Switch { now, ..switch() }).await.unwrap();
+        assert_eq!(now_stored(other, vault).await, model_of(&pages));
+        let stop = Arc::new(AtomicBool::new(false));
+        let writer = tokio::spawn(keep_writing(other.clone(), vault, 7, 400, Arc::clone(&stop)));
+        let merged = merging.merge(&Switch { now, ..switch() }, None).await.unwrap();
+        stop.store(true, Ordering::SeqCst);
+        let written = writer.await.unwrap();
+        let mut model = model_of(&pages);
+        // What the import replaced is all there was, so what counts is it and what was written since the merge.
+        let later = written.iter().filter(|(revision, _)| *revision > merged.revision);
+        for (_, write) in later {
+            apply(&mut model, write);
+        }
+        let found = now_stored(own, vault).await;
+        assert!(model.iter().all(|(key, one)| found.get(key) == Some(one)));
+        check_counters(own, vault).await;
+    }
+}
+
+/// Waits until nothing says any more that a state of `vault` is being built.
+async fn swept_of(engine: &dyn Engine, vault: VaultId) {
+    let key = [&[0x0a], vault.0.as_bytes().as_slice()].concat();
+    let waiting = async {
+        while all_keys(engine).await.iter().any(|one| one.starts_with(&key)) {
+            tokio::task::yield_now().await;
+        }
+    };
+    let in_time = tokio::time::timeout(PATIENCE, waiting).await;
+    assert!(in_time.is_ok(), "what was given up is swept");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn servers_an_hour_apart_do_not_break_each_others_imports_merges_and_writes() {
+    for ahead in [3_600, -3_600] {
+        work_together(ahead).await;
+    }
+}
+
 /// Writes at random until told to stop; answers each write that was done with its revision.
 async fn keep_writing(
     store: Store,
