@@ -6,9 +6,9 @@
 /// Longest expression, in bytes.
 pub(super) const MAX_SOURCE_BYTES: usize = 16 * 1024;
 
-/// What the expressions of one schema's caveats may weigh together, in bytes: parsing them takes seconds where every one is as costly
-/// as it can be, some hundreds of milliseconds where they are written by people.
-pub(super) const MAX_SOURCES_BYTES: usize = 256 * 1024;
+/// What the expressions of one schema's caveats may weigh together, in bytes: parsing them takes somewhat more than a second where every
+/// one is as costly as it can be, some hundreds of milliseconds where they are written by people.
+pub(super) const MAX_SOURCES_BYTES: usize = 128 * 1024;
 
 /// The bytes that a `-` weighs besides its own: whether it belongs to the number after it takes the parser as long as ten other bytes.
 pub(super) const MINUS_BYTES: usize = 8;

@@ -29,7 +29,7 @@ mod value;
 use self::budget::Budget;
 use self::evaluate::{Evaluation, Stop};
 use self::expression::Expr;
-use self::limits::{MAX_PARAMETERS, MAX_SOURCES_BYTES, MINUS_BYTES};
+use self::limits::{MAX_PARAMETERS, MAX_SOURCE_BYTES, MAX_SOURCES_BYTES, MINUS_BYTES};
 use self::pattern::Patterns;
 use crate::context::Context;
 use crate::schema::CaveatType;
@@ -143,9 +143,12 @@ impl Compiler {
 
 /// What an expression weighs: how long it takes to parse, in bytes of an ordinary one.
 fn weight(expression: &str) -> usize {
-    let minuses = expression.bytes().filter(|byte| *byte == b'-').count();
     // What is longer than it may be is refused unread.
-    (expression.len() + MINUS_BYTES * minuses).min(MAX_SOURCES_BYTES)
+    if expression.len() > MAX_SOURCE_BYTES {
+        return 0;
+    }
+    let minuses = expression.bytes().filter(|byte| *byte == b'-').count();
+    expression.len() + MINUS_BYTES * minuses
 }
 
 /// Whether two expressions are the same but for white space, comments, parentheses that change nothing and the spelling of literals. What is

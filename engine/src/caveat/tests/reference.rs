@@ -4,10 +4,8 @@
 //! addresses and other functions that CEL does not have, numbers made texts, and `dyn`.
 
 use cel::Value;
-use proptest::prelude::*;
 
-use super::compile_errors;
-use crate::caveat::{CaveatError, Outcome, compile};
+use super::{CaveatError, Outcome, compile_errors, program};
 use crate::context::Context;
 
 /// Chooses by a number of its own, so that an expression is one number.
@@ -156,25 +154,24 @@ impl Choice {
     }
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 1_500, failure_persistence: None, ..ProptestConfig::default() })]
-
-    #[test]
-    fn closed_expressions_come_to_the_same(seed in 1..u64::MAX, depth in 0..4_usize) {
-        let source = Choice(seed).bool(depth);
-        let program = match compile(&[], &source) {
-            Ok(program) => program,
-            Err(errors) => return Err(TestCaseError::fail(format!("{source}: {errors:?}"))),
-        };
-        let ours = program.evaluate(&Context::new(), &Context::new());
-        let theirs = cel::Program::compile(&source).unwrap().execute(&cel::Context::default());
-        let agree = match (&ours, &theirs) {
-            (Ok(Outcome::True), Ok(Value::Bool(true))) | (Ok(Outcome::False), Ok(Value::Bool(false))) => true,
-            (Err(CaveatError::Expression(_)), Err(_)) => true,
-            _ => false,
-        };
-        prop_assert!(agree, "{}: {:?} and {:?}", source, ours, theirs);
+#[test]
+fn closed_expressions_come_to_the_same() {
+    let (mut holds, mut does_not, mut fails) = (0, 0, 0);
+    for number in 1..=3_000_u64 {
+        let source = Choice(number.wrapping_mul(0x9e37_79b9_7f4a_7c15)).bool(number as usize % 5);
+        let ours = program("", &source).evaluate(&Context::new(), &Context::new());
+        let theirs = cel::Program::compile(&source)
+            .unwrap()
+            .execute(&cel::Context::default());
+        match (&ours, &theirs) {
+            (Ok(Outcome::True), Ok(Value::Bool(true))) => holds += 1,
+            (Ok(Outcome::False), Ok(Value::Bool(false))) => does_not += 1,
+            (Err(CaveatError::Expression(_)), Err(_)) => fails += 1,
+            _ => panic!("{source}: {ours:?}, not {theirs:?}"),
+        }
     }
+    let least = [holds, does_not, fails].into_iter().min();
+    assert!(least > Some(200), "{holds} hold, {does_not} do not, {fails} fail");
 }
 
 /// What is no expression to the library is none here: with the macros expanded or not.
