@@ -29,8 +29,6 @@ pub(super) fn on_own_stack<T: Send>(
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::panic, reason = "a panic is what is tried")]
-
     use super::*;
 
     #[test]
