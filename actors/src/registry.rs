@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
-use dashmap::DashMap;
+use dashmap::{DashMap, DashSet};
 use dashmap::mapref::entry::Entry;
 use futures_util::future::join_all;
 use inferadb_engine::noun::Timestamp;
@@ -36,6 +36,9 @@ pub struct Registry(Arc<Inner>);
 struct Inner {
     slots: DashMap<VaultId, Slot, ahash::RandomState>,
     deaths: DashMap<VaultId, Deaths, ahash::RandomState>,
+    /// Vaults of which it is not known whether a commit is stored, or yet will be: whatever reads them keeps looking. Storage that
+    /// failed says no more of when that ends, so it does not.
+    doubts: DashSet<VaultId, ahash::RandomState>,
     active: AtomicUsize,
     evictions: AtomicU64,
     stopping: AtomicBool,
@@ -113,6 +116,7 @@ impl Registry {
         Self(Arc::new(Inner {
             slots: DashMap::default(),
             deaths: DashMap::default(),
+            doubts: DashSet::default(),
             active: AtomicUsize::new(0),
             evictions: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
@@ -157,6 +161,15 @@ impl Registry {
             };
             // An error says that the other side is done.
             let _ = waiting.changed().await;
+        }
+    }
+
+    /// Notes that something may be stored in a vault, or may come to be, of which its actor is not told.
+    pub async fn doubt(&self, id: VaultId) {
+        self.0.doubts.insert(id);
+        // One that starts meanwhile may have begun before.
+        if let Some(vault) = self.started(id).await {
+            vault.doubt();
         }
     }
 
@@ -490,7 +503,7 @@ impl Registry {
             settings,
             &inner.metrics,
             &arbiter,
-            back_off.is_some(),
+            back_off.is_some() || inner.doubts.contains(&id),
         )
         .await?;
         inner.metrics.activations.inc();
@@ -545,6 +558,9 @@ impl Registry {
             self.0.metrics.respawns.inc();
             tracing::error!(vault = %vault.id, "the vault's actor died; the next request starts a new one");
             self.note_death(vault.id);
+            if vault.is_in_doubt() {
+                self.0.doubts.insert(vault.id);
+            }
         } else {
             let vault = Arc::clone(vault);
             self.arbiter_of(vault.id)
@@ -587,6 +603,11 @@ impl Registry {
     async fn finish_draining(&self, vault: &Arc<Vault>, reason: Reason) {
         let started = Instant::now();
         vault.drain().await;
+        if reason == Reason::Deleted {
+            self.0.doubts.remove(&vault.id);
+        } else if vault.is_in_doubt() {
+            self.0.doubts.insert(vault.id);
+        }
         let took = started.elapsed().as_secs_f64();
         self.0.metrics.drain_seconds.observe(took);
         self.0.slots.remove(&vault.id);
