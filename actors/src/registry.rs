@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
-use dashmap::{DashMap, DashSet};
 use dashmap::mapref::entry::Entry;
+use dashmap::{DashMap, DashSet};
 use futures_util::future::join_all;
 use inferadb_engine::noun::Timestamp;
 use inferadb_storage::{Store, VaultId};

@@ -143,7 +143,9 @@ pub trait Transaction: Send + Sync {
         let (mut found, mut bytes) = (Vec::new(), 0);
         while found.len() < options.limit {
             let limit = (options.limit - found.len()).min(UNMEASURED_PAIRS);
-            let pairs = self.range(left.clone(), RangeOptions { limit, ..options }).await?;
+            let pairs = self
+                .range(left.clone(), RangeOptions { limit, ..options })
+                .await?;
             let is_last = pairs.len() < limit;
             match pairs.last() {
                 Some((key, _)) if options.reverse => left.end = key.clone(),

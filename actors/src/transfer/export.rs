@@ -72,6 +72,9 @@ impl Export {
     /// were trimmed before they were looked at, or the vault was replaced by an import; [`VaultError::Overloaded`] if
     /// they are too many. What was answered before is right, but not all.
     pub async fn next(&mut self) -> Result<Option<Vec<Relationship>>, VaultError> {
-        self.state.next(Instant::now()).await.map_err(VaultError::from_store)
+        self.state
+            .next(Instant::now())
+            .await
+            .map_err(VaultError::from_store)
     }
 }

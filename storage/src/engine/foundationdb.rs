@@ -248,7 +248,10 @@ impl Transaction for FoundationDbTransaction {
                 let key = pair.key().get(self.prefix.len()..)?;
                 Some((Bytes::copy_from_slice(key), Bytes::copy_from_slice(pair.value())))
             }));
-            bytes += found.iter().map(|pair| pair.key().len() + pair.value().len()).sum::<usize>();
+            bytes += found
+                .iter()
+                .map(|pair| pair.key().len() + pair.value().len())
+                .sum::<usize>();
             if bytes >= max_bytes {
                 return Ok((pairs, true));
             }

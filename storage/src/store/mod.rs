@@ -27,7 +27,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use inferadb_engine::noun::Timestamp;
 
 pub use accounts::AccountRecord;
-pub use change::{Change, ChangeKind, ChangeOp, Trimmed};
+pub use change::{Change, ChangeKind, ChangeOp, LogSize, Trimmed};
 pub use defaults::Defaults;
 pub use delete::Deleted;
 pub use error::StoreError;
