@@ -16,7 +16,7 @@ use actix_web::rt::net::TcpStream;
 use actix_web::rt::signal::unix::{Signal, SignalKind, signal};
 use actix_web::{HttpServer, web};
 use inferadb_actors::auth::{AuthSettings, Authenticator, Principal, Scopes};
-use inferadb_actors::{AccountId, Backend, CacheSettings, Limits, Platform, Settings, VaultId};
+use inferadb_actors::{AccountId, Backend, CacheSettings, Limits, LogSize, Platform, Settings, VaultId};
 use socket2::SockRef;
 use tracing_actix_web::TracingLogger;
 
@@ -447,7 +447,10 @@ fn settings(config: &Config) -> Settings {
             max_concurrent_requests: vaults.max_concurrent_requests,
             mailbox_capacity: vaults.mailbox_capacity,
         },
-        changes_kept: config.retention.changes,
+        log_kept: LogSize {
+            records: config.retention.changes,
+            bytes: config.retention.change_log_bytes,
+        },
         archived_vault_retention: config.retention.archived_vaults(),
         per_vault_metrics: config.observability.metrics.per_vault_metrics,
         release_memory: Some(crate::allocator::release),

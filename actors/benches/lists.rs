@@ -71,7 +71,7 @@ fn stored() -> impl Iterator<Item = Relationship> {
     all.map(|text| relationship(&text))
 }
 
-async fn fill(vault: &Vault) {
+async fn fill(vault: &std::sync::Arc<Vault>) {
     let schema = SchemaWrite {
         text: SCHEMA.into(),
         format: inferadb_engine::schema::Format::Native,

@@ -317,7 +317,7 @@ impl Trial {
                 self.head = self.stage.store.write(self.id, &write).await.unwrap().revision;
             }
             if kind > 95 {
-                self.stage.store.trim_changes(self.id, 0).await.unwrap();
+                self.stage.store.trim_changes(self.id, kept(0)).await.unwrap();
                 self.tally.trimmed += 1;
             }
         }

@@ -13,9 +13,10 @@ mod support;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use inferadb_engine::context::Value;
 use inferadb_engine::noun::{Relationship, Timestamp};
 use inferadb_storage::engine::MemoryEngine;
 use inferadb_storage::kv::{Engine, Isolation, RangeOptions};
@@ -91,7 +92,7 @@ fn random_write(dice: &mut Dice, of: u64) -> Write {
 
 async fn read_all(mut state: PastState) -> Result<Model, StoreError> {
     let mut model = Model::new();
-    while let Some(page) = state.next().await? {
+    while let Some(page) = state.next(Instant::now()).await? {
         assert!(!page.is_empty() && page.len() <= 1_000);
         for relationship in page {
             assert!(
@@ -616,6 +617,129 @@ async fn an_export_is_of_one_state_though_snapshots_do_not_live_long() {
 }
 
 #[tokio::test]
+async fn an_export_that_is_read_slowly_holds_no_old_state_of_the_store() {
+    let engine = Arc::new(ShortLived::exclusive(
+        Arc::new(MemoryEngine::new().unwrap()),
+        usize::MAX,
+    ));
+    let store = Store::with_engine(engine.clone()).await.unwrap();
+    let (_, vault) = vault_of(&store).await;
+    let mut dice = Dice(11);
+    let filled = pages(&mut dice, 200, 20_000);
+    stage(&store, vault, &filled)
+        .await
+        .replace(&switch())
+        .await
+        .unwrap();
+    let expected = now_stored(&store, vault).await;
+    let mut state = store.state(vault, None).await.unwrap();
+    let (_, others) = engine.transactions();
+    let mut exported = Model::new();
+    let mut now = Instant::now();
+    let mut take = |page: Vec<Relationship>| {
+        exported.extend(page.into_iter().map(|one| (one.key().to_string(), one)));
+    };
+    let mut renewed = 0;
+    loop {
+        let (begun, _) = engine.transactions();
+        let Some(page) = state.next(now).await.unwrap() else {
+            break;
+        };
+        let (after, held) = engine.transactions();
+        renewed += after - begun;
+        assert_eq!(held, others, "no more than the one it reads from");
+        take(page);
+        now += Duration::from_secs(20);
+        for _ in 0..3 {
+            store
+                .write(vault, &random_write(&mut dice, 20_000))
+                .await
+                .unwrap();
+        }
+    }
+    assert!(renewed > 0);
+    assert_eq!(exported, expected);
+    assert_ne!(now_stored(&store, vault).await, expected);
+
+    // Where the way to a newer state is lost, an embedded store keeps the old one.
+    for way in ["trimmed", "replaced"] {
+        let expected = now_stored(&store, vault).await;
+        let mut state = store.state(vault, None).await.unwrap();
+        let mut exported: Vec<Relationship> = state.next(now).await.unwrap().unwrap();
+        store
+            .write(vault, &random_write(&mut dice, 20_000))
+            .await
+            .unwrap();
+        match way {
+            "trimmed" => drop(store.trim_changes(vault, kept(0)).await.unwrap()),
+            _ => drop(
+                stage(&store, vault, &filled[..3])
+                    .await
+                    .replace(&switch())
+                    .await
+                    .unwrap(),
+            ),
+        }
+        store
+            .write(vault, &random_write(&mut dice, 20_000))
+            .await
+            .unwrap();
+        while let Some(page) = state.next(now).await.unwrap() {
+            now += Duration::from_secs(60);
+            exported.extend(page);
+        }
+        let exported: Model = exported
+            .into_iter()
+            .map(|one| (one.key().to_string(), one))
+            .collect();
+        assert_eq!(exported, expected, "{way}");
+    }
+}
+
+#[tokio::test]
+async fn large_relationships_behind_small_ones_are_read_few_at_a_time() {
+    let engine = Arc::new(ShortLived::new(
+        Arc::new(MemoryEngine::new().unwrap()),
+        usize::MAX,
+    ));
+    let store = Store::with_engine(engine.clone()).await.unwrap();
+    let (_, vault) = vault_of(&store).await;
+    let small: Vec<_> = (0..1_500)
+        .map(|at| relationship(&format!("a:{at}#r0@user:u")))
+        .collect();
+    let large: Vec<_> = (0..600)
+        .map(|at| {
+            let mut one = relationship(&format!("b:{at:03}#r0@user:u c"));
+            let text = Value::String("x".repeat(20_000));
+            one.caveat.as_mut().unwrap().context.insert("text".into(), text);
+            one
+        })
+        .collect();
+    let pages: Vec<_> = small
+        .chunks(500)
+        .chain(large.chunks(100))
+        .map(<[_]>::to_vec)
+        .collect();
+    stage(&store, vault, &pages)
+        .await
+        .replace(&switch())
+        .await
+        .unwrap();
+    let mut state = store.state(vault, None).await.unwrap();
+    let mut count = 0;
+    loop {
+        let before = engine.read_bytes();
+        let Some(page) = state.next(Instant::now()).await.unwrap() else {
+            break;
+        };
+        count += page.len();
+        let read = engine.read_bytes() - before;
+        assert!(read < 2 << 20, "{read} bytes at once");
+    }
+    assert_eq!(count, 2_100);
+}
+
+#[tokio::test]
 async fn an_export_that_cannot_go_on_says_so() {
     let inner = Arc::new(MemoryEngine::new().unwrap());
     let plain = Store::with_engine(inner.clone()).await.unwrap();
@@ -632,18 +756,18 @@ async fn an_export_that_cannot_go_on_says_so() {
         .unwrap();
     // The changes since were trimmed before they were looked at.
     let mut trimmed = store.state(vault, None).await.unwrap();
-    trimmed.next().await.unwrap();
+    trimmed.next(Instant::now()).await.unwrap();
     for _ in 0..5 {
         plain
             .write(vault, &random_write(&mut dice, 20_000))
             .await
             .unwrap();
     }
-    plain.trim_changes(vault, 1).await.unwrap();
+    plain.trim_changes(vault, kept(1)).await.unwrap();
     assert_eq!(read_all(trimmed).await, Err(StoreError::HistoryGone));
     // The vault was replaced.
     let mut replaced = store.state(vault, None).await.unwrap();
-    replaced.next().await.unwrap();
+    replaced.next(Instant::now()).await.unwrap();
     stage(&plain, vault, &filled)
         .await
         .replace(&switch())
@@ -653,7 +777,7 @@ async fn an_export_that_cannot_go_on_says_so() {
     // More was written than can be undone.
     let mut behind = store.state(vault, None).await.unwrap();
     let since = behind.revision();
-    behind.next().await.unwrap();
+    behind.next(Instant::now()).await.unwrap();
     for round in 0..72 {
         let id = "x".repeat(900);
         let touch: Vec<_> = (0..500)
@@ -704,8 +828,7 @@ async fn every_kept_state_can_be_read_again() {
             }
             past.push((revision(&plain, vault).await, model.clone(), schema.clone()));
         }
-        let kept = 60;
-        plain.trim_changes(vault, kept).await.unwrap();
+        plain.trim_changes(vault, kept(60)).await.unwrap();
         let mut gone = 0;
         for (at, model, schema) in past.iter().rev() {
             match store.state(vault, Some(*at)).await {

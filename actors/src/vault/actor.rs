@@ -2,6 +2,7 @@
 //! exact by following the vault's change log; everybody else reads the views it publishes.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
@@ -11,7 +12,7 @@ use inferadb_storage::{Change, ChangeKind, ChangeOp, Revision, StoreError};
 use tokio::sync::oneshot;
 
 use super::load::{self, Loaded};
-use super::messages::{Admit, CatchUp, Commit, Slim, Stop, Until};
+use super::messages::{Admit, CatchUp, Commit, Doubt, Slim, Stop, Until};
 use super::{Committed, Vault};
 use crate::error::VaultError;
 use crate::ledger::Charge;
@@ -36,9 +37,11 @@ pub struct VaultActor {
     /// A wholly loaded view that has yet to be brought to the published one's revision.
     loaded: Option<(View, Charge)>,
     loading: bool,
-    /// Change records seen since the log was trimmed last.
-    untrimmed: u64,
+    /// Whether there were changes since the log was looked at last.
+    may_have_grown: bool,
     trimming: bool,
+    /// Whether it looks for changes on a timer, though nobody waits for any.
+    polls: bool,
     _end: End,
 }
 
@@ -67,9 +70,10 @@ impl VaultActor {
             pass_wanted: false,
             loaded: None,
             loading: false,
-            // More than there can be to keep: the log may have grown before this actor came.
-            untrimmed: u64::MAX,
+            // Before this actor came.
+            may_have_grown: true,
             trimming: false,
+            polls: false,
             _end: end,
         }
     }
@@ -154,8 +158,25 @@ impl VaultActor {
             }
             Err(error) => {
                 self.fail_waiters(|| VaultError::Storage(error.clone()));
+                self.doubt(ctx);
             }
         }
+    }
+
+    /// Something may be stored, or may come to be, that nobody will tell of.
+    fn doubt(&mut self, ctx: &mut Context<Self>) {
+        self.vault.in_doubt.store(true, Ordering::Relaxed);
+        self.poll(ctx);
+    }
+
+    /// Looks for changes on a timer from now on.
+    fn poll(&mut self, ctx: &mut Context<Self>) {
+        if std::mem::replace(&mut self.polls, true) {
+            return;
+        }
+        ctx.run_interval(self.vault.settings.poll_interval, |actor, ctx| {
+            actor.start_pass(ctx)
+        });
     }
 
     /// Applies what is newer than the view. Stops before a change that only reading the vault anew can follow.
@@ -165,7 +186,7 @@ impl VaultActor {
             if change.revision <= self.view.revision {
                 continue;
             }
-            self.untrimmed = self.untrimmed.saturating_add(1);
+            self.may_have_grown = true;
             match &change.kind {
                 ChangeKind::Relationships(relationships) => {
                     apply_relationships(&mut self.view, change.revision, relationships);
@@ -252,6 +273,7 @@ impl VaultActor {
                 Err(error) => {
                     tracing::warn!(vault = %actor.vault.id, %error, "could not read the vault anew");
                     actor.fail_waiters(|| VaultError::Overloaded("the vault could not be read anew"));
+                    actor.doubt(ctx);
                 }
             }
         }));
@@ -292,22 +314,25 @@ impl VaultActor {
 
     /// Trims the change log once a tenth more than is to be kept has gathered.
     fn trim(&mut self, ctx: &mut Context<Self>) {
-        let kept = self.vault.settings.changes_kept;
-        if self.trimming || self.untrimmed < kept / 10 {
+        if self.trimming || !std::mem::take(&mut self.may_have_grown) {
             return;
         }
         self.trimming = true;
-        let seen = self.untrimmed;
         let vault = Arc::clone(&self.vault);
-        let keep = usize::try_from(kept).unwrap_or(usize::MAX);
-        let trimming = async move { vault.store.trim_changes(vault.id, keep).await };
+        let trimming = async move {
+            let keep = vault.settings.log_kept;
+            let size = vault.store.log_size(vault.id).await?;
+            let is_over = |held: u64, kept: u64| held > kept.saturating_add(kept / 10);
+            if is_over(size.records, keep.records) || is_over(size.bytes, keep.bytes) {
+                vault.store.trim_changes(vault.id, keep).await?;
+            }
+            Ok::<_, StoreError>(())
+        };
         ctx.spawn(trimming.into_actor(self).map(move |trimmed, actor, _| {
             actor.trimming = false;
-            match trimmed {
-                Ok(_) => actor.untrimmed = actor.untrimmed.saturating_sub(seen),
-                Err(error) => {
-                    tracing::warn!(vault = %actor.vault.id, %error, "could not trim the change log")
-                }
+            if let Err(error) = trimmed {
+                actor.may_have_grown = true;
+                tracing::warn!(vault = %actor.vault.id, %error, "could not trim the change log");
             }
         }));
     }
@@ -447,9 +472,7 @@ impl Actor for VaultActor {
         // Behind the watch of the head. Also, after a failure, a commit of the actor that died may land after this one
         // has read the vault.
         if self.vault.store.is_shared() || self.vault.follows_failure {
-            ctx.run_interval(self.vault.settings.poll_interval, |actor, ctx| {
-                actor.start_pass(ctx)
-            });
+            self.poll(ctx);
         }
     }
 }
@@ -538,7 +561,21 @@ impl Handler<Commit> for VaultActor {
                 }
             }
             .into_actor(actor)
+            .map(|outcome, actor, ctx| {
+                if matches!(outcome, Err(VaultError::OutcomeUnknown)) {
+                    actor.doubt(ctx);
+                }
+                outcome
+            })
         }))
+    }
+}
+
+impl Handler<Doubt> for VaultActor {
+    type Result = ();
+
+    fn handle(&mut self, _message: Doubt, ctx: &mut Self::Context) {
+        self.doubt(ctx);
     }
 }
 

@@ -26,7 +26,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 pub use accounts::AccountRecord;
-pub use change::{Change, ChangeKind, ChangeOp, Trimmed};
+pub use change::{Change, ChangeKind, ChangeOp, LogSize, Trimmed};
 pub use defaults::Defaults;
 pub use delete::Deleted;
 pub use error::StoreError;
