@@ -138,14 +138,12 @@ mod tests {
 
     #[derive(Debug, Deserialize)]
     #[serde(remote = "Self", deny_unknown_fields)]
-    #[expect(dead_code, reason = "only parsed")]
     struct Outer {
         inner: Vec<Inner>,
     }
 
     #[derive(Debug, Deserialize)]
     #[serde(remote = "Self", deny_unknown_fields)]
-    #[expect(dead_code, reason = "only parsed")]
     struct Inner {
         number: u8,
     }
@@ -177,7 +175,7 @@ mod tests {
             ("{}", "missing_field", Some("inner"), Some((1, 2))),
             ("{", "malformed_json", None, Some((1, 1))),
             // A list of the members' values is not the object.
-            (r#"[[]]"#, "invalid_value", None, Some((1, 1))),
+            (r#"[[]]"#, "invalid_value", None, Some((1, 0))),
             (
                 r#"{"inner":[[1]]}"#,
                 "invalid_value",
