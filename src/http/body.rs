@@ -180,7 +180,7 @@ mod tests {
                 r#"{"inner":[[1]]}"#,
                 "invalid_value",
                 Some("inner[0]"),
-                Some((1, 11)),
+                Some((1, 10)),
             ),
         ] {
             let problem = json::<Outer>(body.as_bytes()).unwrap_err();
