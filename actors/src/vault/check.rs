@@ -17,7 +17,7 @@ use inferadb_engine::schema::{MemberId, Schema, TypeId};
 use inferadb_storage::Revision;
 
 use super::contextual;
-use super::frame::{Frame, Interrupted, read_entry, read_row};
+use super::frame::{ENOUGH_ENTRIES, Frame, Interrupted, WholeRows, read_entry, read_row};
 use super::messages::Admit;
 use super::{Consistency, Until, Vault};
 use crate::decisions::Standing;
@@ -397,7 +397,7 @@ impl Vault {
         }
     }
 
-    /// Reads what an evaluation demands, side by side, and offers the rows to the actor.
+    /// Reads what an evaluation demands, side by side, until it is all or enough, and offers the rows to the actor.
     async fn fetch(
         &self,
         frame: &Frame,
@@ -407,10 +407,11 @@ impl Vault {
         let snapshot = turn.during(frame.snapshot(self)).await?;
         let schema = &frame.view.schema;
         let most = usize::try_from(self.limits.load().max_work).unwrap_or(usize::MAX);
-        let mut supplied = Vec::with_capacity(demands.len());
+        let (mut supplied, mut held) = (Vec::with_capacity(demands.len()), 0_usize);
+        let rows = &WholeRows::default();
         let reads = demands.into_iter().map(|demand| async move {
             let supply = match &demand {
-                Demand::Scan(key) => match read_row(snapshot, schema, key, most).await? {
+                Demand::Scan(key) => match rows.read(snapshot, schema, key, most).await? {
                     Some(row) => Supply::Row(row),
                     None => {
                         let value = most as u64;
@@ -438,12 +439,16 @@ impl Vault {
         while let Some(read) = turn.during(reads.next()).await {
             let (demand, supply) = read.map_err(|error| Interrupted::reading(frame, error))?;
             let entries = match &supply {
-                Supply::Row(row) => row.len() as u64,
+                Supply::Row(row) => row.len(),
                 Supply::Entry(_) => 1,
             };
             supplied.push((demand, supply));
+            held += entries;
+            if held > ENOUGH_ENTRIES {
+                break;
+            }
             // Storage may answer at once: others get their turn all the same.
-            turn.pace(WORK_OF_READ + entries).await;
+            turn.pace(WORK_OF_READ + entries as u64).await;
         }
         if !frame.detached {
             self.offer(frame.view.revision, &supplied);

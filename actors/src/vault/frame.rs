@@ -5,7 +5,7 @@ use std::sync::Arc;
 use inferadb_engine::noun::{ObjectId, ObjectRef, RelationshipKey, SubjectRef};
 use inferadb_engine::row::{Entry, Row, RowKey};
 use inferadb_storage::{Revision, Snapshot, StoreError, StoredEntry, SubjectClass};
-use tokio::sync::OnceCell;
+use tokio::sync::{Mutex, OnceCell};
 
 use super::{Vault, load};
 use crate::error::VaultError;
@@ -103,6 +103,37 @@ impl Frame {
         } else {
             Err(Interrupted::Moved(snapshot.revision()))
         }
+    }
+}
+
+/// With so many entries an evaluation or search has enough for a step: it goes on with them, and demands what is left again. So what it
+/// holds beyond what it was charged for is bounded.
+pub(super) const ENOUGH_ENTRIES: usize = 100_000;
+/// Rows of more entries are read one at a time, so that what many reads side by side hold stays small.
+const NARROW_ROW: usize = 256;
+
+/// Reads whole rows side by side, but no two wide ones.
+#[derive(Debug, Default)]
+pub(super) struct WholeRows {
+    wide: Mutex<()>,
+}
+
+impl WholeRows {
+    /// A row, or `None` where it has more than `most` entries.
+    pub(super) async fn read(
+        &self,
+        snapshot: &Snapshot,
+        schema: &VaultSchema,
+        key: &RowKey,
+        most: usize,
+    ) -> Result<Option<Arc<Row>>, VaultError> {
+        let (row, is_whole) = read_part(snapshot, schema, key, most.min(NARROW_ROW)).await?;
+        if is_whole || most <= NARROW_ROW {
+            return Ok(is_whole.then_some(row));
+        }
+        drop(row);
+        let _alone = self.wide.lock().await;
+        read_row(snapshot, schema, key, most).await
     }
 }
 

@@ -11,16 +11,13 @@ use inferadb_storage::{OppositeRead, Snapshot, StretchOf, StretchRead};
 
 use super::Vault;
 use super::check::WORK_OF_READ;
-use super::frame::{Frame, Interrupted, read_entry, read_row};
+use super::frame::{ENOUGH_ENTRIES, Frame, Interrupted, WholeRows, read_entry};
 use crate::error::VaultError;
 use crate::turn::Turn;
 use crate::view::VaultSchema;
 
 /// The most reads of one list that are under way at once.
 const MAX_READS: usize = 64;
-/// With so many entries a step has enough: the search goes on with them, and demands what is left again. So what it holds beyond what it
-/// was charged for is bounded.
-const ENOUGH_ENTRIES: usize = 100_000;
 
 impl Vault {
     /// Reads what a search demands, side by side, until it is all or enough.
@@ -33,8 +30,9 @@ impl Vault {
         let snapshot = turn.during(frame.snapshot(self)).await?;
         let schema = &frame.view.schema;
         let most = self.limits.load().max_work;
+        let rows = &WholeRows::default();
         let reads = demands.into_iter().map(|demand| async move {
-            let supply = read(snapshot, schema, &demand, most).await?;
+            let supply = read(snapshot, schema, rows, &demand, most).await?;
             Ok::<_, VaultError>((demand, supply))
         });
         let mut reads = std::pin::pin!(stream::iter(reads).buffer_unordered(MAX_READS));
@@ -68,13 +66,14 @@ fn count(supply: &ListSupply) -> usize {
 async fn read(
     snapshot: &Snapshot,
     schema: &Arc<VaultSchema>,
+    rows: &WholeRows,
     demand: &ListDemand,
     max_work: u64,
 ) -> Result<ListSupply, VaultError> {
     match demand {
         ListDemand::Check(Demand::Scan(key)) => {
             let most = usize::try_from(max_work).unwrap_or(usize::MAX);
-            let row = read_row(snapshot, schema, key, most).await?;
+            let row = rows.read(snapshot, schema, key, most).await?;
             let too_wide = EvaluationError::LimitExceeded {
                 limit: "max_work",
                 value: max_work,
