@@ -3,7 +3,7 @@
 //! A view never changes once it is published. The maps in it are persistent: the next view shares all of this one
 //! that did not change, so that publishing costs what changed and not what is held.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::Deref;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -280,6 +280,14 @@ pub struct SlotNames<'a> {
     pub subject_class: SubjectClass,
 }
 
+/// The relations that the changes of one revision touch.
+#[derive(Debug, Default)]
+pub struct Touched {
+    relations: HashSet<MemberId>,
+    /// How many readers of them were gone through.
+    readers: usize,
+}
+
 /// One state of a vault, as its reads see it.
 #[derive(Debug, Clone)]
 pub struct View {
@@ -341,11 +349,16 @@ impl View {
     }
 
     /// Notes that something a relation's readers can see changed at `revision`.
-    pub fn touch_relation(&mut self, slot: SlotId, revision: Revision) {
+    /// `touched` are the relations of which that was noted already, at the same revision: each can have very many readers.
+    pub fn touch_relation(&mut self, slot: SlotId, revision: Revision, touched: &mut Touched) {
         let schema = Arc::clone(&self.schema);
         let Some(slot) = schema.compiled.slots().get(slot.index()) else {
             return;
         };
+        if !touched.relations.insert(slot.relation) {
+            return;
+        }
+        touched.readers += schema.readers_of(slot.relation).len();
         for reader in schema.readers_of(slot.relation) {
             if let Some(changed) = self.changed_at.get_mut(reader.index()) {
                 *changed = revision;

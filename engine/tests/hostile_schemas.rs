@@ -6,7 +6,7 @@ use std::fmt::Write;
 
 use inferadb_engine::list::{Breadth, Class, Plan};
 use inferadb_engine::noun::Name;
-use inferadb_engine::schema::{DiagnosticCode, Format, MemberId, Schema, TypeId};
+use inferadb_engine::schema::{DiagnosticCode, Format, MemberId, Schema, SlotSubject, TypeId};
 
 /// The length of each schema, in bytes, about: MAX_SOURCE_BYTES is seven times that.
 const BYTES: usize = 600_000;
@@ -233,8 +233,7 @@ fn an_address_at_the_end_of_a_comment_keeps_its_slash() {
 }
 
 fn compiled(source: &str) -> Schema {
-    let compiled = Format::Native.compile(source);
-    compiled.unwrap_or_else(|errors| panic!("{errors:?}")).schema
+    Format::Native.compile(source).unwrap().schema
 }
 
 fn type_of(schema: &Schema, name: &str) -> TypeId {
@@ -301,4 +300,32 @@ fn few_operands_of_an_intersection_are_tried() {
     fill(&mut text, BYTES, |text, _| write!(text, "&q{members}").unwrap());
     text.push_str("\n}");
     plans(&compiled(&text));
+}
+
+/// Every relationship that was written or loaded went through all classes of subjects before its own.
+#[test]
+fn the_slot_of_a_relation_of_many_types_is_found_at_once() {
+    let mut text = String::new();
+    let types = fill(&mut text, BYTES / 2, |text, n| {
+        writeln!(text, "definition t{n} {{}}").unwrap();
+    });
+    text.push_str("definition t {\nrelation r: t0");
+    for n in 1..types {
+        write!(text, "|t{n}|t{n}:*").unwrap();
+    }
+    text.push_str("\n}");
+    let schema = compiled(&text);
+    let relation = member_of(&schema, "t", "r");
+    for round in 0..20 {
+        for n in 1..types {
+            let of = type_of(&schema, &format!("t{n}"));
+            for subject in [SlotSubject::Object, SlotSubject::Wildcard] {
+                let slot = schema.slot_for(relation, of, subject).unwrap();
+                let slot = &schema.slots()[slot.index()];
+                assert_eq!((slot.subject_type, slot.subject), (of, subject), "{round}");
+            }
+        }
+    }
+    let own = type_of(&schema, "t");
+    assert_eq!(schema.slot_for(relation, own, SlotSubject::Object), None);
 }

@@ -58,3 +58,28 @@ fn a_view_completed_with_one_that_lost_a_row_to_another_of_its_hash_denies_nothi
     assert_eq!(says(&published, "draft"), None);
     assert!(!published.is_complete());
 }
+
+/// What is touched by a thousand writes of one relation is what one of them touches.
+#[test]
+fn a_relation_tells_its_readers_once_a_revision() {
+    let mut text = "definition user {}\ndefinition document {\n    relation reader: user\n".to_owned();
+    for at in 0..1_000 {
+        text.push_str(&format!("permission p{at} = reader\n"));
+    }
+    text.push('}');
+    let schema = Arc::new(VaultSchema::new(
+        compile(&text).unwrap().schema,
+        text.clone(),
+        None,
+    ));
+    let mut view = View::new(Revision(Versionstamp::new(1, 0)), schema, 0);
+    for second in 2..4 {
+        let revision = Revision(Versionstamp::new(second, 0));
+        let mut touched = Touched::default();
+        for _ in 0..1_000 {
+            view.touch_relation(SlotId(0), revision, &mut touched);
+        }
+        assert_eq!(touched.readers, 1_001);
+        assert!((0..1_001).all(|member| view.changed_at(MemberId(member)) == revision));
+    }
+}
