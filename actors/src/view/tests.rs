@@ -83,3 +83,30 @@ fn a_relation_tells_its_readers_once_a_revision() {
         assert!((0..1_001).all(|member| view.changed_at(MemberId(member)) == revision));
     }
 }
+
+/// Plans are kept by what they weigh: each of these is of a chain as long as its number.
+#[test]
+fn plans_are_kept_within_their_weight() {
+    let mut text = "definition user {}\ndefinition document {\n    relation p0: user\n".to_owned();
+    for at in 1..5_000 {
+        text.push_str(&format!("permission p{at} = p{}\n", at - 1));
+    }
+    text.push('}');
+    let schema = VaultSchema::new(compile(&text).unwrap().schema, text.clone(), None);
+    let class = Class {
+        object_type: schema.compiled.type_named(&Name::parse("user").unwrap()).unwrap(),
+        relation: None,
+    };
+    let is_kept = |at: u32| !schema.is_heavy_to_plan(MemberId(at), class, Breadth::Selected);
+    let mut most = 0;
+    for at in (0..5_000).step_by(100) {
+        let plan = schema.plan(MemberId(at), class, Breadth::Selected);
+        assert_eq!(is_kept(at), Plans::weight(&plan) <= MAX_PLAN_BYTES, "{at}");
+        // A member with its ways to and fro takes more than a hundred bytes.
+        assert!(plan.bytes() > at as usize * 100, "{at}: {}", plan.bytes());
+        most = most.max(schema.plans.bytes());
+    }
+    assert!(is_kept(0) || is_kept(100) || most > MAX_PLANS_BYTES / 2, "{most}");
+    assert!(most <= MAX_PLANS_BYTES, "{most}");
+    assert!(!is_kept(4_900), "the heaviest");
+}

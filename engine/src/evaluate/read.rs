@@ -57,14 +57,6 @@ impl Held<'_> {
             Self::Empty | Self::Unknown => None,
         }
     }
-
-    pub(super) fn len(&self) -> usize {
-        match self {
-            Self::Row(row) => row.len(),
-            Self::Shared(row) => row.len(),
-            Self::Empty | Self::Unknown => 0,
-        }
-    }
 }
 
 /// Everything that reading rows for one check takes, and what it has noticed on the way.

@@ -113,6 +113,16 @@ impl Plan {
         plan
     }
 
+    /// What it weighs, in bytes, about: its lists with the places that are free in them.
+    pub fn bytes(&self) -> usize {
+        let parts = self.parts.capacity() * (size_of::<(MemberId, Part)>() + 1);
+        let within: usize = self.parts.values().map(Part::bytes).sum();
+        let seeds = self.seeds.capacity() * size_of::<(SlotId, MemberId, bool)>();
+        let selves = self.selves.capacity() * size_of::<(MemberId, bool)>();
+        let guards: usize = self.guards.iter().map(Self::bytes).sum();
+        size_of::<Self>() + parts + within + seeds + selves + guards
+    }
+
     /// Whether nothing has to be explored, and the target does not come about by way of itself.
     fn is_flat(&self) -> bool {
         let mut ways = self.parts.values().flat_map(|part| &part.ways);
@@ -212,6 +222,20 @@ impl Plan {
                 _ => None,
             }));
         }
+    }
+}
+
+impl Part {
+    /// What its lists weigh, in bytes.
+    fn bytes(&self) -> usize {
+        let ways = self.ways.capacity() * size_of::<(Way, bool)>();
+        let same = self.same.capacity() * size_of::<(MemberId, bool)>();
+        let hops = self.hops.capacity() * size_of::<(SlotId, Vec<(MemberId, bool)>)>();
+        let to = self
+            .hops
+            .iter()
+            .map(|(_, to)| to.capacity() * size_of::<(MemberId, bool)>());
+        ways + same + hops + to.sum::<usize>()
     }
 }
 
