@@ -3,7 +3,7 @@
 //! A view never changes once it is published. The maps in it are persistent: the next view shares all of this one
 //! that did not change, so that publishing costs what changed and not what is held.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::Deref;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -17,36 +17,59 @@ use inferadb_storage::{Revision, Shape, SubjectClass};
 use crate::rows::RowTable;
 use crate::weight;
 
-/// The most plans that are kept for one schema.
-const MAX_PLANS: usize = 512;
+/// What the plans that are kept for one schema may weigh, in bytes.
+const MAX_PLANS_BYTES: usize = 2 << 20;
+/// The heaviest plan that is kept, in bytes: some thousands of permissions. One that weighs more is made for every list.
+const MAX_PLAN_BYTES: usize = 512 << 10;
+/// Schemas of more members can take a thread much longer to plan for than a turn lasts.
+const MANY_MEMBERS: usize = 1_000;
 
 /// The plans of lists that were asked for under one schema.
 #[derive(Debug, Default)]
-struct Plans(Mutex<HashMap<(MemberId, Class, Breadth), Arc<Plan>>>);
+struct Plans(Mutex<Kept>);
+
+#[derive(Debug, Default)]
+struct Kept {
+    plans: HashMap<(MemberId, Class, Breadth), Arc<Plan>>,
+    bytes: usize,
+}
 
 impl Plans {
     fn get(&self, key: (MemberId, Class, Breadth), make: impl FnOnce() -> Plan) -> Arc<Plan> {
-        if let Some(plan) = self.held().get(&key) {
+        if let Some(plan) = self.held().plans.get(&key) {
             return Arc::clone(plan);
         }
         // Made without the lock: two who ask at the same time both make it, and one of them is kept.
         let plan = Arc::new(make());
-        let mut plans = self.held();
-        if plans.len() >= MAX_PLANS {
-            plans.clear();
+        let bytes = Self::weight(&plan);
+        if bytes <= MAX_PLAN_BYTES {
+            let mut kept = self.held();
+            if kept.bytes + bytes > MAX_PLANS_BYTES {
+                *kept = Kept::default();
+            }
+            kept.bytes += bytes;
+            if let Some(other) = kept.plans.insert(key, Arc::clone(&plan)) {
+                kept.bytes = kept.bytes.saturating_sub(Self::weight(&other));
+            }
         }
-        plans.insert(key, Arc::clone(&plan));
         plan
+    }
+
+    /// What keeping a plan takes, in bytes.
+    fn weight(plan: &Plan) -> usize {
+        plan.bytes() + 2 * size_of::<((MemberId, Class, Breadth), Arc<Plan>)>()
+    }
+
+    fn has(&self, key: (MemberId, Class, Breadth)) -> bool {
+        self.held().plans.contains_key(&key)
     }
 
     /// What they weigh, in bytes, about.
     fn bytes(&self) -> usize {
-        /// Plans of schemas of some twenty relations.
-        const PLAN_BYTES: usize = 1_536;
-        self.held().len() * PLAN_BYTES
+        self.held().bytes
     }
 
-    fn held(&self) -> MutexGuard<'_, HashMap<(MemberId, Class, Breadth), Arc<Plan>>> {
+    fn held(&self) -> MutexGuard<'_, Kept> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -150,6 +173,11 @@ impl VaultSchema {
         self.plans.get((target, class, breadth), || {
             Plan::new(&self.compiled, target, class, breadth)
         })
+    }
+
+    /// Whether a plan has to be made first, for a schema that is large.
+    pub fn is_heavy_to_plan(&self, target: MemberId, class: Class, breadth: Breadth) -> bool {
+        self.compiled.members().len() > MANY_MEMBERS && !self.plans.has((target, class, breadth))
     }
 
     fn readers_of(&self, relation: MemberId) -> &[MemberId] {
@@ -280,6 +308,14 @@ pub struct SlotNames<'a> {
     pub subject_class: SubjectClass,
 }
 
+/// The relations that the changes of one revision touch.
+#[derive(Debug, Default)]
+pub struct Touched {
+    relations: HashSet<MemberId>,
+    /// How many readers of them were gone through.
+    readers: usize,
+}
+
 /// One state of a vault, as its reads see it.
 #[derive(Debug, Clone)]
 pub struct View {
@@ -341,11 +377,16 @@ impl View {
     }
 
     /// Notes that something a relation's readers can see changed at `revision`.
-    pub fn touch_relation(&mut self, slot: SlotId, revision: Revision) {
+    /// `touched` are the relations of which that was noted already, at the same revision: each can have very many readers.
+    pub fn touch_relation(&mut self, slot: SlotId, revision: Revision, touched: &mut Touched) {
         let schema = Arc::clone(&self.schema);
         let Some(slot) = schema.compiled.slots().get(slot.index()) else {
             return;
         };
+        if !touched.relations.insert(slot.relation) {
+            return;
+        }
+        touched.readers += schema.readers_of(slot.relation).len();
         for reader in schema.readers_of(slot.relation) {
             if let Some(changed) = self.changed_at.get_mut(reader.index()) {
                 *changed = revision;

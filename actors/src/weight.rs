@@ -4,7 +4,9 @@ use inferadb_engine::context::{Context, Value};
 use inferadb_engine::noun::Name;
 use inferadb_engine::noun::ObjectId;
 use inferadb_engine::row::{Entry, Row, Terms};
-use inferadb_engine::schema::{Allowed, Caveat, Expr, Member, MemberId, Schema, Slot, Type, TypeId};
+use inferadb_engine::schema::{
+    Allowed, Caveat, Expr, Member, MemberId, Schema, Slot, SlotId, SlotSubject, Type, TypeId,
+};
 
 /// Ids up to this length are stored inline.
 const INLINE_ID_BYTES: usize = 23;
@@ -132,7 +134,8 @@ pub fn schema_bytes(schema: &Schema, text: &str, readers: &[Vec<MemberId>]) -> u
         .iter()
         .map(|of| size_of::<Vec<MemberId>>() + vec_bytes::<MemberId>(of.len()))
         .sum();
-    types + members + slots + caveats + readers + allocated(text.len())
+    let classes = schema.indexed_slots() * table_entry(size_of::<(MemberId, TypeId, SlotSubject, SlotId)>());
+    types + members + slots + classes + caveats + readers + allocated(text.len())
 }
 
 /// What an expression takes beside its own size. Recurses as deep as a schema nests, which the compiler bounds.

@@ -4,7 +4,9 @@
 
 use std::fmt::Write;
 
-use inferadb_engine::schema::{DiagnosticCode, Format};
+use inferadb_engine::list::{Breadth, Class, Plan};
+use inferadb_engine::noun::Name;
+use inferadb_engine::schema::{DiagnosticCode, Format, MemberId, Schema, SlotSubject, TypeId};
 
 /// The length of each schema, in bytes, about: MAX_SOURCE_BYTES is seven times that.
 const BYTES: usize = 600_000;
@@ -228,4 +230,102 @@ fn an_address_at_the_end_of_a_comment_keeps_its_slash() {
     let compiled = Format::Native.compile(text).unwrap();
     let doc = compiled.schema.types().first().unwrap().doc.as_deref();
     assert_eq!(doc, Some("see https://example.com/"));
+}
+
+fn compiled(source: &str) -> Schema {
+    Format::Native.compile(source).unwrap().schema
+}
+
+fn type_of(schema: &Schema, name: &str) -> TypeId {
+    schema.type_named(&Name::parse(name).unwrap()).unwrap()
+}
+
+fn member_of(schema: &Schema, of: &str, name: &str) -> MemberId {
+    let of = type_of(schema, of);
+    schema.member_named(of, &Name::parse(name).unwrap()).unwrap()
+}
+
+/// Plans of lists of `t#p`, of every kind.
+fn plans(schema: &Schema) -> Vec<Plan> {
+    let class = Class {
+        object_type: type_of(schema, "user"),
+        relation: None,
+    };
+    let target = member_of(schema, "t", "p");
+    let breadths = [Breadth::Selected, Breadth::Everything].into_iter();
+    breadths
+        .map(|breadth| Plan::new(schema, target, class, breadth))
+        .collect()
+}
+
+/// The cost of an operand was that of all ways through it: here a hundred to the power of six.
+#[test]
+fn plans_look_at_what_is_named_in_many_ways_once() {
+    let mut text = "definition user {}\ndefinition t {\nrelation r0: user\nrelation s: user\n".to_owned();
+    for layer in 1..=10 {
+        let operands = vec![format!("r{}", layer - 1); 100].join("+");
+        writeln!(text, "permission r{layer} = {operands}").unwrap();
+    }
+    text.push_str("permission p = r10 & s\n}");
+    plans(&compiled(&text));
+}
+
+/// Whether a permission can be had was asked again for each of the types that its arrow leads to, and all of them were gone
+/// through for each of them.
+#[test]
+fn plans_of_arrows_over_many_types_take_no_square_of_them() {
+    let mut text = "definition user {}\n".to_owned();
+    let types = fill(&mut text, BYTES / 2, |text, n| {
+        writeln!(text, "definition t{n} {{\nrelation x: user\n}}").unwrap();
+    });
+    text.push_str("definition t {\nrelation never: t0\nrelation r: t0");
+    for n in 1..types {
+        write!(text, "|t{n}").unwrap();
+    }
+    text.push_str("\npermission p = r->x & never\n}");
+    plans(&compiled(&text));
+}
+
+/// A plan was made of every operand that is searched in vain.
+#[test]
+fn few_operands_of_an_intersection_are_tried() {
+    let mut text =
+        "definition user {}\ndefinition g {\nrelation m: user\n}\ndefinition t {\nrelation r0: g\n"
+            .to_owned();
+    text.push_str("permission q0 = r0->m\n");
+    let members = fill(&mut text, BYTES / 2, |text, n| {
+        writeln!(text, "permission q{} = q{n}", n + 1).unwrap();
+    });
+    write!(text, "permission p = q{members}").unwrap();
+    fill(&mut text, BYTES, |text, _| write!(text, "&q{members}").unwrap());
+    text.push_str("\n}");
+    plans(&compiled(&text));
+}
+
+/// Every relationship that was written or loaded went through all classes of subjects before its own.
+#[test]
+fn the_slot_of_a_relation_of_many_types_is_found_at_once() {
+    let mut text = String::new();
+    let types = fill(&mut text, BYTES / 2, |text, n| {
+        writeln!(text, "definition t{n} {{}}").unwrap();
+    });
+    text.push_str("definition t {\nrelation r: t0");
+    for n in 1..types {
+        write!(text, "|t{n}|t{n}:*").unwrap();
+    }
+    text.push_str("\n}");
+    let schema = compiled(&text);
+    let relation = member_of(&schema, "t", "r");
+    for round in 0..20 {
+        for n in 1..types {
+            let of = type_of(&schema, &format!("t{n}"));
+            for subject in [SlotSubject::Object, SlotSubject::Wildcard] {
+                let slot = schema.slot_for(relation, of, subject).unwrap();
+                let slot = &schema.slots()[slot.index()];
+                assert_eq!((slot.subject_type, slot.subject), (of, subject), "{round}");
+            }
+        }
+    }
+    let own = type_of(&schema, "t");
+    assert_eq!(schema.slot_for(relation, own, SlotSubject::Object), None);
 }

@@ -17,7 +17,7 @@ use super::{Committed, Vault};
 use crate::error::VaultError;
 use crate::ledger::Charge;
 use crate::rows;
-use crate::view::View;
+use crate::view::{Touched, View};
 
 /// How often the change log is looked at for records beyond those to be kept.
 const TRIM_INTERVAL: Duration = Duration::from_secs(60);
@@ -435,6 +435,7 @@ fn apply_relationships(
     changes: &[(ChangeOp, inferadb_engine::noun::Relationship)],
 ) {
     let schema = Arc::clone(&view.schema);
+    let mut touched = Touched::default();
     for (op, relationship) in changes {
         match op {
             ChangeOp::Created => view.relationships += 1,
@@ -449,7 +450,7 @@ fn apply_relationships(
             slot,
             object: relationship.resource.id.clone(),
         };
-        view.touch_relation(slot, revision);
+        view.touch_relation(slot, revision, &mut touched);
         match (op, schema.row_entry(relationship)) {
             (ChangeOp::Created | ChangeOp::Updated, Some((key, entry))) => view.put(key, entry),
             _ => view.remove(&key, &relationship.subject.id),

@@ -8,12 +8,13 @@ use std::sync::Arc;
 use inferadb_engine::context::Context;
 use inferadb_engine::evaluate::Subject;
 use inferadb_engine::list::{
-    Breadth, Class, ListPage as EnginePage, ListStep, Listed, Position, ResourceQuestion, ResourceSearch,
-    Search, SubjectPlans, SubjectQuestion, SubjectSearch,
+    Breadth, Class, ListPage as EnginePage, ListStep, Listed, Plan, Position, ResourceQuestion,
+    ResourceSearch, Search, SubjectPlans, SubjectQuestion, SubjectSearch,
 };
 use inferadb_engine::noun::{Name, ObjectId, ObjectRef, Relationship, SubjectRef, Timestamp};
 use inferadb_engine::overlay::{Laid, Overlay};
 use inferadb_engine::row::Rows;
+use inferadb_engine::schema::MemberId;
 use inferadb_storage::Revision;
 use inferadb_storage::token::{Cursor, fingerprint};
 
@@ -130,7 +131,7 @@ impl Vault {
         turn: &mut Turn<'_>,
     ) -> Result<EnginePage, Interrupted> {
         turn.begin().await;
-        let mut search = self.search(frame, request, from, paging.now)?;
+        let mut search = self.search(frame, request, from, paging.now, turn).await?;
         let overlay = self.overlay(frame, request)?;
         let laid = overlay.over(&*frame.view);
         self.next_page(frame, &laid, &mut search, paging.limit, turn)
@@ -178,7 +179,7 @@ impl Vault {
         turn.begin().await;
         // Opened at once: nothing that is written later can end the stream's hold on its revision.
         turn.during(frame.snapshot(self)).await?;
-        let mut search = self.search(frame, request, from, paging.now)?;
+        let mut search = self.search(frame, request, from, paging.now, turn).await?;
         let overlay = self.overlay(frame, request)?;
         let laid = overlay.over(&*frame.view);
         let mut reached: Option<Position> = None;
@@ -208,12 +209,13 @@ impl Vault {
         }
     }
 
-    fn search<'a>(
+    async fn search<'a>(
         &self,
         frame: &'a Frame,
         request: &'a ListRequest,
         from: Option<Position>,
         now: Timestamp,
+        turn: &mut Turn<'_>,
     ) -> Result<AnySearch<'a>, VaultError> {
         let schema = &frame.view.schema;
         let limits = self.limits.load().for_engine(PIECE);
@@ -226,7 +228,7 @@ impl Vault {
                     object_type: subject.object_type,
                     relation: subject.relation,
                 };
-                let plan = schema.plan(target, class, Breadth::Selected);
+                let plan = plan(schema, target, class, Breadth::Selected, turn).await;
                 let question = ResourceQuestion {
                     subject,
                     after: from.as_ref().and_then(Position::after).cloned(),
@@ -248,8 +250,8 @@ impl Vault {
                     relation,
                 };
                 let plans = SubjectPlans {
-                    selected: schema.plan(target, class, Breadth::Selected),
-                    everything: schema.plan(target, class, Breadth::Everything),
+                    selected: plan(schema, target, class, Breadth::Selected, turn).await,
+                    everything: plan(schema, target, class, Breadth::Everything, turn).await,
                 };
                 let question = SubjectQuestion {
                     resource: request.resource.id.clone(),
@@ -376,6 +378,25 @@ impl AnySearch<'_> {
             Self::Subjects(search) => search.supply(demand, supply),
         }
     }
+}
+
+/// A plan of a schema. One that takes long to make is made in a turn of the vault's own, which is charged for it.
+async fn plan(
+    schema: &VaultSchema,
+    target: MemberId,
+    class: Class,
+    breadth: Breadth,
+    turn: &mut Turn<'_>,
+) -> Arc<Plan> {
+    let is_heavy = schema.is_heavy_to_plan(target, class, breadth);
+    if is_heavy {
+        turn.pace(PIECE).await;
+    }
+    let plan = schema.plan(target, class, breadth);
+    if is_heavy {
+        turn.pace(PIECE).await;
+    }
+    plan
 }
 
 /// Resolves a subject's names against the schema.

@@ -15,6 +15,11 @@ impl Budget {
         Self { steps: MAX_STEPS }
     }
 
+    /// How many steps were taken.
+    pub(super) const fn spent(&self) -> u64 {
+        MAX_STEPS - self.steps
+    }
+
     /// Takes steps, or stops the decision.
     pub(super) fn spend(&mut self, steps: u64) -> Result<(), Stop> {
         match self.steps.checked_sub(steps) {
@@ -22,7 +27,10 @@ impl Budget {
                 self.steps = left;
                 Ok(())
             }
-            None => Err(Stop::Limit("evaluation steps")),
+            None => {
+                self.steps = 0;
+                Err(Stop::Limit("evaluation steps"))
+            }
         }
     }
 

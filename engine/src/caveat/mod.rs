@@ -157,32 +157,59 @@ pub(crate) fn same_expression(one: &str, other: &str) -> bool {
     one == other || parse::parse(one).is_ok_and(|one| parse::parse(other).is_ok_and(|other| one == other))
 }
 
+/// How many steps of a caveat's evaluation count as one entry read.
+pub(crate) const STEPS_A_WORK: u64 = 32;
+
 impl Program {
     /// Decides the caveat; `stored` values win over those of the `request`, and names that are no parameters are
     /// ignored. The work is bounded, some 100,000 steps: passing that is [`CaveatError::Limit`].
     pub fn evaluate(&self, stored: &Context, request: &Context) -> Result<Outcome, CaveatError> {
+        self.evaluate_counted(stored, request).0
+    }
+
+    /// The same, and how many steps it took.
+    pub(crate) fn evaluate_counted(
+        &self,
+        stored: &Context,
+        request: &Context,
+    ) -> (Result<Outcome, CaveatError>, u64) {
         // Reading the context has a budget of its own, so that a large context does not starve the expression.
-        let mut budget = Budget::new();
-        let mut parameters = Vec::with_capacity(self.parameters.len());
-        for (name, declared) in &self.parameters {
-            let given = stored.get(name).or_else(|| request.get(name));
-            let value = given
-                .map(|value| convert::convert(name, declared, value, &mut budget))
-                .transpose()?;
-            parameters.push(value);
-        }
+        let mut reading = Budget::new();
+        let parameters = match self.values(stored, request, &mut reading) {
+            Ok(parameters) => parameters,
+            Err(error) => return (Err(error), reading.spent()),
+        };
         let mut evaluation = Evaluation {
             parameters,
             budget: Budget::new(),
             locals: Vec::new(),
         };
-        match evaluation.truth(&self.expr) {
+        let outcome = match evaluation.truth(&self.expr) {
             Ok(true) => Ok(Outcome::True),
             Ok(false) => Ok(Outcome::False),
             Err(Stop::Missing(positions)) => Ok(Outcome::Missing(self.names(positions))),
             Err(Stop::Failed(message)) => Err(CaveatError::Expression(message)),
             Err(Stop::Limit(limit)) => Err(CaveatError::Limit { limit }),
+        };
+        (outcome, reading.spent() + evaluation.budget.spent())
+    }
+
+    /// The values of the parameters, in their declared order.
+    fn values(
+        &self,
+        stored: &Context,
+        request: &Context,
+        budget: &mut Budget,
+    ) -> Result<Vec<Option<value::Value>>, CaveatError> {
+        let mut parameters = Vec::with_capacity(self.parameters.len());
+        for (name, declared) in &self.parameters {
+            let given = stored.get(name).or_else(|| request.get(name));
+            let value = given
+                .map(|value| convert::convert(name, declared, value, budget))
+                .transpose()?;
+            parameters.push(value);
         }
+        Ok(parameters)
     }
 
     /// Whether `stored` may be kept with a relationship: each of its names is a parameter, and each value fits the

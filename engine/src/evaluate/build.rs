@@ -9,6 +9,9 @@ use super::{Evaluation, EvaluationError};
 use crate::row::{Rows, Terms};
 use crate::schema::{ArrowMode, Expr};
 
+/// How many operands of a union are built at once; more of them are tasks of their own.
+const AT_ONCE: usize = 256;
+
 /// How deeply an expression is built on the Rust stack; what lies deeper becomes a task of its own.
 const MAX_NESTING: u32 = 32;
 
@@ -27,9 +30,16 @@ impl<'a> Evaluation<'a> {
         }
         match expr {
             Expr::This => self.this_into(rows, gate, place),
-            Expr::Union(operands) if nesting < MAX_NESTING => operands
-                .iter()
-                .try_for_each(|operand| self.build_into(rows, gate, operand, place, nesting + 1)),
+            Expr::Union(operands) if nesting < MAX_NESTING && operands.len() <= AT_ONCE => {
+                self.union_into(rows, gate, operands, place, nesting)
+            }
+            Expr::Union(operands) if nesting < MAX_NESTING => {
+                for some in operands.chunks(AT_ONCE) {
+                    self.reader.count_operand()?;
+                    self.later(gate, place, Work::Operands(some));
+                }
+                Ok(())
+            }
             Expr::Arrow {
                 relation,
                 mode: ArrowMode::Any,
@@ -43,6 +53,25 @@ impl<'a> Evaluation<'a> {
         }
     }
 
+    /// Makes some of a union's operands `gate`'s.
+    pub(super) fn union_into(
+        &mut self,
+        rows: &impl Rows,
+        gate: GateId,
+        operands: &'a [Expr],
+        place: &Place,
+        nesting: u32,
+    ) -> Result<(), EvaluationError> {
+        for operand in operands {
+            if self.graph.value(gate) == Level::True {
+                break;
+            }
+            self.reader.count_operand()?;
+            self.build_into(rows, gate, operand, place, nesting + 1)?;
+        }
+        Ok(())
+    }
+
     pub(super) fn build(
         &mut self,
         rows: &impl Rows,
@@ -50,6 +79,7 @@ impl<'a> Evaluation<'a> {
         place: &Place,
         nesting: u32,
     ) -> Result<Operand, EvaluationError> {
+        self.reader.count_operand()?;
         match expr {
             Expr::Nil => Ok(Operand::False),
             Expr::Itself => Ok(match self.reader.is_itself(place.member, &place.object) {
@@ -68,7 +98,7 @@ impl<'a> Evaluation<'a> {
                 mode: ArrowMode::All,
                 targets,
             } => {
-                let gate = self.add_task(place.clone(), Work::FollowAll(*relation, targets));
+                let gate = self.add_task(place.clone(), Work::FollowAll(*relation, targets, None));
                 self.enqueue(self.graph.gates[gate].task);
                 Ok(Operand::Gate(gate))
             }

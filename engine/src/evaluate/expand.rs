@@ -24,6 +24,8 @@ pub(super) struct Exploration<'a> {
     pub(super) waiting: Vec<u32>,
     /// Whether a gate was met that lies too deep.
     pub(super) has_beyond: bool,
+    /// The work at which the step ends.
+    pub(super) step_ends_at: u64,
 }
 
 /// The operands of one gate (an `Any`) that are still to be linked.
@@ -51,10 +53,24 @@ pub(super) enum Work<'a> {
     Expr(&'a Expr),
     /// The entry of one subject.
     Probe(SlotId, ObjectId),
-    /// All subjects of a slot, each followed to a member.
-    Follow(SlotId, MemberId),
+    /// Some of a union's operands.
+    Operands(&'a [Expr]),
+    /// All subjects of a slot, or those after one, each followed to a member.
+    Follow(SlotId, MemberId, Option<ObjectId>),
     /// All subjects of a relation, all of whom must have the target.
-    FollowAll(MemberId, &'a [(TypeId, MemberId)]),
+    FollowAll(MemberId, &'a [(TypeId, MemberId)], Option<Halfway>),
+}
+
+/// How far the subjects of a relation were followed, all of whom must have a target.
+#[derive(Debug, Clone)]
+pub(super) struct Halfway {
+    /// The gate of those that were followed: an `All`, not sealed yet.
+    pub(super) all: GateId,
+    /// Which of the relation's rows is to be gone on with, and after which subject.
+    pub(super) row: usize,
+    pub(super) after: ObjectId,
+    /// Whether any subject counted.
+    pub(super) any_subject: bool,
 }
 
 /// A part of an expression, as far as it is known. What caveats leave undecided is a gate, which remembers them.
@@ -94,7 +110,13 @@ impl<'a> Evaluation<'a> {
         }
         let task = task.clone();
         let demanded = self.exploration.demands.len();
-        self.run(rows, &task)?;
+        if let Some(rest) = self.run(rows, &task)? {
+            if let Some(task) = self.exploration.tasks.get_mut(at as usize) {
+                task.work = rest;
+            }
+            self.enqueue(at);
+            return Ok(true);
+        }
         self.graph.gates[gate].status = if self.demanded_by(gate, demanded) {
             self.exploration.waiting.push(at);
             Status::Waiting
@@ -189,7 +211,13 @@ impl<'a> Evaluation<'a> {
         }
     }
 
-    fn run(&mut self, rows: &impl Rows, task: &Task<'a>) -> Result<(), EvaluationError> {
+    /// Whether the step has done its quantum.
+    pub(super) fn is_tired(&self) -> bool {
+        self.reader.work >= self.exploration.step_ends_at
+    }
+
+    /// Does a task; what is left of it, where the step's quantum ends it before.
+    fn run(&mut self, rows: &impl Rows, task: &Task<'a>) -> Result<Option<Work<'a>>, EvaluationError> {
         let (gate, place) = (task.gate, &task.place);
         match &task.work {
             Work::Member => {
@@ -198,17 +226,23 @@ impl<'a> Evaluation<'a> {
                 let member = member.ok_or(EvaluationError::UnknownMember(place.member))?;
                 if self.reader.is_subject(place.member, &place.object) {
                     self.graph.raise(gate, Level::True);
-                    return Ok(());
+                    return Ok(None);
                 }
-                self.build_into(rows, gate, &member.expr, place, 0)
+                self.build_into(rows, gate, &member.expr, place, 0)?;
             }
-            Work::Expr(expr) => self.build_into(rows, gate, expr, place, 0),
-            Work::Probe(slot, subject) => {
-                self.probe_into(rows, gate, place, *slot, subject);
-                Ok(())
+            Work::Expr(expr) => self.build_into(rows, gate, expr, place, 0)?,
+            Work::Operands(operands) => self.union_into(rows, gate, operands, place, 0)?,
+            Work::Probe(slot, subject) => self.probe_into(rows, gate, place, *slot, subject),
+            Work::Follow(slot, target, after) => {
+                let halfway = self.follow_into(rows, gate, place, *slot, *target, after.as_ref())?;
+                return Ok(halfway.map(|halfway| Work::Follow(*slot, *target, Some(halfway))));
             }
-            Work::Follow(slot, target) => self.follow_into(rows, gate, place, *slot, *target),
-            Work::FollowAll(relation, targets) => self.follow_all_into(rows, gate, place, *relation, targets),
+            Work::FollowAll(relation, targets, halfway) => {
+                let halfway =
+                    self.follow_all_into(rows, gate, place, *relation, targets, halfway.as_ref())?;
+                return Ok(halfway.map(|halfway| Work::FollowAll(*relation, targets, Some(halfway))));
+            }
         }
+        Ok(None)
     }
 }

@@ -4,6 +4,8 @@
 //! needed for the answer is shown as such. What speaks for the answer comes first, so that a tree that is cut short still
 //! holds the reason.
 
+use std::sync::Arc;
+
 use rustc_hash::FxHashSet;
 
 use super::follow::target_of;
@@ -149,9 +151,10 @@ impl<'a> Evaluation<'a> {
     /// before, parts that are not decided yet show as [`TraceOutcome::NotNeeded`].
     pub fn explain(&mut self, rows: &impl Rows, max_nodes: usize) -> Trace {
         let (member, object) = (self.check_member, self.check_object.clone());
+        let within_paradox = self.denied_paradox;
         let mut teller = Teller {
-            max_work: self.reader.work.saturating_add(MAX_WORK),
-            known: Known::new(self, rows),
+            known: Known::new(self, rows, MAX_WORK),
+            within_paradox,
             left: max_nodes,
             depth: 0,
             truncated: false,
@@ -168,7 +171,9 @@ impl<'a> Evaluation<'a> {
 
 struct Teller<'k, 'a, R> {
     known: Known<'k, 'a, R>,
-    max_work: u64,
+    /// Whether all that led here is open because the answer rests on an exclusion of itself: then what is open counts for no more
+    /// than is certain of it.
+    within_paradox: bool,
     left: usize,
     depth: usize,
     truncated: bool,
@@ -176,19 +181,22 @@ struct Teller<'k, 'a, R> {
     told: FxHashSet<(MemberId, ObjectId)>,
 }
 
-/// A relationship that is to be told, and where it leads.
+/// A relationship that may be told, and where it leads.
 struct Lead {
-    kind: TraceKind,
+    slot: SlotId,
+    subject: ObjectId,
+    terms: Option<Arc<Terms>>,
     bounds: Bounds,
     target: Option<MemberId>,
-    subject: ObjectId,
 }
 
 impl<R: Rows> Teller<'_, '_, R> {
     fn check(&mut self, member: MemberId, object: &ObjectId) -> TraceNode {
         self.left = self.left.saturating_sub(1);
         let bounds = self.known.member(member, object);
-        let outcome = outcome_of(bounds);
+        let outcome = self.outcome_of(bounds);
+        let within_paradox = self.within_paradox;
+        self.within_paradox &= bounds.exact().is_none();
         let node = (member, object.clone());
         let is_subject = self.known.evaluation.reader.is_subject(member, object);
         let cut = if self.path.contains(&node) {
@@ -210,6 +218,7 @@ impl<R: Rows> Teller<'_, '_, R> {
             }
             self.told.insert(node);
         }
+        self.within_paradox = within_paradox;
         TraceNode {
             kind: TraceKind::Check {
                 member,
@@ -223,10 +232,33 @@ impl<R: Rows> Teller<'_, '_, R> {
     }
 
     fn is_full(&mut self) -> bool {
-        let tired = self.known.evaluation.reader.work > self.max_work;
-        let full = tired || self.left == 0 || self.depth >= MAX_TREE_DEPTH;
+        let full = self.known.is_tired() || self.left == 0 || self.depth >= MAX_TREE_DEPTH;
         self.truncated |= full;
         full
+    }
+
+    /// Looks something up with half of what is left to be looked up, so that what was found can still be told.
+    fn sparing<T>(&mut self, look: impl FnOnce(&mut Self) -> T) -> T {
+        let all = self.known.max_work;
+        let spent = self.known.evaluation.reader.work;
+        self.known.max_work = spent.saturating_add(all.saturating_sub(spent) / 2);
+        let found = look(self);
+        self.known.max_work = all;
+        found
+    }
+
+    /// Whether no further part fits in, however deep.
+    fn is_out_of_room(&mut self) -> bool {
+        let is_out = self.known.is_tired() || self.left == 0;
+        self.truncated |= is_out;
+        is_out
+    }
+
+    fn outcome_of(&self, bounds: Bounds) -> TraceOutcome {
+        match bounds.exact() {
+            None if self.within_paradox => outcome_of(Bounds::exactly(bounds.low)),
+            _ => outcome_of(bounds),
+        }
     }
 
     fn expr(&mut self, expr: &Expr, member: MemberId, object: &ObjectId) -> TraceNode {
@@ -237,8 +269,10 @@ impl<R: Rows> Teller<'_, '_, R> {
             return node;
         }
         self.left = self.left.saturating_sub(1);
-        let bounds = self.known.expr(expr, member, object);
-        let outcome = outcome_of(bounds);
+        let bounds = self.sparing(|teller| teller.known.expr(expr, member, object));
+        let outcome = self.outcome_of(bounds);
+        let within_paradox = self.within_paradox;
+        self.within_paradox &= bounds.exact().is_none();
         let kind = match expr {
             Expr::This | Expr::Member(_) => TraceKind::This { relation: member },
             Expr::Nil => TraceKind::Nil,
@@ -266,12 +300,12 @@ impl<R: Rows> Teller<'_, '_, R> {
             self.depth += 1;
             children = match expr {
                 Expr::This => {
-                    let leads = self.this(member, object);
-                    self.tell(leads, bounds, &mut truncated)
+                    let leads = self.sparing(|teller| teller.this(member, object, &mut truncated));
+                    self.tell(leads, object, bounds, &mut truncated)
                 }
                 Expr::Nil | Expr::Itself | Expr::Member(_) => Vec::new(),
                 Expr::Union(operands) | Expr::Intersection(operands) => {
-                    self.operands(operands.iter(), member, object, bounds)
+                    self.operands(operands, member, object, bounds, &mut truncated)
                 }
                 Expr::Exclusion(left, right) => {
                     vec![self.expr(left, member, object), self.expr(right, member, object)]
@@ -279,17 +313,22 @@ impl<R: Rows> Teller<'_, '_, R> {
                 Expr::Arrow {
                     relation, targets, ..
                 } => {
-                    let mut leads = Vec::new();
-                    for (slot, subject, subject_type) in self.known.slots(*relation) {
-                        if subject != SlotSubject::Wildcard {
-                            self.follow(&mut leads, slot, object, target_of(targets, subject_type));
+                    let leads = self.sparing(|teller| {
+                        let mut leads = Vec::new();
+                        for (slot, subject, subject_type) in teller.known.slots(*relation) {
+                            if subject != SlotSubject::Wildcard {
+                                teller.follow(&mut leads, slot, object, target_of(targets, subject_type));
+                            }
                         }
-                    }
-                    self.tell(leads, bounds, &mut truncated)
+                        truncated |= teller.known.is_tired();
+                        leads
+                    });
+                    self.tell(leads, object, bounds, &mut truncated)
                 }
             };
             self.depth -= 1;
         }
+        self.within_paradox = within_paradox;
         TraceNode {
             kind,
             outcome,
@@ -300,27 +339,35 @@ impl<R: Rows> Teller<'_, '_, R> {
 
     /// Tells the operands in their order, but those that made the value before the others, where the tree may not hold
     /// all.
-    fn operands<'e>(
+    fn operands(
         &mut self,
-        operands: impl Iterator<Item = &'e Expr>,
+        operands: &[Expr],
         member: MemberId,
         object: &ObjectId,
         bounds: Bounds,
+        truncated: &mut bool,
     ) -> Vec<TraceNode> {
-        let mut ranked: Vec<(bool, usize, &Expr)> = operands
-            .enumerate()
-            .map(|(at, operand)| (self.known.expr(operand, member, object) != bounds, at, operand))
-            .collect();
+        let mut ranked: Vec<(bool, usize, &Expr)> = self.sparing(|teller| {
+            let known = &mut teller.known;
+            let operands = operands.iter().enumerate();
+            operands
+                .map(|(at, operand)| (known.expr(operand, member, object) != bounds, at, operand))
+                .collect()
+        });
         ranked.sort_by_key(|(differs, at, _)| (*differs, *at));
-        let mut nodes: Vec<(usize, TraceNode)> = ranked
-            .into_iter()
-            .map(|(_, at, operand)| (at, self.expr(operand, member, object)))
-            .collect();
+        let mut nodes: Vec<(usize, TraceNode)> = Vec::new();
+        for (_, at, operand) in ranked {
+            if self.is_out_of_room() {
+                *truncated = true;
+                break;
+            }
+            nodes.push((at, self.expr(operand, member, object)));
+        }
         nodes.sort_by_key(|(at, _)| *at);
         nodes.into_iter().map(|(_, node)| node).collect()
     }
 
-    fn this(&mut self, relation: MemberId, object: &ObjectId) -> Vec<Lead> {
+    fn this(&mut self, relation: MemberId, object: &ObjectId, truncated: &mut bool) -> Vec<Lead> {
         let mut leads = Vec::new();
         for (slot, subject, _) in self.known.slots(relation) {
             match subject {
@@ -328,6 +375,7 @@ impl<R: Rows> Teller<'_, '_, R> {
                 SlotSubject::Object | SlotSubject::Wildcard => self.probe(&mut leads, slot, object),
             }
         }
+        *truncated |= self.known.is_tired();
         leads
     }
 
@@ -342,13 +390,13 @@ impl<R: Rows> Teller<'_, '_, R> {
             object: object.clone(),
         };
         if let Some(Some(terms)) = reader.find(self.known.rows, &key, &subject) {
-            let kind = self.relationship(key, subject.clone(), terms.as_deref());
             let bounds = self.known.probe(slot, object);
             leads.push(Lead {
-                kind,
+                slot,
+                subject,
+                terms,
                 bounds,
                 target: None,
-                subject,
             });
         }
     }
@@ -362,24 +410,27 @@ impl<R: Rows> Teller<'_, '_, R> {
         if matches!(held, Held::Unknown) {
             return;
         }
-        self.known.evaluation.reader.work += held.len() as u64;
         for entry in held.entries() {
-            let terms = entry.terms.as_deref();
+            if self.known.is_tired() {
+                break;
+            }
+            self.known.evaluation.reader.work += 1;
             let level = Bounds::exactly(self.known.evaluation.reader.weigh(entry.terms.as_ref()));
             let behind = match target {
                 Some(target) => self.known.member(target, &entry.subject),
                 None => Bounds::exactly(Level::False),
             };
             leads.push(Lead {
-                kind: self.relationship(key.clone(), entry.subject.clone(), terms),
+                slot,
+                subject: entry.subject.clone(),
+                terms: entry.terms.clone(),
                 bounds: level.and(behind),
                 target,
-                subject: entry.subject.clone(),
             });
         }
     }
 
-    fn relationship(&self, key: RowKey, subject: ObjectId, terms: Option<&Terms>) -> TraceKind {
+    fn relationship(&self, key: RowKey, subject: ObjectId, terms: Option<&Arc<Terms>>) -> TraceKind {
         let reader = &self.known.evaluation.reader;
         let stored = terms.and_then(|terms| terms.caveat.as_ref());
         let caveat = reader.caveat_outcome(terms).zip(stored);
@@ -389,7 +440,7 @@ impl<R: Rows> Teller<'_, '_, R> {
             object: key.object,
             subject,
             expires_at: terms.and_then(|terms| terms.expires_at),
-            expired: reader.is_expired(terms),
+            expired: reader.is_expired(terms.map(AsRef::as_ref)),
             caveat: caveat.map(|((caveat, outcome), (_, context))| {
                 let outcome = match outcome {
                     Ok(outcome) => CaveatOutcome::Decided(outcome),
@@ -406,7 +457,15 @@ impl<R: Rows> Teller<'_, '_, R> {
     }
 
     /// Tells relationships, those that made the value first, as long as there is room.
-    fn tell(&mut self, mut leads: Vec<Lead>, bounds: Bounds, truncated: &mut bool) -> Vec<TraceNode> {
+    fn tell(
+        &mut self,
+        mut leads: Vec<Lead>,
+        object: &ObjectId,
+        bounds: Bounds,
+        truncated: &mut bool,
+    ) -> Vec<TraceNode> {
+        // Some may not even have been looked at.
+        self.truncated |= *truncated;
         leads.sort_by_key(|lead| lead.bounds != bounds);
         let mut nodes = Vec::new();
         for lead in leads {
@@ -418,9 +477,13 @@ impl<R: Rows> Teller<'_, '_, R> {
             self.depth += 1;
             let children = lead.target.map(|target| self.check(target, &lead.subject));
             self.depth -= 1;
+            let key = RowKey {
+                slot: lead.slot,
+                object: object.clone(),
+            };
             nodes.push(TraceNode {
-                kind: lead.kind,
-                outcome: outcome_of(lead.bounds),
+                kind: self.relationship(key, lead.subject, lead.terms.as_ref()),
+                outcome: self.outcome_of(lead.bounds),
                 children: children.into_iter().collect(),
                 truncated: false,
             });

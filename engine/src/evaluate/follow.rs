@@ -1,6 +1,6 @@
 //! Relationships: from the rows of a relation to operands of a gate.
 
-use super::expand::{Operand, Place, Work};
+use super::expand::{Halfway, Operand, Place, Work};
 use super::graph::{GateId, Status};
 use super::level::Level;
 use super::read::Held;
@@ -20,6 +20,7 @@ impl<'a> Evaluation<'a> {
         let schema = self.reader.schema;
         let member = schema.members().get(place.member.index());
         let member = member.ok_or(EvaluationError::UnknownMember(place.member))?;
+        self.reader.count_slots(member.slots.len());
         for id in &member.slots {
             let slot = schema.slots().get(id.index());
             if let Some(subject) = slot.and_then(|slot| self.reader.probe_id(slot)) {
@@ -30,7 +31,7 @@ impl<'a> Evaluation<'a> {
         for id in &member.slots {
             let slot = schema.slots().get(id.index());
             if let Some(SlotSubject::Userset(target)) = slot.map(|slot| slot.subject) {
-                self.part_into(rows, gate, place, Work::Follow(*id, target))?;
+                self.part_into(rows, gate, place, Work::Follow(*id, target, None))?;
             }
         }
         Ok(())
@@ -48,6 +49,7 @@ impl<'a> Evaluation<'a> {
         let schema = self.reader.schema;
         let member = schema.members().get(relation.index());
         let member = member.ok_or(EvaluationError::UnknownMember(relation))?;
+        self.reader.count_slots(member.slots.len());
         for id in &member.slots {
             let Some(slot) = schema.slots().get(id.index()) else {
                 continue;
@@ -56,7 +58,7 @@ impl<'a> Evaluation<'a> {
                 continue;
             }
             if let Some(target) = target_of(targets, slot.subject_type) {
-                self.part_into(rows, gate, place, Work::Follow(*id, target))?;
+                self.part_into(rows, gate, place, Work::Follow(*id, target, None))?;
             }
         }
         Ok(())
@@ -76,8 +78,13 @@ impl<'a> Evaluation<'a> {
         let demanded = self.exploration.demands.len();
         match &work {
             Work::Probe(slot, subject) => self.probe_into(rows, gate, place, *slot, subject),
-            Work::Follow(slot, target) => self.follow_into(rows, gate, place, *slot, *target)?,
-            Work::Member | Work::Expr(_) | Work::FollowAll(..) => {}
+            Work::Follow(slot, target, after) => {
+                let halfway = self.follow_into(rows, gate, place, *slot, *target, after.as_ref())?;
+                if halfway.is_some() {
+                    self.later(gate, place, Work::Follow(*slot, *target, halfway));
+                }
+            }
+            Work::Member | Work::Expr(_) | Work::Operands(_) | Work::FollowAll(..) => {}
         }
         if self.exploration.demands.len() > demanded {
             let part = self.add_task(place.clone(), work);
@@ -115,7 +122,15 @@ impl<'a> Evaluation<'a> {
         }
     }
 
-    /// Makes `target` of each of a slot's subjects an operand of `gate`.
+    /// Makes work that is done in a later step an operand of `gate`.
+    pub(super) fn later(&mut self, gate: GateId, place: &Place, work: Work<'a>) {
+        let part = self.add_task(place.clone(), work);
+        self.enqueue(self.graph.gates[part].task);
+        self.graph.link(gate, part, false);
+    }
+
+    /// Makes `target` of each of a slot's subjects, of those after `after`, an operand of `gate`. Where the step's quantum ends it
+    /// before, it answers the subject it came to.
     pub(super) fn follow_into(
         &mut self,
         rows: &impl Rows,
@@ -123,31 +138,36 @@ impl<'a> Evaluation<'a> {
         place: &Place,
         slot: SlotId,
         target: MemberId,
-    ) -> Result<(), EvaluationError> {
+        after: Option<&ObjectId>,
+    ) -> Result<Option<ObjectId>, EvaluationError> {
         let key = place.row(slot);
         let held = self.reader.row(rows, &key);
         if matches!(held, Held::Unknown) {
             self.exploration.demands.push((gate, Demand::Scan(key)));
         }
-        for entry in held.entries() {
+        let mut entries = held.entries_after(after).peekable();
+        while let Some(entry) = entries.next() {
             self.reader.work += 1;
             self.reader.check_work()?;
             let level = self.reader.weigh(entry.terms.as_ref());
-            if level == Level::False {
-                continue;
+            if level > Level::False {
+                let operand = self.visit(rows, place.step_to(target, &entry.subject));
+                let operand = self.under(level, entry.terms.as_ref(), operand);
+                self.put(gate, operand, true);
+                if self.graph.value(gate) == Level::True {
+                    break;
+                }
             }
-            let operand = self.visit(rows, place.step_to(target, &entry.subject));
-            let operand = self.under(level, entry.terms.as_ref(), operand);
-            self.put(gate, operand, true);
-            if self.graph.value(gate) == Level::True {
-                break;
+            if self.is_tired() && entries.peek().is_some() {
+                return Ok(Some(entry.subject.clone()));
             }
         }
-        Ok(())
+        Ok(None)
     }
 
     /// `relation.all(target)`: whoever has the target on every subject of the relation, of which there must be one.
-    /// A subject whose type lacks the target denies it to everybody.
+    /// A subject whose type lacks the target denies it to everybody. It goes on from `halfway`, and answers how far it came where the
+    /// step's quantum ends it.
     pub(super) fn follow_all_into(
         &mut self,
         rows: &impl Rows,
@@ -155,7 +175,8 @@ impl<'a> Evaluation<'a> {
         place: &Place,
         relation: MemberId,
         targets: &'a [(TypeId, MemberId)],
-    ) -> Result<(), EvaluationError> {
+        halfway: Option<&Halfway>,
+    ) -> Result<Option<Halfway>, EvaluationError> {
         let schema = self.reader.schema;
         let member = schema.members().get(relation.index());
         let member = member.ok_or(EvaluationError::UnknownMember(relation))?;
@@ -177,12 +198,27 @@ impl<'a> Evaluation<'a> {
             held_rows.push((held, target_of(targets, slot.subject_type)));
         }
         if !complete {
-            return Ok(());
+            return Ok(None);
         }
-        let all = self.graph.add_all(Level::True);
-        let mut any_subject = false;
-        for (held, target) in &held_rows {
-            for entry in held.entries() {
+        let all = halfway.map_or_else(|| self.graph.add_all(Level::True), |halfway| halfway.all);
+        let mut any_subject = halfway.is_some_and(|halfway| halfway.any_subject);
+        let first = halfway.map_or(0, |halfway| halfway.row);
+        let mut reached: Option<(usize, &ObjectId)> = None;
+        for (at, (held, target)) in held_rows.iter().enumerate().skip(first) {
+            let after = halfway.filter(|halfway| halfway.row == at);
+            for entry in held.entries_after(after.map(|halfway| &halfway.after)) {
+                if self.is_tired()
+                    && let Some((row, after)) = reached
+                {
+                    let after = after.clone();
+                    return Ok(Some(Halfway {
+                        all,
+                        row,
+                        after,
+                        any_subject,
+                    }));
+                }
+                reached = Some((at, &entry.subject));
                 self.reader.work += 1;
                 self.reader.check_work()?;
                 if self.reader.is_expired(entry.terms.as_deref()) {
@@ -197,7 +233,7 @@ impl<'a> Evaluation<'a> {
                 let operand = self.under(level, entry.terms.as_ref(), operand);
                 if matches!(operand, Operand::False) {
                     self.graph.abandon(all);
-                    return Ok(());
+                    return Ok(None);
                 }
                 self.put(all, operand, true);
             }
@@ -208,7 +244,7 @@ impl<'a> Evaluation<'a> {
         } else {
             self.graph.abandon(all);
         }
-        Ok(())
+        Ok(None)
     }
 }
 

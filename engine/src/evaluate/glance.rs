@@ -75,6 +75,10 @@ impl<'g, 'a, R: Rows> Glance<'g, 'a, R> {
     fn union(&mut self, operands: &[Expr], member: MemberId) -> Bounds {
         let mut bounds = Bounds::exactly(Level::False);
         for operand in operands {
+            if self.visits >= MAX_VISITS {
+                // So it is for every one that follows, and there can be very many.
+                return bounds.or(Bounds::OPEN);
+            }
             bounds = bounds.or(self.expr(operand, member));
             if bounds.low == Level::True {
                 break;
@@ -86,6 +90,9 @@ impl<'g, 'a, R: Rows> Glance<'g, 'a, R> {
     fn intersection(&mut self, operands: &[Expr], member: MemberId) -> Bounds {
         let mut bounds = Bounds::exactly(Level::True);
         for operand in operands {
+            if self.visits >= MAX_VISITS {
+                return bounds.and(Bounds::OPEN);
+            }
             bounds = bounds.and(self.expr(operand, member));
             if bounds.high == Level::False {
                 break;
@@ -100,6 +107,7 @@ impl<'g, 'a, R: Rows> Glance<'g, 'a, R> {
         let Some(member) = schema.members().get(relation.index()) else {
             return Bounds::OPEN;
         };
+        self.reader.count_slots(member.slots.len());
         let mut bounds = Bounds::exactly(Level::False);
         let mut has_usersets = false;
         for id in &member.slots {

@@ -205,8 +205,11 @@ impl Graph {
 
     /// Makes `child` an operand of `parent`.
     pub(super) fn link(&mut self, parent: GateId, child: GateId, hop: bool) {
-        self.add_edge(parent, child, hop, false);
         let value = self.states[child].value;
+        if self.gates[parent].kind == Kind::Any && self.is_latest(parent, child, hop) {
+            return;
+        }
+        self.add_edge(parent, child, hop, false);
         match self.gates[parent].kind {
             Kind::Any => self.raise(parent, value),
             Kind::All => {
@@ -215,6 +218,20 @@ impl Graph {
                 state.below_true += u32::from(value < Level::True);
             }
         }
+    }
+
+    /// Whether the gate's latest operand is this one: an expression can name the same one very often.
+    fn is_latest(&self, parent: GateId, child: GateId, hop: bool) -> bool {
+        let latest = self.gates[parent].down;
+        latest != NONE && {
+            let edge = self.edges[latest];
+            edge.child == child && edge.hop == hop
+        }
+    }
+
+    /// How many gates it has, or as many as its edges are worth: most gates have one or two, and they are much cheaper.
+    pub(super) fn size(&self) -> u64 {
+        self.gates.len().max(self.edges.len() / 4) as u64
     }
 
     /// Gives up an `All` gate that turned out false before it was sealed, so that nothing is explored for it.

@@ -19,17 +19,32 @@ pub(super) struct Known<'k, 'a, R> {
     pub(super) rows: &'k R,
     upper: UpperBounds,
     nesting: u32,
+    /// The work after which all else is left open.
+    pub(super) max_work: u64,
 }
 
 impl<'k, 'a, R: Rows> Known<'k, 'a, R> {
-    pub(super) fn new(evaluation: &'k mut Evaluation<'a>, rows: &'k R) -> Self {
+    pub(super) fn new(evaluation: &'k mut Evaluation<'a>, rows: &'k R, max_work: u64) -> Self {
         let upper = evaluation.graph.upper_bounds();
+        let evaluation_work = evaluation.reader.work;
         Self {
             evaluation,
             rows,
             upper,
             nesting: 0,
+            max_work: evaluation_work.saturating_add(max_work),
         }
+    }
+
+    /// Whether so much was looked up that nothing more is.
+    pub(super) const fn is_tired(&self) -> bool {
+        self.evaluation.reader.work > self.max_work
+    }
+
+    /// Counts an operand that is looked at.
+    fn count_operand(&mut self) {
+        // The evaluation's own limit says nothing about its explanation, which has one of its own.
+        let _ = self.evaluation.reader.count_operand();
     }
 
     /// What is known of `member` of `object`.
@@ -46,7 +61,8 @@ impl<'k, 'a, R: Rows> Known<'k, 'a, R> {
 
     /// What is known of an expression of `member` of `object`.
     pub(super) fn expr(&mut self, expr: &Expr, member: MemberId, object: &ObjectId) -> Bounds {
-        if self.nesting >= MAX_NESTING {
+        self.count_operand();
+        if self.nesting >= MAX_NESTING || self.is_tired() {
             return Bounds::OPEN;
         }
         self.nesting += 1;
@@ -57,12 +73,26 @@ impl<'k, 'a, R: Rows> Known<'k, 'a, R> {
             Expr::Nil => none,
             Expr::Itself => Bounds::exactly(self.evaluation.reader.is_itself(member, object)),
             Expr::Member(other) => self.member(*other, object),
-            Expr::Union(operands) => operands
-                .iter()
-                .fold(none, |held, operand| held.or(self.expr(operand, member, object))),
-            Expr::Intersection(operands) => operands
-                .iter()
-                .fold(all, |held, operand| held.and(self.expr(operand, member, object))),
+            Expr::Union(operands) => {
+                let mut held = none;
+                for operand in operands {
+                    held = held.or(self.expr(operand, member, object));
+                    if held.low == Level::True || self.is_tired() {
+                        break;
+                    }
+                }
+                self.unless_tired(held, Bounds::or)
+            }
+            Expr::Intersection(operands) => {
+                let mut held = all;
+                for operand in operands {
+                    held = held.and(self.expr(operand, member, object));
+                    if held.high == Level::False || self.is_tired() {
+                        break;
+                    }
+                }
+                self.unless_tired(held, Bounds::and)
+            }
             Expr::Exclusion(left, right) => {
                 let left = self.expr(left, member, object);
                 left.and(self.expr(right, member, object).not())
@@ -77,9 +107,21 @@ impl<'k, 'a, R: Rows> Known<'k, 'a, R> {
         bounds
     }
 
+    /// What is known of several parts of which the last may have been left out.
+    fn unless_tired(&self, held: Bounds, with: fn(Bounds, Bounds) -> Bounds) -> Bounds {
+        match self.is_tired() {
+            true => with(held, Bounds::OPEN),
+            false => held,
+        }
+    }
+
     fn this(&mut self, relation: MemberId, object: &ObjectId) -> Bounds {
         let mut bounds = Bounds::exactly(Level::False);
         for (id, subject, _) in self.slots(relation) {
+            self.count_operand();
+            if self.is_tired() {
+                return bounds.or(Bounds::OPEN);
+            }
             bounds = bounds.or(match subject {
                 SlotSubject::Userset(target) => self.follow(id, object, Some(target)).any,
                 SlotSubject::Object | SlotSubject::Wildcard => self.probe(id, object),
@@ -112,6 +154,11 @@ impl<'k, 'a, R: Rows> Known<'k, 'a, R> {
     ) -> Bounds {
         let mut found = Followed::NOTHING;
         for (id, subject, subject_type) in self.slots(relation) {
+            self.count_operand();
+            if self.is_tired() {
+                found = found.and(Followed::OPEN);
+                break;
+            }
             if subject != SlotSubject::Wildcard {
                 let more = self.follow(id, object, target_of(targets, subject_type));
                 found = found.and(more);
@@ -130,17 +177,15 @@ impl<'k, 'a, R: Rows> Known<'k, 'a, R> {
         };
         let held = self.evaluation.reader.row(self.rows, &key);
         if matches!(held, Held::Unknown) {
-            return Followed {
-                any: Bounds::OPEN,
-                all: Bounds::OPEN,
-                exists: Bounds::OPEN,
-            };
+            return Followed::OPEN;
         }
-        self.evaluation.reader.work += held.len() as u64;
         let mut found = Followed::NOTHING;
         for entry in held.entries() {
-            let terms = entry.terms.as_deref();
-            if self.evaluation.reader.is_expired(terms) {
+            if self.is_tired() {
+                return found.and(Followed::OPEN);
+            }
+            self.evaluation.reader.work += 1;
+            if self.evaluation.reader.is_expired(entry.terms.as_deref()) {
                 continue;
             }
             let level = Bounds::exactly(self.evaluation.reader.weigh(entry.terms.as_ref()));
@@ -181,6 +226,11 @@ struct Followed {
 }
 
 impl Followed {
+    const OPEN: Self = Self {
+        any: Bounds::OPEN,
+        all: Bounds::OPEN,
+        exists: Bounds::OPEN,
+    };
     const NOTHING: Self = Self {
         any: Bounds::exactly(Level::False),
         all: Bounds::exactly(Level::True),

@@ -163,6 +163,8 @@ pub struct Evaluation<'a> {
     demanded: bool,
     undecided: Undecided,
     verdict: Option<Verdict>,
+    /// Whether the answer rests on an exclusion of itself, which denies it where paradoxes are denied.
+    denied_paradox: bool,
 }
 
 impl<'a> Evaluation<'a> {
@@ -185,6 +187,7 @@ impl<'a> Evaluation<'a> {
             demanded: false,
             undecided: Undecided::default(),
             verdict: None,
+            denied_paradox: false,
         }
     }
 

@@ -1,12 +1,13 @@
 //! Reading rows: what was supplied beside the source, what an entry's terms say, and what reading costs.
 
+use std::ops::Bound;
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
 use super::level::Level;
 use super::{EvaluationError, Limits, Subject};
-use crate::caveat::{CaveatError, Outcome};
+use crate::caveat::{CaveatError, Outcome, STEPS_A_WORK};
 use crate::context::Context;
 use crate::noun::{ObjectId, Timestamp};
 use crate::row::{Demand, Entries, Entry, Found, FoundEntry, Row, RowKey, Rows, Supply, Terms};
@@ -19,8 +20,14 @@ pub(super) struct Supplied {
     entries: FxHashMap<(RowKey, ObjectId), Option<Entry>>,
 }
 
-/// Of how many open terms the missing names are kept. Those of more are found again by another evaluation of their caveats.
-const MAX_OPEN: usize = 8;
+/// How many operands are built, or looked at in vain, in the time that reading one entry takes, about.
+const OPERANDS_A_WORK: u32 = 16;
+
+/// How many classes of subjects are gone through in that time.
+const SLOTS_A_WORK: u64 = 64;
+
+/// What the caveats of terms that were met say. The terms are held, so that no other ones can come to lie where they do.
+type Decided = FxHashMap<usize, (Arc<Terms>, Result<Outcome, CaveatError>)>;
 
 /// A whole row, or why there is none to walk.
 pub(super) enum Held<'r> {
@@ -32,18 +39,22 @@ pub(super) enum Held<'r> {
 
 impl Held<'_> {
     pub(super) fn entries(&self) -> Entries<'_> {
-        match self {
-            Self::Row(row) => row.entries(),
-            Self::Shared(row) => row.entries(),
-            Self::Empty | Self::Unknown => Entries::default(),
+        self.row().map_or_else(Entries::default, Row::entries)
+    }
+
+    /// The entries after that of a subject; all of them without one.
+    pub(super) fn entries_after(&self, subject: Option<&ObjectId>) -> Entries<'_> {
+        match (self.row(), subject) {
+            (Some(row), Some(subject)) => row.entries_from(&Bound::Excluded(subject.clone())),
+            _ => self.entries(),
         }
     }
 
-    pub(super) fn len(&self) -> usize {
+    fn row(&self) -> Option<&Row> {
         match self {
-            Self::Row(row) => row.len(),
-            Self::Shared(row) => row.len(),
-            Self::Empty | Self::Unknown => 0,
+            Self::Row(row) => Some(row),
+            Self::Shared(row) => Some(row),
+            Self::Empty | Self::Unknown => None,
         }
     }
 }
@@ -57,11 +68,11 @@ pub(super) struct Reader<'a> {
     now: Timestamp,
     max_work: u64,
     supplied: Supplied,
+    decided: Decided,
+    operands: u32,
     pub(super) work: u64,
     pub(super) valid_until: Option<Timestamp>,
     pub(super) used_context: bool,
-    /// Terms that lack values, and which: a glance weighs them, the graph again, and at last the names are wanted.
-    open: Vec<(Arc<Terms>, Vec<String>)>,
 }
 
 impl<'a> Reader<'a> {
@@ -79,10 +90,11 @@ impl<'a> Reader<'a> {
             now,
             max_work: limits.max_work,
             supplied: Supplied::default(),
+            decided: Decided::default(),
+            operands: 0,
             work: 0,
             valid_until: None,
             used_context: false,
-            open: Vec::new(),
         }
     }
 
@@ -108,6 +120,22 @@ impl<'a> Reader<'a> {
             });
         }
         Ok(())
+    }
+
+    /// Counts one operand of an expression; fails as [`Reader::check_work`] does.
+    pub(super) fn count_operand(&mut self) -> Result<(), EvaluationError> {
+        self.operands += 1;
+        if self.operands < OPERANDS_A_WORK {
+            return Ok(());
+        }
+        self.operands = 0;
+        self.work += 1;
+        self.check_work()
+    }
+
+    /// Counts the classes of subjects of a relation that are gone through.
+    pub(super) const fn count_slots(&mut self, slots: usize) {
+        self.work += slots as u64 / SLOTS_A_WORK;
     }
 
     /// `type#member`, for messages.
@@ -206,20 +234,20 @@ impl<'a> Reader<'a> {
             return Level::True;
         };
         self.used_context = true;
-        if self.names_of(terms).is_some() {
-            return Level::Unknown;
-        }
-        match self.decide(*caveat, stored) {
+        let level = |outcome: &Result<Outcome, CaveatError>| match outcome {
             Ok(Outcome::True) => Level::True,
             Ok(Outcome::False) => Level::False,
-            Ok(Outcome::Missing(names)) => {
-                if self.open.len() < MAX_OPEN {
-                    self.open.push((Arc::clone(terms), names));
-                }
-                Level::Unknown
-            }
-            Err(_) => Level::Unknown,
+            Ok(Outcome::Missing(_)) | Err(_) => Level::Unknown,
+        };
+        let place = Arc::as_ptr(terms).addr();
+        if let Some((_, outcome)) = self.decided.get(&place) {
+            return level(outcome);
         }
+        let (outcome, steps) = self.decide(*caveat, stored);
+        self.work += steps / STEPS_A_WORK;
+        let found = level(&outcome);
+        self.decided.insert(place, (Arc::clone(terms), outcome));
+        found
     }
 
     /// Whether the terms have passed.
@@ -229,40 +257,39 @@ impl<'a> Reader<'a> {
             .is_some_and(|expires_at| expires_at <= self.now)
     }
 
-    /// What the caveat of these very terms was missing, if that is still known.
-    fn names_of(&self, terms: &Arc<Terms>) -> Option<&[String]> {
-        let known = self.open.iter().find(|(open, _)| Arc::ptr_eq(open, terms));
-        known.map(|(_, names)| names.as_slice())
-    }
-
-    fn decide(&self, caveat: CaveatId, stored: &Context) -> Result<Outcome, EvaluationError> {
-        let Some(caveat) = self.schema.caveats().get(caveat.index()) else {
-            return Err(EvaluationError::Caveat {
-                name: format!("#{}", caveat.0),
-                error: CaveatError::Expression("the schema has no such caveat".into()),
-            });
-        };
-        let outcome = caveat.program.evaluate(stored, self.context);
-        outcome.map_err(|error| EvaluationError::Caveat {
-            name: caveat.name.to_string(),
-            error,
-        })
+    fn decide(&self, caveat: CaveatId, stored: &Context) -> (Result<Outcome, CaveatError>, u64) {
+        match self.schema.caveats().get(caveat.index()) {
+            Some(caveat) => caveat.program.evaluate_counted(stored, self.context),
+            None => {
+                let error = CaveatError::Expression("the schema has no such caveat".into());
+                (Err(error), 0)
+            }
+        }
     }
 
     /// The caveat of these terms and what it says in this request.
     pub(super) fn caveat_outcome(
         &self,
-        terms: Option<&Terms>,
+        terms: Option<&Arc<Terms>>,
     ) -> Option<(CaveatId, Result<Outcome, EvaluationError>)> {
-        let (caveat, stored) = terms?.caveat.as_ref()?;
-        Some((*caveat, self.decide(*caveat, stored)))
+        let terms = terms?;
+        let (id, stored) = terms.caveat.as_ref()?;
+        let outcome = match self.decided.get(&Arc::as_ptr(terms).addr()) {
+            Some((_, outcome)) => outcome.clone(),
+            None => self.decide(*id, stored).0,
+        };
+        let outcome = outcome.map_err(|error| EvaluationError::Caveat {
+            name: match self.schema.caveats().get(id.index()) {
+                Some(caveat) => caveat.name.to_string(),
+                None => format!("#{}", id.0),
+            },
+            error,
+        });
+        Some((*id, outcome))
     }
 
     /// The names that the caveat of these terms is missing; its failure, if it fails.
     pub(super) fn caveat_names(&self, terms: &Arc<Terms>) -> Result<Vec<String>, EvaluationError> {
-        if let Some(names) = self.names_of(terms) {
-            return Ok(names.to_vec());
-        }
         match self.caveat_outcome(Some(terms)) {
             Some((_, Ok(Outcome::Missing(names)))) => Ok(names),
             Some((_, Err(error))) => Err(error),

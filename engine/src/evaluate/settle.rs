@@ -36,14 +36,20 @@ impl Evaluation<'_> {
             self.retry_waiting();
         }
         let root = self.root();
-        let started = self.reader.work;
+        self.exploration.step_ends_at = self.reader.work.saturating_add(self.limits.quantum);
         loop {
             let explored = self.explore(rows);
             if self.graph.value(root) == Level::True {
                 return self.conclude(Level::True);
             }
+            if matches!(explored, Err(EvaluationError::LimitExceeded { .. }))
+                && self.graph.bounds(root, &self.graph.upper_bounds()).exact() == Some(Level::False)
+            {
+                // Nothing that is still to be explored, or was left half done, can change it.
+                return self.conclude(Level::False);
+            }
             if explored? {
-                if self.reader.work - started >= self.limits.quantum {
+                if self.is_tired() {
                     return Ok(Step::Yield);
                 }
                 continue;
@@ -71,7 +77,7 @@ impl Evaluation<'_> {
             )));
         }
         loop {
-            self.reader.work += self.graph.gates.len() as u64 / GATES_A_WORK;
+            self.reader.work += self.graph.size() / GATES_A_WORK;
             let upper = self.graph.upper_bounds();
             let known = self.graph.bounds(root, &upper).exact();
             if let Some(level @ (Level::False | Level::True)) = known {
@@ -103,6 +109,7 @@ impl Evaluation<'_> {
                 return Ok(Settled::Certain(level));
             }
             if self.reader.schema.denies_paradoxes {
+                self.denied_paradox = true;
                 return Ok(Settled::Certain(self.graph.value(root)));
             }
             return Err(EvaluationError::RecursiveExclusion {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::{ListDemand, ListPage, ListStep, ListSupply};
-use crate::caveat::Outcome;
+use crate::caveat::{Outcome, STEPS_A_WORK};
 use crate::context::Context;
 use crate::evaluate::{Check, Decision, Evaluation, EvaluationError, Limits, Step};
 use crate::noun::{ObjectId, Timestamp};
@@ -169,7 +169,7 @@ impl<'a> Judge<'a> {
     }
 
     /// What a relationship's terms say.
-    pub(super) fn weigh(&self, terms: Option<&Terms>) -> Weight {
+    pub(super) fn weigh(&mut self, terms: Option<&Terms>) -> Weight {
         let Some(terms) = terms else {
             return Weight::Counts;
         };
@@ -182,7 +182,9 @@ impl<'a> Judge<'a> {
         let Some(caveat) = self.schema.caveats().get(caveat.index()) else {
             return Weight::Open;
         };
-        match caveat.program.evaluate(stored, self.context) {
+        let (outcome, steps) = caveat.program.evaluate_counted(stored, self.context);
+        self.work = self.work.saturating_add(steps / STEPS_A_WORK);
+        match outcome {
             Ok(Outcome::True) => Weight::Counts,
             Ok(Outcome::False) => Weight::Void,
             Ok(Outcome::Missing(_)) | Err(_) => Weight::Open,

@@ -12,6 +12,7 @@ mod explore;
 mod join;
 mod judge;
 mod laid;
+mod live;
 mod merge;
 mod page;
 mod plan;

@@ -4,10 +4,12 @@
 //! looks cheapest. What is found through them, or through `all`, is *unsure* and has to be verified; what is found through
 //! nothing but unions and arrows is *sure*.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
+use super::live::live;
 use crate::schema::{ArrowMode, Expr, MemberId, Schema, SlotId, SlotSubject, TypeId};
 
 /// How deeply the cost of an operand is looked into.
@@ -15,6 +17,9 @@ const COST_DEPTH: u32 = 12;
 
 /// The most operands that are searched beside the first.
 const MAX_GUARDS: usize = 8;
+
+/// The most operands that are tried for that: a plan is made of each.
+const MAX_TRIED: usize = 16;
 
 /// A class of subjects that are asked about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -106,6 +111,16 @@ impl Plan {
         plan.find_arrivals();
         plan.find_leads();
         plan
+    }
+
+    /// What it weighs, in bytes, about: its lists with the places that are free in them.
+    pub fn bytes(&self) -> usize {
+        let parts = self.parts.capacity() * (size_of::<(MemberId, Part)>() + 1);
+        let within: usize = self.parts.values().map(Part::bytes).sum();
+        let seeds = self.seeds.capacity() * size_of::<(SlotId, MemberId, bool)>();
+        let selves = self.selves.capacity() * size_of::<(MemberId, bool)>();
+        let guards: usize = self.guards.iter().map(Self::bytes).sum();
+        size_of::<Self>() + parts + within + seeds + selves + guards
     }
 
     /// Whether nothing has to be explored, and the target does not come about by way of itself.
@@ -210,6 +225,20 @@ impl Plan {
     }
 }
 
+impl Part {
+    /// What its lists weigh, in bytes.
+    fn bytes(&self) -> usize {
+        let ways = self.ways.capacity() * size_of::<(Way, bool)>();
+        let same = self.same.capacity() * size_of::<(MemberId, bool)>();
+        let hops = self.hops.capacity() * size_of::<(SlotId, Vec<(MemberId, bool)>)>();
+        let to = self
+            .hops
+            .iter()
+            .map(|(_, to)| to.capacity() * size_of::<(MemberId, bool)>());
+        ways + same + hops + to.sum::<usize>()
+    }
+}
+
 /// The schema as seen from one target and one class of subjects.
 struct Analysis<'s> {
     schema: &'s Schema,
@@ -217,74 +246,19 @@ struct Analysis<'s> {
     breadth: Breadth,
     /// The members that a subject of the class can have at all.
     live: FxHashSet<MemberId>,
+    /// The costs of members that were asked for, by how deeply they were looked into: each is worked out once.
+    costs: RefCell<FxHashMap<(MemberId, u32), u32>>,
 }
 
 impl<'s> Analysis<'s> {
     fn new(schema: &'s Schema, target: MemberId, class: Class, breadth: Breadth) -> Self {
-        let mut analysis = Self {
+        Self {
             schema,
             class,
             breadth,
-            live: FxHashSet::default(),
-        };
-        analysis.find_live(target);
-        analysis
-    }
-
-    /// The least set: a member is in it if the class can stand in it or have it through others that are.
-    fn find_live(&mut self, target: MemberId) {
-        let mut dependents: FxHashMap<MemberId, Vec<MemberId>> = FxHashMap::default();
-        let mut reached = vec![target];
-        let mut seen: FxHashSet<MemberId> = reached.iter().copied().collect();
-        let mut at = 0;
-        while let Some(member) = reached.get(at).copied() {
-            at += 1;
-            let mut named = Vec::new();
-            if let Some(held) = self.schema.members().get(member.index()) {
-                self.name(&held.expr, &held.slots, &mut named);
-            }
-            for other in named {
-                dependents.entry(other).or_default().push(member);
-                if seen.insert(other) {
-                    reached.push(other);
-                }
-            }
+            live: live(schema, target, class, breadth),
+            costs: RefCell::default(),
         }
-        // The last ones reached lie nearest to the subjects.
-        while let Some(member) = reached.pop() {
-            if !self.live.contains(&member) && self.is_live(member) {
-                self.live.insert(member);
-                reached.extend(dependents.get(&member).into_iter().flatten());
-            }
-        }
-    }
-
-    /// The members that an expression can lead to. Expressions are never deep: the compilers bound them.
-    fn name(&self, expr: &Expr, slots: &[SlotId], named: &mut Vec<MemberId>) {
-        match expr {
-            Expr::Nil | Expr::Itself => {}
-            Expr::This => named.extend(slots.iter().filter_map(|slot| self.userset_of(*slot))),
-            Expr::Member(member) => named.push(*member),
-            Expr::Union(operands) | Expr::Intersection(operands) => {
-                operands
-                    .iter()
-                    .for_each(|operand| self.name(operand, slots, named));
-            }
-            Expr::Exclusion(base, excluded) => {
-                self.name(base, slots, named);
-                self.name(excluded, slots, named);
-            }
-            Expr::Arrow { targets, .. } => named.extend(targets.iter().map(|(_, target)| *target)),
-        }
-    }
-
-    fn is_live(&self, member: MemberId) -> bool {
-        self.class.relation == Some(member)
-            || self
-                .schema
-                .members()
-                .get(member.index())
-                .is_some_and(|held| self.is_live_expr(&held.expr, member))
     }
 
     fn is_live_expr(&self, expr: &Expr, member: MemberId) -> bool {
@@ -316,7 +290,7 @@ impl<'s> Analysis<'s> {
             .min_by_key(|(_, operand)| self.cost(operand, member, COST_DEPTH))?;
         let plan = |operand: &Expr| Plan::from(self, target, Some(self.ways_in(operand, member)));
         let mut guards: Vec<Plan> = Vec::new();
-        for (at, operand) in operands.iter().enumerate() {
+        for (at, operand) in operands.iter().enumerate().take(MAX_TRIED) {
             if at != cheapest && guards.len() < MAX_GUARDS {
                 let guard = plan(operand);
                 if guard.is_flat() {
@@ -426,8 +400,8 @@ impl<'s> Analysis<'s> {
             } => {
                 let sure = sure && *mode == ArrowMode::Any;
                 for (slot, subject, subject_type) in self.slots(*relation) {
-                    let target = targets.iter().find(|(of, _)| *of == subject_type);
-                    if let Some((_, target)) = target
+                    let target = targets.binary_search_by_key(&subject_type, |(of, _)| *of);
+                    if let Some((_, target)) = target.ok().and_then(|at| targets.get(at))
                         && subject != SlotSubject::Wildcard
                         && self.live.contains(target)
                     {
@@ -469,7 +443,14 @@ impl<'s> Analysis<'s> {
             Expr::Nil => 0,
             Expr::Itself => 1,
             Expr::Member(other) => match self.schema.members().get(other.index()) {
-                Some(held) if self.live.contains(other) => self.cost(&held.expr, *other, deeper),
+                Some(held) if self.live.contains(other) => {
+                    let known = self.costs.borrow().get(&(*other, deeper)).copied();
+                    known.unwrap_or_else(|| {
+                        let cost = self.cost(&held.expr, *other, deeper);
+                        self.costs.borrow_mut().insert((*other, deeper), cost);
+                        cost
+                    })
+                }
                 _ => 0,
             },
             Expr::Union(operands) => sum(&mut operands.iter().map(go)),
@@ -487,13 +468,6 @@ impl<'s> Analysis<'s> {
                     Way::Same(_) | Way::Itself => 1,
                 }))
             }
-        }
-    }
-
-    fn userset_of(&self, slot: SlotId) -> Option<MemberId> {
-        match self.schema.slots().get(slot.index())?.subject {
-            SlotSubject::Userset(member) => Some(member),
-            SlotSubject::Object | SlotSubject::Wildcard => None,
         }
     }
 

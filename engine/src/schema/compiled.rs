@@ -52,6 +52,8 @@ pub struct Schema {
     pub(crate) types_by_name: FxHashMap<Name, TypeId>,
     pub(crate) members_by_name: FxHashMap<(TypeId, Name), MemberId>,
     pub(crate) caveats_by_name: FxHashMap<Name, CaveatId>,
+    /// The slots of relations of many: those of the others are found by looking through them.
+    pub(crate) slots_by_class: FxHashMap<(MemberId, TypeId, SlotSubject), SlotId>,
     /// Whether a decision that rests on an exclusion of itself is the least there is, as OpenFGA has it, and no error.
     pub(crate) denies_paradoxes: bool,
 }

@@ -7,10 +7,42 @@ use crate::noun::{Relationship, SubjectRef};
 /// How many alternatives a message names at most.
 const MOST_NAMED: usize = 10;
 
+/// How many slots of a relation are looked through one by one.
+const MANY_SLOTS: usize = 8;
+
 impl Schema {
+    /// Makes the slots of relations of many findable at once. All of them must be in place.
+    pub(crate) fn index_slots(&mut self) {
+        for (position, member) in self.members.iter().enumerate() {
+            let Ok(relation) = u32::try_from(position).map(MemberId) else {
+                continue;
+            };
+            if member.slots.len() <= MANY_SLOTS {
+                continue;
+            }
+            for id in &member.slots {
+                if let Some(slot) = self.slots.get(id.index()) {
+                    let class = (relation, slot.subject_type, slot.subject);
+                    self.slots_by_class.entry(class).or_insert(*id);
+                }
+            }
+        }
+    }
+
+    /// How many slots can be found by a map.
+    pub fn indexed_slots(&self) -> usize {
+        self.slots_by_class.len()
+    }
+
     /// The slot of `relation` for a class of subjects, if it holds such.
     pub fn slot_for(&self, relation: MemberId, subject_type: TypeId, subject: SlotSubject) -> Option<SlotId> {
         let slots = &self.members.get(relation.index())?.slots;
+        if slots.len() > MANY_SLOTS {
+            return self
+                .slots_by_class
+                .get(&(relation, subject_type, subject))
+                .copied();
+        }
         let wanted = |slot: &Slot| slot.subject_type == subject_type && slot.subject == subject;
         slots
             .iter()

@@ -17,6 +17,7 @@ pub(crate) struct TooConnected;
 impl Schema {
     /// Works out [`Member::reads`](super::Member::reads) of every member. All else must be in place.
     pub(crate) fn complete_reads(&mut self) -> Result<(), TooConnected> {
+        self.index_slots();
         let edges = self.dependencies(true);
         let own = |member: usize, found: &mut Vec<u32>| {
             let stores = self
