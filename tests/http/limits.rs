@@ -332,7 +332,9 @@ fn the_transfers_of_one_account_are_bounded() {
     let tenant = Tenant::with_documents(&server, "moving");
     let path = format!("/v1/vaults/{}/import", tenant.vault);
     let mut stream = TcpStream::connect(("127.0.0.1", server.port)).unwrap();
-    let token = Keys::shared().admin();
+    let token = Keys::shared()
+        .ed
+        .sign(&claims(json!({ "scope": "inferadb.admin" })));
     let head = format!(
         "POST {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\nAuthorization: Bearer {token}\r\nContent-Length: 20\r\n\r\n{{"
     );
