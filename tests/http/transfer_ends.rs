@@ -354,7 +354,8 @@ fn one_account_does_not_take_every_place() {
         (under_way() == Some(4.0)).then_some(())
     });
     let refused = import(&server, &tenant.vault, "", JSON, body.as_bytes());
-    refused.problem(503, "overloaded");
+    let problem = refused.problem(429, "rate_limited");
+    assert_eq!(problem["limit"], "max_account_transfers");
     assert!(refused.header("retry-after").is_some());
     import(&server, &other.vault, "", JSON, body.as_bytes()).expect(200);
     drop(held);
