@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
-use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
+use dashmap::{DashMap, DashSet};
 use inferadb_storage::{Store, VaultId};
 use prometheus::IntCounter;
 use tokio::sync::watch;
@@ -40,6 +40,9 @@ pub struct Registry(Arc<Inner>);
 struct Inner {
     slots: DashMap<VaultId, Slot, ahash::RandomState>,
     deaths: DashMap<VaultId, Deaths, ahash::RandomState>,
+    /// Vaults of which it is not known whether a commit is stored, or yet will be: whatever reads them keeps looking. Storage that
+    /// failed says no more of when that ends, so it does not.
+    doubts: DashSet<VaultId, ahash::RandomState>,
     active: AtomicUsize,
     evictions: AtomicU64,
     stopping: AtomicBool,
@@ -81,6 +84,7 @@ impl Registry {
         Self(Arc::new(Inner {
             slots: DashMap::default(),
             deaths: DashMap::default(),
+            doubts: DashSet::default(),
             active: AtomicUsize::new(0),
             evictions: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
@@ -132,6 +136,15 @@ impl Registry {
     /// What vaults use that are not active.
     pub(crate) fn inactive(&self) -> &Inactive {
         &self.0.inactive
+    }
+
+    /// Notes that something may be stored in a vault, or may come to be, of which its actor is not told.
+    pub async fn doubt(&self, id: VaultId) {
+        self.0.doubts.insert(id);
+        // One that starts meanwhile may have begun before.
+        if let Some(vault) = self.started(id).await {
+            vault.doubt();
+        }
     }
 
     /// Counts turns.
@@ -247,7 +260,7 @@ impl Registry {
             settings,
             &inner.metrics,
             &arbiter,
-            back_off.is_some(),
+            back_off.is_some() || inner.doubts.contains(&id),
         )
         .await?;
         inner.metrics.activations.inc();
@@ -302,6 +315,9 @@ impl Registry {
             self.0.metrics.respawns.inc();
             tracing::error!(vault = %vault.id, "the vault's actor died; the next request starts a new one");
             self.note_death(vault.id);
+            if vault.is_in_doubt() {
+                self.0.doubts.insert(vault.id);
+            }
         } else {
             let vault = Arc::clone(vault);
             self.arbiter_of(vault.id)

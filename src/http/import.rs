@@ -30,6 +30,7 @@ const DRAINED_FOR: Duration = Duration::from_secs(2);
 #[serde(deny_unknown_fields, default)]
 struct ImportQuery {
     mode: Option<String>,
+    force: bool,
 }
 
 /// The request's body on its way in.
@@ -70,7 +71,8 @@ async fn import_body(
     incoming: &mut Incoming,
 ) -> Result<HttpResponse, Problem> {
     let (id, reach, _, slot) = transfer::begin(app, request, path).await?;
-    let mode = mode(&body::query::<ImportQuery>(request)?)?;
+    let query: ImportQuery = body::query(request)?;
+    let mode = mode(&query)?;
     let layout = layout(request)?;
     let started = Instant::now();
     let mut count = Count {
@@ -79,7 +81,10 @@ async fn import_body(
         outcome: "given_up",
     };
     let work = async {
-        let import = app.platform.import(id, reach, mode).await?;
+        let mut import = app.platform.import(id, reach, mode).await?;
+        if query.force {
+            import.force();
+        }
         take_in(import, mode, Reader::new(layout, bounds(&app.settings)), incoming).await
     };
     let taken_in = tokio::select! {
@@ -120,8 +125,13 @@ async fn import_body(
                 "schema_changed": imported.schema_changed,
                 "revision": imported.revision.encode(id),
             });
-            if let (Some(removed), Some(members)) = (imported.removed, answer.as_object_mut()) {
-                members.insert("removed".into(), removed.into());
+            if let Some(members) = answer.as_object_mut() {
+                let misfits = query.force.then_some(imported.misfits);
+                for (name, count) in [("removed", imported.removed), ("misfits", misfits)] {
+                    if let Some(count) = count {
+                        members.insert(name.into(), count.into());
+                    }
+                }
             }
             ok(&answer)
         }

@@ -63,6 +63,14 @@ pub struct RangeOptions {
 /// A key with its value.
 pub type Pair = (Bytes, Bytes);
 
+/// How many pairs are read in one go where nothing is known of their size, and the engine cannot stop by it.
+pub const UNMEASURED_PAIRS: usize = 16;
+
+/// What a pair comes to, in bytes.
+pub fn pair_bytes((key, value): &Pair) -> usize {
+    key.len() + value.len()
+}
+
 /// A failure of the key-value engine.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KvError {
@@ -120,6 +128,41 @@ pub trait Transaction: Send + Sync {
     /// The pairs whose keys lie in `range`, in order (from its end if `reverse`); none where the range is empty or
     /// turned around.
     async fn range(&self, range: Range<Bytes>, options: RangeOptions) -> Result<Vec<Pair>, KvError>;
+
+    /// As [`Transaction::range`], but no more once keys and values come to `max_bytes`: the last pair may go beyond it, and one
+    /// is read in any case. Also says whether more may follow, which fewer pairs than the limit do not deny here.
+    ///
+    /// Unless the engine does better it reads [`UNMEASURED_PAIRS`] at a time, by which it may go beyond.
+    async fn range_of_size(
+        &self,
+        range: Range<Bytes>,
+        options: RangeOptions,
+        max_bytes: usize,
+    ) -> Result<(Vec<Pair>, bool), KvError> {
+        let mut left = range;
+        let (mut found, mut bytes) = (Vec::new(), 0);
+        while found.len() < options.limit {
+            let limit = (options.limit - found.len()).min(UNMEASURED_PAIRS);
+            let pairs = self
+                .range(left.clone(), RangeOptions { limit, ..options })
+                .await?;
+            let is_last = pairs.len() < limit;
+            match pairs.last() {
+                Some((key, _)) if options.reverse => left.end = key.clone(),
+                Some((key, _)) => left.start = key_after(key),
+                None => {}
+            }
+            bytes += pairs.iter().map(pair_bytes).sum::<usize>();
+            found.extend(pairs);
+            if is_last {
+                return Ok((found, false));
+            }
+            if bytes >= max_bytes {
+                break;
+            }
+        }
+        Ok((found, true))
+    }
 
     /// Sets a key.
     fn set(&mut self, key: &[u8], value: &[u8]);

@@ -91,7 +91,7 @@ fn random_write(dice: &mut Dice, of: u64) -> Write {
 
 async fn read_all(mut state: PastState) -> Result<Model, StoreError> {
     let mut model = Model::new();
-    while let Some(page) = state.next().await? {
+    while let Some(page) = state.next(Instant::now()).await? {
         assert!(!page.is_empty() && page.len() <= 1_000);
         for relationship in page {
             assert!(
@@ -569,7 +569,7 @@ async fn an_export_that_cannot_go_on_says_so() {
         .unwrap();
     // The changes since were trimmed before they were looked at.
     let mut trimmed = store.state(vault, None).await.unwrap();
-    trimmed.next().await.unwrap();
+    trimmed.next(Instant::now()).await.unwrap();
     for _ in 0..5 {
         plain
             .write(vault, &random_write(&mut dice, 20_000))
@@ -580,7 +580,7 @@ async fn an_export_that_cannot_go_on_says_so() {
     assert_eq!(read_all(trimmed).await, Err(StoreError::HistoryGone));
     // The vault was replaced.
     let mut replaced = store.state(vault, None).await.unwrap();
-    replaced.next().await.unwrap();
+    replaced.next(Instant::now()).await.unwrap();
     stage(&plain, vault, &filled)
         .await
         .replace(&switch())
@@ -590,7 +590,7 @@ async fn an_export_that_cannot_go_on_says_so() {
     // More was written than can be undone.
     let mut behind = store.state(vault, None).await.unwrap();
     let since = behind.revision();
-    behind.next().await.unwrap();
+    behind.next(Instant::now()).await.unwrap();
     for round in 0..72 {
         let id = "x".repeat(900);
         let touch: Vec<_> = (0..500)

@@ -121,6 +121,11 @@ impl Registry {
     async fn finish_draining(&self, vault: &Arc<Vault>, reason: Reason) {
         let started = Instant::now();
         vault.drain().await;
+        if reason == Reason::Deleted {
+            self.0.doubts.remove(&vault.id);
+        } else if vault.is_in_doubt() {
+            self.0.doubts.insert(vault.id);
+        }
         let took = started.elapsed().as_secs_f64();
         self.0.metrics.drain_seconds.observe(took);
         self.0.slots.remove(&vault.id);

@@ -1,5 +1,7 @@
 //! Clone: a new vault with another's state.
 
+use std::time::Instant;
+
 use inferadb_storage::{AccountId, Revision, StoreError, VaultId, VaultRecord};
 
 use crate::error::VaultError;
@@ -58,7 +60,7 @@ impl Platform {
         }
         let mut state = self.store.state(source, at).await?;
         let mut staging = self.store.stage_new().await?;
-        while let Some(page) = state.next().await? {
+        while let Some(page) = state.next(Instant::now()).await? {
             staging.add(&page).await?;
             tokio::task::yield_now().await;
         }

@@ -1,5 +1,7 @@
 //! Export: one state of a vault, page by page, whatever is written meanwhile.
 
+use std::time::Instant;
+
 use inferadb_engine::noun::Relationship;
 use inferadb_storage::{PastState, Revision, StoreError, VaultId, VaultRecord};
 
@@ -80,7 +82,7 @@ impl Export {
     /// were trimmed before they were looked at, or the vault was replaced by an import; [`VaultError::Overloaded`] if
     /// they are too many. What was answered before is right, but not all.
     pub async fn next(&mut self) -> Result<Option<Vec<Relationship>>, VaultError> {
-        let page = self.pace.take(self.state.next()).await;
+        let page = self.pace.take(self.state.next(Instant::now())).await;
         page.map_err(VaultError::from_store)
     }
 }

@@ -41,6 +41,9 @@ pub struct Import {
     /// Whether the vault is to have that schema.
     brings_schema: bool,
     limits: Option<Option<Map<String, Value>>>,
+    /// Whether what does not fit the schema is taken in all the same.
+    is_forced: bool,
+    misfits: u64,
     /// What may yet become one write.
     pending: HashMap<RelationshipKey, Relationship>,
     pending_bytes: usize,
@@ -60,6 +63,9 @@ pub struct Imported {
     pub updated: u64,
     /// How many relationships the vault held before, all of which are gone; only with [`ImportMode::Replace`].
     pub removed: Option<u64>,
+    /// How many relationships came that do not fit the schema; none unless the import was forced. They are stored, and every answer
+    /// ignores them.
+    pub misfits: u64,
     /// Whether the vault has another schema now.
     pub schema_changed: bool,
     /// The state that shows the import.
@@ -84,6 +90,8 @@ impl Platform {
             schema: None,
             brings_schema: false,
             limits: None,
+            is_forced: false,
+            misfits: 0,
             pending: HashMap::new(),
             pending_bytes: 0,
             staging: None,
@@ -114,6 +122,12 @@ impl Import {
     /// The pace that work on what is imported keeps, such as reading it.
     pub fn pace(&self) -> Pace {
         self.pace.clone()
+    }
+
+    /// Takes in what does not fit the schema too, and a schema that what the vault holds does not fit: it stays stored, and every
+    /// answer ignores it. To be said before the first relationship.
+    pub fn force(&mut self) {
+        self.is_forced = true;
     }
 
     /// The schema that the relationships are of: at most once, before the first of them. The vault has it afterwards, if what
@@ -193,6 +207,10 @@ impl Import {
         let schema = self.judge().await?;
         for (at, relationship) in page.iter().enumerate() {
             if let Err(misfit) = schema.compiled.fits(relationship) {
+                if self.is_forced {
+                    self.misfits += 1;
+                    continue;
+                }
                 return Err(VaultError::Misfit {
                     at: format!("relationships[{at}]"),
                     misfit,
@@ -232,9 +250,13 @@ impl Import {
         see_through(async move {
             let (platform, vault) = (self.platform.clone(), self.vault);
             // Not held to its share: writers may be waiting for the switch.
-            let imported = self.pace.clone().hurry(self.switch()).await?;
-            platform.show(vault, imported.revision).await;
-            Ok(imported)
+            let switched = self.pace.clone().hurry(self.switch()).await;
+            match &switched {
+                Ok(imported) => platform.show(vault, imported.revision).await,
+                Err(VaultError::OutcomeUnknown) => platform.registry.doubt(vault).await,
+                Err(_) => {}
+            }
+            switched
         })
         .await
     }
@@ -245,7 +267,11 @@ impl Import {
             match self.write(schema.revision).await {
                 // The log would keep what these replace, which may be much larger than they are.
                 Err(StoreError::TooLarge(_)) => {}
-                written => return written.map_err(|error| self.told(error)),
+                written => {
+                    let imported = written.map_err(|error| self.told(error))?;
+                    let misfits = self.misfits;
+                    return Ok(Imported { misfits, ..imported });
+                }
             }
         }
         let current = match self.mode {
@@ -270,11 +296,14 @@ impl Import {
             ImportMode::Replace => replace(staging, &switch).await,
             ImportMode::Merge => {
                 let fit = Fit { new: schema, current };
-                let fit: Option<&FitCheck<'_>> = if self.brings_schema { Some(&fit) } else { None };
+                let is_judged = self.brings_schema && !self.is_forced;
+                let fit: Option<&FitCheck<'_>> = if is_judged { Some(&fit) } else { None };
                 merge(staging, &switch, fit).await
             }
         };
-        outcome.map_err(|error| self.told(error))
+        let imported = outcome.map_err(|error| self.told(error))?;
+        let misfits = self.misfits;
+        Ok(Imported { misfits, ..imported })
     }
 
     /// Merges a few relationships in one ordinary write.
@@ -295,6 +324,7 @@ impl Import {
             created: written.created as u64,
             updated: written.updated as u64,
             removed: None,
+            misfits: 0,
             schema_changed: false,
             revision: written.revision,
         })
@@ -358,6 +388,7 @@ async fn replace(staging: Staging, switch: &Switch) -> Result<Imported, StoreErr
         created: relationships,
         updated: 0,
         removed: Some(switched.held),
+        misfits: 0,
         schema_changed: switched.schema_changed,
         revision: switched.revision,
     })
@@ -374,6 +405,7 @@ async fn merge(
         created: merged.created,
         updated: merged.updated,
         removed: None,
+        misfits: 0,
         schema_changed: merged.schema_changed,
         revision: merged.revision,
     })

@@ -2,6 +2,7 @@
 //! exact by following the vault's change log; everybody else reads the views it publishes.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
@@ -11,7 +12,7 @@ use inferadb_storage::{Change, ChangeKind, ChangeOp, Revision, StoreError};
 use tokio::sync::oneshot;
 
 use super::load::{self, Loaded};
-use super::messages::{Admit, CatchUp, Commit, Slim, Stop, Until};
+use super::messages::{Admit, CatchUp, Commit, Doubt, Slim, Stop, Until};
 use super::{Committed, Vault};
 use crate::error::VaultError;
 use crate::ledger::Charge;
@@ -39,6 +40,8 @@ pub struct VaultActor {
     /// Change records seen since the log was trimmed last.
     untrimmed: u64,
     trimming: bool,
+    /// Whether it looks for changes on a timer, though nobody waits for any.
+    polls: bool,
     _end: End,
 }
 
@@ -70,6 +73,7 @@ impl VaultActor {
             // More than there can be to keep: the log may have grown before this actor came.
             untrimmed: u64::MAX,
             trimming: false,
+            polls: false,
             _end: end,
         }
     }
@@ -154,8 +158,25 @@ impl VaultActor {
             }
             Err(error) => {
                 self.fail_waiters(|| VaultError::Storage(error.clone()));
+                self.doubt(ctx);
             }
         }
+    }
+
+    /// Something may be stored, or may come to be, that nobody will tell of.
+    fn doubt(&mut self, ctx: &mut Context<Self>) {
+        self.vault.in_doubt.store(true, Ordering::Relaxed);
+        self.poll(ctx);
+    }
+
+    /// Looks for changes on a timer from now on.
+    fn poll(&mut self, ctx: &mut Context<Self>) {
+        if std::mem::replace(&mut self.polls, true) {
+            return;
+        }
+        ctx.run_interval(self.vault.settings.poll_interval, |actor, ctx| {
+            actor.start_pass(ctx)
+        });
     }
 
     /// Applies what is newer than the view. Stops before a change that only reading the vault anew can follow.
@@ -252,6 +273,7 @@ impl VaultActor {
                 Err(error) => {
                     tracing::warn!(vault = %actor.vault.id, %error, "could not read the vault anew");
                     actor.fail_waiters(|| VaultError::Overloaded("the vault could not be read anew"));
+                    actor.doubt(ctx);
                 }
             }
         }));
@@ -447,9 +469,7 @@ impl Actor for VaultActor {
         // Behind the watch of the head. Also, after a failure, a commit of the actor that died may land after this one
         // has read the vault.
         if self.vault.store.is_shared() || self.vault.follows_failure {
-            ctx.run_interval(self.vault.settings.poll_interval, |actor, ctx| {
-                actor.start_pass(ctx)
-            });
+            self.poll(ctx);
         }
     }
 }
@@ -538,7 +558,21 @@ impl Handler<Commit> for VaultActor {
                 }
             }
             .into_actor(actor)
+            .map(|outcome, actor, ctx| {
+                if matches!(outcome, Err(VaultError::OutcomeUnknown)) {
+                    actor.doubt(ctx);
+                }
+                outcome
+            })
         }))
+    }
+}
+
+impl Handler<Doubt> for VaultActor {
+    type Result = ();
+
+    fn handle(&mut self, _message: Doubt, ctx: &mut Self::Context) {
+        self.doubt(ctx);
     }
 }
 

@@ -47,6 +47,11 @@ pub struct Commit {
 #[rtype(result = "()")]
 pub struct Slim;
 
+/// Something was committed to the vault by another way than its actor, or may have been: nobody knows, and it may yet be.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Doubt;
+
 /// Ends the actor, once nobody is inside; the gate is closed by then.
 #[derive(Message)]
 #[rtype(result = "()")]

@@ -19,7 +19,7 @@ mod simulate;
 mod trial;
 mod watch;
 
-use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -51,7 +51,7 @@ pub use self::watch::Watch;
 use self::actor::VaultActor;
 use self::feed::Feed;
 use self::gate::Gate;
-use self::messages::{CatchUp, Commit, Slim, Stop};
+use self::messages::{CatchUp, Commit, Doubt, Slim, Stop};
 use crate::apart;
 use crate::decisions::Decisions;
 use crate::error::VaultError;
@@ -112,8 +112,10 @@ pub struct Vault {
     pulse: Pulse,
     activated_at: Timestamp,
     activation: OnceLock<Duration>,
-    /// Whether an actor of this vault died shortly before.
+    /// Whether an actor of this vault died shortly before, or it is in doubt what is stored.
     follows_failure: bool,
+    /// Whether something was committed to it, or should have been, that its actor did not come to know of.
+    in_doubt: AtomicBool,
     id_text: String,
     account_text: String,
     latest_token: ArcSwap<(Revision, Arc<str>)>,
@@ -241,6 +243,7 @@ impl Vault {
             activated_at: now(),
             activation: OnceLock::new(),
             follows_failure,
+            in_doubt: AtomicBool::new(false),
             id_text: id.to_string(),
             account_text: account.to_string(),
             latest_token: ArcSwap::from_pointee(latest_token),
@@ -424,6 +427,19 @@ impl Vault {
             // Where its mailbox is full it is asked again at the next sweep.
             let _ = address.try_send(Slim);
         }
+    }
+
+    /// Has the actor look for changes on a timer: what was committed by another way than it has an unknown outcome.
+    pub(crate) fn doubt(&self) {
+        if let Some(address) = self.address.get() {
+            // In any case: it is past what a full mailbox is to hold back. A dead actor's successor looks anyway.
+            address.do_send(Doubt);
+        }
+    }
+
+    /// Whether its next actor, too, has to look for what is stored.
+    pub(crate) fn is_in_doubt(&self) -> bool {
+        self.in_doubt.load(Ordering::Relaxed)
     }
 
     /// What `/stats` shows.

@@ -55,7 +55,7 @@ pub(super) async fn run(arguments: ImportArgs) -> Result<(), CliError> {
             Method::POST,
             arguments.vault,
             "import",
-            Some(arguments.mode.query()),
+            Some(arguments.mode.query(arguments.force)),
         )
         .header(CONTENT_TYPE, layout.media_type())
         .body(body(source, peeked, bar.clone()));
@@ -144,6 +144,12 @@ fn summary(name: &str, mode: Mode, answer: &Value) -> String {
             ": {} created, {} updated",
             count("created"),
             count("updated")
+        )),
+    }
+    match number("misfits") {
+        None | Some(0) => {}
+        Some(misfits) => text.push_str(&format!(
+            ", of which {misfits} do not fit the schema and are ignored by every answer"
         )),
     }
     if answer.get("schema_changed") == Some(&Value::Bool(true)) {

@@ -53,6 +53,9 @@ pub(super) struct ImportArgs {
     /// What becomes of what the vault holds already.
     #[arg(long, value_enum, default_value_t)]
     mode: Mode,
+    /// Also take in what does not fit the schema: it is stored, and every answer ignores it
+    #[arg(long)]
+    force: bool,
     /// How the file is laid out [default: what its name or its first line says]
     #[arg(long, value_enum)]
     format: Option<FileFormat>,
@@ -105,10 +108,12 @@ impl From<FileFormat> for Layout {
 }
 
 impl Mode {
-    const fn query(self) -> &'static str {
-        match self {
-            Self::Merge => "mode=merge",
-            Self::Replace => "mode=replace",
+    const fn query(self, is_forced: bool) -> &'static str {
+        match (self, is_forced) {
+            (Self::Merge, false) => "mode=merge",
+            (Self::Merge, true) => "mode=merge&force=true",
+            (Self::Replace, false) => "mode=replace",
+            (Self::Replace, true) => "mode=replace&force=true",
         }
     }
 }

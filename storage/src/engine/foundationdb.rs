@@ -215,11 +215,22 @@ impl Transaction for FoundationDbTransaction {
     }
 
     async fn range(&self, range: Range<Bytes>, options: RangeOptions) -> Result<Vec<Pair>, KvError> {
+        let (pairs, _) = self.range_of_size(range, options, usize::MAX).await?;
+        Ok(pairs)
+    }
+
+    async fn range_of_size(
+        &self,
+        range: Range<Bytes>,
+        options: RangeOptions,
+        max_bytes: usize,
+    ) -> Result<(Vec<Pair>, bool), KvError> {
         // A limit of 0 would mean none to FoundationDB.
         if range.start >= range.end || options.limit == 0 {
-            return Ok(Vec::new());
+            return Ok((Vec::new(), range.start < range.end));
         }
         let mut pairs = Vec::new();
+        let mut bytes = 0;
         let mut next = Some(RangeOption {
             begin: KeySelector::first_greater_or_equal(self.placed(&range.start)),
             end: KeySelector::first_greater_or_equal(self.placed(&range.end)),
@@ -237,10 +248,19 @@ impl Transaction for FoundationDbTransaction {
                 let key = pair.key().get(self.prefix.len()..)?;
                 Some((Bytes::copy_from_slice(key), Bytes::copy_from_slice(pair.value())))
             }));
+            bytes += found
+                .iter()
+                .map(|pair| pair.key().len() + pair.value().len())
+                .sum::<usize>();
+            if bytes >= max_bytes {
+                return Ok((pairs, true));
+            }
+            // The client brings some tens of kilobytes at a time.
             next = option.next_range(&found);
             iteration += 1;
         }
-        Ok(pairs)
+        let is_cut = pairs.len() >= options.limit;
+        Ok((pairs, is_cut))
     }
 
     fn set(&mut self, key: &[u8], value: &[u8]) {

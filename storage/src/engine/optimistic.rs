@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::committer::{CommitQueue, ReadRange};
 use super::overlay::{Overlay, Seen, sum};
-use crate::kv::{Isolation, KvError, Pair, RangeOptions, Transaction, Versionstamp, key_after};
+use crate::kv::{Isolation, KvError, Pair, RangeOptions, Transaction, Versionstamp, key_after, pair_bytes};
 
 /// Is shown pairs one after another, until it has seen enough.
 pub(super) type Visit<'a> = dyn FnMut(&[u8], &[u8]) -> ControlFlow<()> + 'a;
@@ -71,19 +71,32 @@ impl Transaction for OptimisticTransaction {
     }
 
     async fn range(&self, range: Range<Bytes>, options: RangeOptions) -> Result<Vec<Pair>, KvError> {
+        let (found, _) = self.range_of_size(range, options, usize::MAX).await?;
+        Ok(found)
+    }
+
+    async fn range_of_size(
+        &self,
+        range: Range<Bytes>,
+        options: RangeOptions,
+        max_bytes: usize,
+    ) -> Result<(Vec<Pair>, bool), KvError> {
+        let max_bytes = max_bytes.max(1);
         let found = self
             .overlay
-            .range(&*self.base, &range, options.limit, options.reverse)?;
+            .range(&*self.base, &range, [options.limit, max_bytes], options.reverse)?;
         if options.limit == 0 || range.start >= range.end {
-            return Ok(found);
+            return Ok((found, options.limit == 0));
         }
+        let is_cut = found.len() >= options.limit
+            || max_bytes < usize::MAX && found.iter().map(pair_bytes).sum::<usize>() >= max_bytes;
         let covered = match found.last() {
-            Some((last, _)) if found.len() >= options.limit && options.reverse => last.clone()..range.end,
-            Some((last, _)) if found.len() >= options.limit => range.start..key_after(last),
+            Some((last, _)) if is_cut && options.reverse => last.clone()..range.end,
+            Some((last, _)) if is_cut => range.start..key_after(last),
             _ => range,
         };
         self.note(options.isolation, || ReadRange::Range(covered));
-        Ok(found)
+        Ok((found, is_cut))
     }
 
     fn set(&mut self, key: &[u8], value: &[u8]) {

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::optimistic::Snapshot;
 use crate::kv::{
-    KvError, MAX_KEY_BYTES, MAX_TRANSACTION_BYTES, MAX_VALUE_BYTES, Pair, Versionstamp, key_after,
+    KvError, MAX_KEY_BYTES, MAX_TRANSACTION_BYTES, MAX_VALUE_BYTES, Pair, Versionstamp, key_after, pair_bytes,
 };
 
 /// One write, as it is handed to the committer.
@@ -203,18 +203,19 @@ impl Overlay {
         })
     }
 
-    /// Reads `range` of the snapshot with this transaction's writes over it.
+    /// Reads `range` of the snapshot with this transaction's writes over it, until it has so many pairs, or bytes.
     pub(super) fn range(
         &self,
         base: &dyn Snapshot,
         range: &Range<Bytes>,
-        limit: usize,
+        [limit, max_bytes]: [usize; 2],
         reverse: bool,
     ) -> Result<Vec<Pair>, KvError> {
         let mut merge = Merge {
             overlay: self,
             found: Vec::new(),
             limit,
+            bytes_left: max_bytes,
             failed: None,
         };
         if range.start >= range.end || limit == 0 {
@@ -304,27 +305,32 @@ struct Merge<'a> {
     overlay: &'a Overlay,
     found: Vec<Pair>,
     limit: usize,
+    bytes_left: usize,
     failed: Option<KvError>,
 }
 
 impl Merge<'_> {
     fn is_full(&self) -> bool {
-        self.failed.is_some() || self.found.len() >= self.limit
+        self.failed.is_some() || self.found.len() >= self.limit || self.bytes_left == 0
+    }
+
+    fn push(&mut self, pair: Pair) {
+        self.bytes_left = self.bytes_left.saturating_sub(pair_bytes(&pair));
+        self.found.push(pair);
     }
 
     fn own(&mut self, key: &Bytes, pending: &Pending, base: Option<&[u8]>) {
         match pending {
-            Pending::Set(value) => self.found.push((key.clone(), value.clone())),
+            Pending::Set(value) => self.push((key.clone(), value.clone())),
             Pending::Cleared => {}
-            Pending::Add(delta) => self.found.push((key.clone(), sum(base, *delta))),
+            Pending::Add(delta) => self.push((key.clone(), sum(base, *delta))),
             Pending::Unreadable => self.failed = Some(KvError::Unreadable),
         }
     }
 
     fn base(&mut self, key: &[u8], value: &[u8]) {
         if !self.overlay.is_cleared(key) {
-            self.found
-                .push((Bytes::copy_from_slice(key), Bytes::copy_from_slice(value)));
+            self.push((Bytes::copy_from_slice(key), Bytes::copy_from_slice(value)));
         }
     }
 }

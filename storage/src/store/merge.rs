@@ -14,7 +14,7 @@ use inferadb_engine::noun::{RelationshipKey, Timestamp};
 
 use super::change::{Changed, Record, RecordKind, read_records};
 use super::filter::whole;
-use super::past::{PASS_BYTES, PASS_RECORDS, PageSize, Rows, decode_key, decode_terms, read_rows, segments};
+use super::past::{PASS_BYTES, PASS_RECORDS, decode_key, decode_terms, read_rows, segments};
 use super::retry::Retry;
 use super::shape::shape_of;
 use super::staging::{Staged, Staging};
@@ -63,7 +63,6 @@ struct Merge<'a> {
     /// Up to here all changes have been taken over.
     through: Revision,
     passed: Passed,
-    page: PageSize,
     tally: Tally,
     now: Timestamp,
 }
@@ -102,7 +101,6 @@ impl Staging {
             staging: &mut self,
             fit,
             passed: Passed::None,
-            page: PageSize::default(),
             tally: Tally::default(),
             now: switch.now,
         };
@@ -183,29 +181,19 @@ impl Merge<'_> {
             Passed::To(key) => Some(key.as_slice()),
             Passed::All => return Ok(()),
         };
-        let limit = self.page.0;
         let transaction = self.snapshot.transaction();
         let stored = keys::relationships(self.base, Order::Forward);
-        let stored = read_rows(transaction, &stored, after, limit).await?;
+        let stored = read_rows(transaction, &stored, after).await?;
         let input = keys::input(self.staging.space);
-        let input = read_rows(transaction, &input, after, limit).await?;
-        self.page.learn(if stored.len() > input.len() {
-            &stored
-        } else {
-            &input
-        });
+        let input = read_rows(transaction, &input, after).await?;
         // Up to where both are known.
-        let last = |rows: &Rows| (rows.len() == limit).then(|| rows.last().map(|(key, _)| key.clone()));
-        let end = [last(&stored).flatten(), last(&input).flatten()]
-            .into_iter()
-            .flatten()
-            .min();
+        let end = [stored.end, input.end].into_iter().flatten().min();
         let mut sides: BTreeMap<Vec<u8>, (Option<Bytes>, Option<Bytes>)> = BTreeMap::new();
         let is_known = |key: &Vec<u8>| end.as_ref().is_none_or(|end| key <= end);
-        for (key, terms) in stored.into_iter().filter(|(key, _)| is_known(key)) {
+        for (key, terms) in stored.rows.into_iter().filter(|(key, _)| is_known(key)) {
             sides.entry(key).or_default().0 = Some(terms);
         }
-        for (key, terms) in input.into_iter().filter(|(key, _)| is_known(key)) {
+        for (key, terms) in input.rows.into_iter().filter(|(key, _)| is_known(key)) {
             sides.entry(key).or_default().1 = Some(terms);
         }
         let mut staged = Vec::with_capacity(sides.len());

@@ -1,9 +1,10 @@
 //! One state of a vault for as long as it takes to read all of it, or one that has passed.
 //!
-//! A snapshot is read as long as the engine keeps it. Where it keeps none for long, a newer one is taken, and what the change
-//! log says has happened since the state is undone for the keys that have yet to be read: each change carries what it replaced.
+//! A snapshot is read as long as the engine keeps it, and never for long: then a newer one is taken, and what the change log says
+//! has happened since the state is undone for the keys that have yet to be read: each change carries what it replaced.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use inferadb_engine::noun::{Relationship, RelationshipKey};
@@ -15,12 +16,10 @@ use super::{SchemaRecord, Snapshot, Store, StoreError, VaultRecord};
 use crate::codec::StoredTerms;
 use crate::id::{Revision, VaultId};
 use crate::keys::{self, Order};
-use crate::kv::{Isolation, RangeOptions, Transaction, key_after, prefix_range};
+use crate::kv::{Isolation, RangeOptions, Transaction, key_after, pair_bytes, prefix_range};
 
 /// The most relationships of one page.
 const MAX_PAGE: usize = 1_000;
-/// The fewest that are read in one go, however large they are.
-const MIN_PAGE: usize = 16;
 /// About as much is read in one go, in bytes of keys and values.
 const PAGE_BYTES: usize = 1 << 20;
 /// The most that is kept for undoing, in bytes.
@@ -34,6 +33,15 @@ pub(super) const PASS_BYTES: usize = 2 << 20;
 /// Stored relationships: the segments of their forward keys, and their terms.
 pub(super) type Rows = Vec<(Vec<u8>, Bytes)>;
 
+/// A page of what stands in the order of keys.
+pub(super) struct RowsRead {
+    pub(super) rows: Rows,
+    /// The last of their keys, if more may follow it.
+    pub(super) end: Option<Vec<u8>>,
+    /// What they come to.
+    pub(super) bytes: usize,
+}
+
 /// One state of one vault, read from its first relationship to its last.
 pub struct PastState {
     store: Store,
@@ -43,11 +51,12 @@ pub struct PastState {
     revision: Revision,
     snapshot: Snapshot,
     undo: Undo,
-    page: PageSize,
     /// The last key that was read.
     position: Option<Vec<u8>>,
     /// What was read from the snapshot, in bytes.
     taken: usize,
+    /// When the snapshot was taken, by the caller's clock; `None` until it is known.
+    since: Option<Instant>,
     ready: VecDeque<Relationship>,
     ended: bool,
 }
@@ -65,12 +74,10 @@ struct Undo {
     schema: Option<Option<SchemaRecord>>,
 }
 
-/// How much is read from one snapshot, in bytes: FoundationDB's client keeps all that a transaction has read.
+/// How much is read from one snapshot of a shared store, in bytes: FoundationDB's client keeps all that a transaction has read.
 const SNAPSHOT_BYTES: usize = 16 << 20;
-
-/// How many relationships are read in one go: as many as are about [`PAGE_BYTES`].
-#[derive(Debug, Clone, Copy)]
-pub(super) struct PageSize(pub(super) usize);
+/// For how long one snapshot is read. As long as it is, an embedded store cannot use the room again that it has.
+const SNAPSHOT_LIFE: Duration = Duration::from_secs(30);
 
 impl Store {
     /// The state of `vault` at the revision `at`, or its newest, to be read as a whole.
@@ -99,9 +106,9 @@ impl Store {
                 grown: 0,
                 schema: None,
             },
-            page: PageSize::default(),
             position: None,
             taken: 0,
+            since: None,
             ready: VecDeque::new(),
             ended: false,
         };
@@ -141,22 +148,27 @@ impl PastState {
     }
 
     /// The next relationships in the order of their resources, at most 1,000, never none; `None` at the end. Expired ones that
-    /// are still stored are among them.
+    /// are still stored are among them. `now` tells how long a snapshot has been read: about every half minute a newer one is
+    /// taken, however slowly the pages are asked for.
     ///
     /// # Errors
     ///
     /// Where snapshots do not live long: [`StoreError::HistoryGone`] if changes were trimmed before they were undone, or the
     /// vault was replaced by an import; [`StoreError::TooManyChanges`]. Never another state than the one named.
-    pub async fn next(&mut self) -> Result<Option<Vec<Relationship>>, StoreError> {
+    pub async fn next(&mut self, now: Instant) -> Result<Option<Vec<Relationship>>, StoreError> {
         while self.ready.is_empty() && !self.ended {
-            let limit = self.page.0;
-            if self.taken >= SNAPSHOT_BYTES && self.store.is_shared() {
-                self.renew().await?;
+            let since = *self.since.get_or_insert(now);
+            let is_old = now.saturating_duration_since(since) >= SNAPSHOT_LIFE;
+            if is_old || self.taken >= SNAPSHOT_BYTES && self.store.is_shared() {
+                match self.renew().await {
+                    // An embedded store keeps the snapshot: better that its file grows than that the state is lost.
+                    Err(StoreError::HistoryGone | StoreError::TooManyChanges) if !self.store.is_shared() => {}
+                    renewed => renewed?,
+                }
+                self.since = Some(now);
             }
-            let rows = self.read(limit).await?;
-            self.taken += self.page.learn(&rows);
-            let end = (rows.len() == limit).then(|| rows.last().map(|(key, _)| key.clone()));
-            let end = end.flatten();
+            let RowsRead { rows, end, bytes } = self.read().await?;
+            self.taken += bytes;
             for (key, terms) in self.undo.over(rows, end.as_deref()) {
                 self.ready.push_back(relationship(&key, &terms)?);
             }
@@ -183,12 +195,12 @@ impl PastState {
         Ok(())
     }
 
-    async fn read(&mut self, limit: usize) -> Result<Rows, StoreError> {
+    async fn read(&mut self) -> Result<RowsRead, StoreError> {
         let mut retry = Retry::default();
         loop {
             let prefix = keys::relationships(self.vault.space(), Order::Forward);
             let transaction = self.snapshot.transaction();
-            match read_rows(transaction, &prefix, self.position.as_deref(), limit).await {
+            match read_rows(transaction, &prefix, self.position.as_deref()).await {
                 Err(error @ StoreError::SnapshotTooOld) => retry.pause(error).await?,
                 read => return read,
             }
@@ -196,12 +208,23 @@ impl PastState {
         }
     }
 
-    /// Goes on with a newer snapshot.
+    /// Goes on with a newer snapshot. If this fails it goes on with the one it has: what has been taken in to be undone holds
+    /// for that too.
     async fn renew(&mut self) -> Result<(), StoreError> {
+        let newer = self.store.snapshot(self.vault.id).await?;
+        let held = std::mem::replace(&mut self.snapshot, newer);
+        let renewed = self.catch_up().await;
+        match renewed {
+            Ok(()) => self.taken = 0,
+            Err(_) => self.snapshot = held,
+        }
+        renewed
+    }
+
+    /// Takes in all changes up to the snapshot, or up to yet newer ones where it becomes too old meanwhile.
+    async fn catch_up(&mut self) -> Result<(), StoreError> {
         let mut retry = Retry::default();
         loop {
-            self.snapshot = self.store.snapshot(self.vault.id).await?;
-            self.taken = 0;
             let before = self.undo.through;
             match self.undo_changes().await {
                 // Some of it is done: the rest is less.
@@ -209,6 +232,7 @@ impl PastState {
                 Err(error @ StoreError::SnapshotTooOld) => retry.pause(error).await?,
                 done => return done,
             }
+            self.snapshot = self.store.snapshot(self.vault.id).await?;
         }
     }
 
@@ -284,42 +308,27 @@ impl Undo {
     }
 }
 
-impl Default for PageSize {
-    fn default() -> Self {
-        Self(MAX_PAGE / 4)
-    }
-}
-
-impl PageSize {
-    /// Learns from what one page came to; answers how many bytes that were.
-    pub(super) fn learn(&mut self, rows: &Rows) -> usize {
-        let bytes: usize = rows.iter().map(|(key, terms)| key.len() + terms.len()).sum();
-        if let Some(each) = bytes.checked_div(rows.len()) {
-            self.0 = (PAGE_BYTES / each.max(1)).clamp(MIN_PAGE, MAX_PAGE);
-        }
-        bytes
-    }
-}
-
-/// What stands after `prefix` in the order of keys, at most `limit`, after an earlier key.
+/// What stands after `prefix` in the order of keys, after an earlier key: at most 1,000 pairs, and about a mebibyte.
 pub(super) async fn read_rows(
     transaction: &dyn Transaction,
     prefix: &[u8],
     after: Option<&[u8]>,
-    limit: usize,
-) -> Result<Rows, StoreError> {
+) -> Result<RowsRead, StoreError> {
     let mut range = prefix_range(prefix);
     if let Some(after) = after {
         range.start = key_after(&[prefix, after].concat());
     }
     let options = RangeOptions {
-        limit,
+        limit: MAX_PAGE,
         reverse: false,
         isolation: Isolation::Snapshot,
     };
-    let pairs = transaction.range(range, options).await?;
+    let (pairs, is_cut) = transaction.range_of_size(range, options, PAGE_BYTES).await?;
+    let bytes = pairs.iter().map(pair_bytes).sum();
     let row = |(key, value): (Bytes, Bytes)| (key.get(prefix.len()..).unwrap_or_default().to_vec(), value);
-    Ok(pairs.into_iter().map(row).collect())
+    let rows: Rows = pairs.into_iter().map(row).collect();
+    let end = rows.last().filter(|_| is_cut).map(|(key, _)| key.clone());
+    Ok(RowsRead { rows, end, bytes })
 }
 
 /// What tells a relationship from others in the order of keys.
