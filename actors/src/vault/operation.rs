@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures_util::future::BoxFuture;
 use inferadb_engine::noun::{Relationship, RelationshipKey};
@@ -193,8 +194,13 @@ impl Operation {
                 })
             }
             Self::Delete(request) => {
-                let after_each = |removed| -> BoxFuture<'_, ()> {
+                // One was taken before. How much it would be was not known: later writes wait for it, though whoever asked may be
+                // gone, and though a later transaction may fail.
+                let taken = AtomicUsize::new(1);
+                let after_each = |removed: usize| -> BoxFuture<'_, ()> {
                     vault.charge_changes(removed);
+                    let owed = removed.saturating_sub(taken.swap(0, Ordering::Relaxed));
+                    vault.writes.owe(vault.limits.load().writes_per_second, owed);
                     Box::pin(vault.give_way())
                 };
                 let deleted = vault
@@ -209,11 +215,6 @@ impl Operation {
                     )
                     .await
                     .map_err(VaultError::from_store)?;
-                // How much it would be was not known before: later writes wait for it, though whoever asked may be gone.
-                vault.writes.owe(
-                    vault.limits.load().writes_per_second,
-                    deleted.deleted.saturating_sub(1),
-                );
                 Ok(Committed {
                     revision: deleted.revision,
                     deleted: deleted.deleted,
