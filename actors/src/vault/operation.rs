@@ -9,6 +9,7 @@ use inferadb_engine::noun::{Relationship, RelationshipKey};
 use inferadb_engine::schema::{Compiled, Diagnostic, Format};
 use inferadb_storage::{Precondition, PutSchema, RelationshipFilter, Revision, StoreError, Write};
 
+use super::feed::relationship_bytes;
 use super::fit::Fit;
 use super::{Consistency, Vault, now};
 use crate::error::VaultError;
@@ -108,6 +109,7 @@ impl Vault {
             ));
         }
         refuse_duplicates(&request)?;
+        let _held = self.hold_write(bytes_of(&request))?;
         self.take_writes(changes)?;
         for _ in 0..SCHEMA_ATTEMPTS {
             let schema = Arc::clone(&self.view.load().schema);
@@ -245,6 +247,13 @@ impl Operation {
             }
         }
     }
+}
+
+/// About what a write weighs, in bytes. Preconditions are bounded by the body they came in.
+fn bytes_of(request: &WriteRequest) -> usize {
+    let stored = request.touch.iter().chain(&request.create);
+    let deleted = request.delete.len() * size_of::<RelationshipKey>();
+    stored.map(relationship_bytes).sum::<usize>() + deleted
 }
 
 /// The number of a language in a stored schema's record.
