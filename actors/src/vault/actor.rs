@@ -518,6 +518,7 @@ impl Handler<Slim> for VaultActor {
 
     fn handle(&mut self, _message: Slim, _ctx: &mut Self::Context) {
         self.vault.decisions.clear();
+        self.vault.feed.clear();
         self.view.shrink_to(0);
         self.publish();
     }
