@@ -16,7 +16,7 @@ use actix_web::rt::net::TcpStream;
 use actix_web::rt::signal::unix::{Signal, SignalKind, signal};
 use actix_web::{HttpServer, web};
 use inferadb_actors::auth::{AuthSettings, Authenticator, Principal, Scopes};
-use inferadb_actors::{AccountId, Backend, CacheSettings, Limits, Platform, Settings, VaultId};
+use inferadb_actors::{AccountId, Backend, CacheSettings, Limits, LogSize, Platform, Settings, VaultId};
 use socket2::SockRef;
 use tracing_actix_web::TracingLogger;
 
@@ -98,6 +98,7 @@ pub struct Prepared {
     app: web::Data<App>,
     platform: Platform,
     default_vault: Option<(VaultId, AccountId)>,
+    metrics: Option<ServerHandle>,
 }
 
 /// A server that listens.
@@ -123,13 +124,15 @@ pub async fn run(config: Config) -> Result<(), ServerError> {
 }
 
 impl Prepared {
-    /// Opens storage, makes the defaults, and starts the actors. Waits for a cluster that cannot be reached, and answers
-    /// at the server's address meanwhile that it is not ready.
+    /// Serves metrics, opens storage, makes the defaults, and starts the actors. Waits for a cluster that cannot be reached, and
+    /// answers at the server's address meanwhile that it is not ready.
     pub async fn new(config: Config) -> Result<Self, ServerError> {
         if !config.storage.backend.is_built_in() {
             return Err(ServerError::BackendMissing);
         }
         let telemetry = telemetry::init(&config.observability)?;
+        // First, for what is watched is the start too, however long storage is waited for.
+        let metrics = listen_for_metrics(&config, &telemetry)?;
         let registry = telemetry.metrics.registry();
         let (platform, default_vault) = open(&config, registry).await?;
         let authenticator = match config.auth.enabled {
@@ -176,6 +179,7 @@ impl Prepared {
             app: web::Data::new(app),
             platform,
             default_vault,
+            metrics,
         })
     }
 
@@ -189,16 +193,16 @@ impl Prepared {
         self.default_vault
     }
 
-    /// Binds the addresses.
+    /// Binds the server's address.
     pub fn listen(self) -> Result<Listening, ServerError> {
         let Self {
             config,
             telemetry,
             app,
             platform,
+            metrics,
             ..
         } = self;
-        let metrics = listen_for_metrics(&config, &telemetry)?;
         let authenticator = app.authenticator.clone();
         let stopping = app.stopping.clone();
         let max_body_bytes = config.server.max_body_bytes;
@@ -443,7 +447,10 @@ fn settings(config: &Config) -> Settings {
             max_concurrent_requests: vaults.max_concurrent_requests,
             mailbox_capacity: vaults.mailbox_capacity,
         },
-        changes_kept: config.retention.changes,
+        log_kept: LogSize {
+            records: config.retention.changes,
+            bytes: config.retention.change_log_bytes,
+        },
         archived_vault_retention: config.retention.archived_vaults(),
         per_vault_metrics: config.observability.metrics.per_vault_metrics,
         release_memory: Some(crate::allocator::release),

@@ -3,14 +3,19 @@
 #![allow(missing_docs, reason = "a bench is no library")]
 #![expect(clippy::unwrap_used, reason = "a bench may fail")]
 
+#[path = "support/relationships.rs"]
+mod relationships;
+#[path = "support/stage.rs"]
+mod stage;
+
 use std::time::Duration;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use inferadb_actors::{
-    Backend, Consistency, ListRequest, Paging, Platform, ResourcesRequest, SchemaWrite, Settings,
-    SubjectsRequest, Vault, WriteRequest, now,
-};
+use inferadb_actors::{Consistency, ListRequest, Paging, ResourcesRequest, SubjectsRequest, Vault, now};
 use inferadb_engine::noun::{Name, ObjectRef, Relationship, SubjectRef};
+
+use self::relationships::relationship;
+use self::stage::{BUDGETS, Stage};
 
 const SCHEMA: &str = "
 definition user {}
@@ -28,18 +33,6 @@ definition document {
 ";
 const DOCUMENTS: usize = 500_000;
 const SUBJECTS: usize = 10_000;
-
-fn relationship(text: &str) -> Relationship {
-    let (resource, rest) = text.split_once('#').unwrap();
-    let (relation, subject) = rest.split_once('@').unwrap();
-    Relationship {
-        resource: ObjectRef::parse(resource).unwrap(),
-        relation: Name::parse(relation).unwrap(),
-        subject: SubjectRef::parse(subject).unwrap(),
-        caveat: None,
-        expires_at: None,
-    }
-}
 
 /// A million relationships: what `alice` and the groups of `bob` stand under, subjects of one document, and what nobody asks for.
 fn stored() -> impl Iterator<Item = Relationship> {
@@ -69,23 +62,6 @@ fn stored() -> impl Iterator<Item = Relationship> {
     let others = (0..375_000).map(|at| format!("document:x{at:06}#viewer@user:v{at:06}"));
     let all = granted.chain(groups).chain(subjects).chain(others);
     all.map(|text| relationship(&text))
-}
-
-async fn fill(vault: &Vault) {
-    let schema = SchemaWrite {
-        text: SCHEMA.into(),
-        format: inferadb_engine::schema::Format::Native,
-        force: false,
-    };
-    vault.put_schema(schema).await.unwrap();
-    let mut stored = stored().peekable();
-    while stored.peek().is_some() {
-        let request = WriteRequest {
-            touch: stored.by_ref().take(1_000).collect(),
-            ..WriteRequest::default()
-        };
-        vault.write(request).await.unwrap();
-    }
 }
 
 fn resources(subject: &str, permission: &str) -> ListRequest {
@@ -121,22 +97,9 @@ async fn list(vault: &Vault, request: &ListRequest, limit: usize) -> usize {
 
 fn lists(criterion: &mut Criterion) {
     let system = actix::System::new();
-    for (how, memory_budget_bytes) in [("resident", 1 << 30), ("from_storage", 0)] {
-        let settings = Settings {
-            memory_budget_bytes,
-            ..Settings::default()
-        };
-        let (platform, vault, pass) = system.block_on(async {
-            let metrics = prometheus::Registry::new();
-            let platform = Platform::start(Backend::Memory, settings, &metrics)
-                .await
-                .unwrap();
-            let account = platform.create_account("bench").await.unwrap().id;
-            let id = platform.create_vault(account, "bench").await.unwrap().id;
-            let (vault, pass) = platform.enter(id, account).await.unwrap();
-            fill(&vault).await;
-            (platform, vault, pass)
-        });
+    for (how, memory_budget_bytes) in BUDGETS {
+        let stage = system.block_on(Stage::new(memory_budget_bytes, SCHEMA, stored()));
+        let vault = &*stage.vault;
         let stats = vault.stats();
         eprintln!(
             "{} relationships, resident: {}",
@@ -166,12 +129,11 @@ fn lists(criterion: &mut Criterion) {
             ),
             ("subjects_exclusion", subjects("read"), SUBJECTS, SUBJECTS / 2),
         ] {
-            let ask = || system.block_on(list(&vault, &request, limit));
+            let ask = || system.block_on(list(vault, &request, limit));
             assert_eq!(ask(), expected, "{name}");
             criterion.bench_function(&format!("{how}/{name}"), |bencher| bencher.iter(ask));
         }
-        drop((vault, pass));
-        system.block_on(platform.stop(Duration::from_secs(60)));
+        system.block_on(stage.stop());
     }
 }
 

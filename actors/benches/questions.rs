@@ -3,17 +3,24 @@
 #![allow(missing_docs, reason = "a bench is no library")]
 #![expect(clippy::unwrap_used, reason = "a bench may fail")]
 
+#[path = "support/relationships.rs"]
+mod relationships;
+#[path = "support/stage.rs"]
+mod stage;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use inferadb_actors::{
-    Backend, CheckRequest, Consistency, ExpandRequest, ListRequest, Paging, Platform, ResourcesRequest,
-    SchemaWrite, Settings, Vault, WriteRequest, now,
+    CheckRequest, Consistency, ExpandRequest, ListRequest, Paging, ResourcesRequest, Vault, now,
 };
 use inferadb_engine::context::{Context, Value};
 use inferadb_engine::evaluate::Decision;
 use inferadb_engine::noun::{CaveatRef, Name, ObjectRef, Relationship, SubjectRef};
+
+use self::relationships::relationship;
+use self::stage::{BUDGETS, Stage};
 
 const SCHEMA: &str = "
 caveat office(hour int, address ipaddress, networks list<string>) {
@@ -37,18 +44,6 @@ const JOINED: [usize; 2] = [2_000, 20_000];
 /// How many groups stand under one document, and how many members each has.
 const GROUPS: (usize, usize) = (20, 20);
 const WIDE: usize = 5_000;
-
-fn relationship(text: &str) -> Relationship {
-    let (resource, rest) = text.split_once('#').unwrap();
-    let (relation, subject) = rest.split_once('@').unwrap();
-    Relationship {
-        resource: ObjectRef::parse(resource).unwrap(),
-        relation: Name::parse(relation).unwrap(),
-        subject: SubjectRef::parse(subject).unwrap(),
-        caveat: None,
-        expires_at: None,
-    }
-}
 
 fn stored() -> Vec<Relationship> {
     let mut texts = Vec::new();
@@ -82,22 +77,6 @@ fn stored() -> Vec<Relationship> {
     all
 }
 
-async fn fill(vault: &Vault) {
-    let schema = SchemaWrite {
-        text: SCHEMA.into(),
-        format: inferadb_engine::schema::Format::Native,
-        force: false,
-    };
-    vault.put_schema(schema).await.unwrap();
-    for touch in stored().chunks(1_000) {
-        let request = WriteRequest {
-            touch: touch.to_vec(),
-            ..WriteRequest::default()
-        };
-        vault.write(request).await.unwrap();
-    }
-}
-
 fn check(document: &str, context: &[(&str, Value)]) -> CheckRequest {
     let context = context
         .iter()
@@ -114,27 +93,14 @@ fn check(document: &str, context: &[(&str, Value)]) -> CheckRequest {
 
 fn questions(criterion: &mut Criterion) {
     let system = actix::System::new();
-    for (how, memory_budget_bytes) in [("resident", 1 << 30), ("from_storage", 0)] {
-        let settings = Settings {
-            memory_budget_bytes,
-            ..Settings::default()
-        };
-        let (platform, vault, pass) = system.block_on(async {
-            let metrics = prometheus::Registry::new();
-            let platform = Platform::start(Backend::Memory, settings, &metrics)
-                .await
-                .unwrap();
-            let account = platform.create_account("bench").await.unwrap().id;
-            let id = platform.create_vault(account, "bench").await.unwrap().id;
-            let (vault, pass) = platform.enter(id, account).await.unwrap();
-            fill(&vault).await;
-            (platform, vault, pass)
-        });
-        checks(criterion, how, &system, &vault);
-        expansions(criterion, how, &system, &vault);
-        lists(criterion, how, &system, &vault);
-        drop((vault, pass));
-        system.block_on(platform.stop(Duration::from_secs(60)));
+    for (how, memory_budget_bytes) in BUDGETS {
+        let stage = system.block_on(Stage::new(memory_budget_bytes, SCHEMA, stored().into_iter()));
+        let vault = &*stage.vault;
+        checks(criterion, how, &system, vault);
+        expansions(criterion, how, &system, vault);
+        lists(criterion, how, &system, vault);
+        whole_lists(criterion, how, &system, vault);
+        system.block_on(stage.stop());
     }
 }
 
@@ -225,6 +191,63 @@ fn lists(criterion: &mut Criterion, how: &str, system: &actix::SystemRunner, vau
         };
         assert_eq!(ask(), (expected, expected > 0), "{name}");
         criterion.bench_function(&format!("{how}/{name}"), |bencher| bencher.iter(ask));
+    }
+}
+
+/// All of a list: as one stream, and in pages of 100, each of which explores anew what leads to the answers.
+fn whole_lists(criterion: &mut Criterion, how: &str, system: &actix::SystemRunner, vault: &Vault) {
+    for (what, user, expected) in [
+        ("10000_direct".to_owned(), "denied10000".to_owned(), 10_000),
+        (
+            format!("2000_through_{}_groups", JOINED[0]),
+            format!("joiner{}", JOINED[0]),
+            2_000,
+        ),
+    ] {
+        let request = ListRequest::Resources(ResourcesRequest {
+            subject: SubjectRef::parse(&format!("user:{user}")).unwrap(),
+            permission: Name::parse("view").unwrap(),
+            resource_type: Name::parse("document").unwrap(),
+            context: Default::default(),
+            contextual: Default::default(),
+        });
+        let paging = |cursor| Paging {
+            limit: 100,
+            cursor,
+            consistency: Consistency::MinimizeLatency,
+            now: now(),
+        };
+        let in_pages = || {
+            system.block_on(async {
+                let (mut found, mut cursor) = (0, None);
+                loop {
+                    let page = vault.list(&request, &paging(cursor)).await.unwrap();
+                    found += page.items.len();
+                    cursor = page.cursor;
+                    if cursor.is_none() {
+                        return found;
+                    }
+                }
+            })
+        };
+        let as_stream = || {
+            let mut found = 0;
+            let take = async |page: inferadb_actors::ListPage| {
+                found += page.items.len();
+                Some(100)
+            };
+            system
+                .block_on(vault.list_each(&request, &paging(None), take))
+                .unwrap();
+            found
+        };
+        assert_eq!((in_pages(), as_stream()), (expected, expected), "{what}");
+        criterion.bench_function(&format!("{how}/all_{what}_in_pages"), |bencher| {
+            bencher.iter(in_pages)
+        });
+        criterion.bench_function(&format!("{how}/all_{what}_as_stream"), |bencher| {
+            bencher.iter(as_stream)
+        });
     }
 }
 

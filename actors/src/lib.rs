@@ -27,8 +27,9 @@ mod view;
 mod weight;
 
 pub use inferadb_storage::{
-    AccountId, AccountRecord, Backend, BadKeyPrefix, Change, ChangeKind, ChangeOp, KeyPrefix, Precondition,
-    RelationshipFilter, Revision, StoreError, SubjectRelation, VaultId, VaultRecord, stop_client,
+    AccountId, AccountRecord, Backend, BadKeyPrefix, Change, ChangeKind, ChangeOp, KeyPrefix, LogSize,
+    Precondition, RelationshipFilter, Revision, StoreError, SubjectRelation, VaultId, VaultRecord,
+    stop_client,
 };
 
 pub use self::error::VaultError;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use inferadb_engine::evaluate;
+use inferadb_storage::LogSize;
 
 /// Everything that tunes the vault actors and the registry that runs them.
 #[derive(Debug, Clone)]
@@ -29,8 +30,8 @@ pub struct Settings {
     pub poll_interval: Duration,
     /// What a vault without limits of its own is held to.
     pub limits: Limits,
-    /// How many change records each vault keeps.
-    pub changes_kept: u64,
+    /// How many change records each vault keeps, and how many bytes of them.
+    pub log_kept: LogSize,
     /// How long an archived vault is kept before it is deleted; `None`: for ever.
     pub archived_vault_retention: Option<Duration>,
     /// Whether metrics carry a `vault` label.
@@ -113,7 +114,10 @@ impl Default for Settings {
             actor_threads: 2,
             poll_interval: Duration::from_secs(1),
             limits: Limits::default(),
-            changes_kept: 100_000,
+            log_kept: LogSize {
+                records: 100_000,
+                bytes: 1 << 30,
+            },
             archived_vault_retention: None,
             per_vault_metrics: true,
             release_memory: None,

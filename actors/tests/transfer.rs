@@ -626,3 +626,120 @@ async fn a_clone_is_the_source_as_it_was() {
     let vaults = stage.platform.vaults(other, true, None, 10).await.unwrap();
     assert_eq!(vaults.items.len(), 1);
 }
+
+async fn until_allowed(stage: &Stage, id: VaultId, document: &str) {
+    let allowed = async {
+        while decide(&stage.platform, stage, id, document, "any").await != Decision::Allow {
+            tokio::task::yield_now().await;
+        }
+    };
+    let allowed = tokio::time::timeout(PATIENCE, allowed).await;
+    allowed.expect("what was stored after all is shown");
+}
+
+#[actix::test]
+async fn what_is_stored_after_its_outcome_was_unknown_comes_to_be_shown() {
+    let stage = Stage::new(settings(64 << 20)).await;
+    let id = stage.vault().await;
+    put_schema(&stage, id, SCHEMA).await;
+    write(&stage.platform, &stage, id, &["document:old#left@user:ann"]).await;
+    let shown = async |document: &str| decide(&stage.platform, &stage, id, document, "any").await;
+    assert_eq!(shown("document:old").await, Decision::Allow);
+
+    // A write.
+    stage.switch.lose_a_commit();
+    let (vault, pass) = stage.platform.enter(id, stage.account).await.unwrap();
+    let request = WriteRequest {
+        touch: vec![relationship("document:write#left@user:ann")],
+        ..WriteRequest::default()
+    };
+    let outcome = vault.write(request).await;
+    assert!(matches!(outcome, Err(VaultError::OutcomeUnknown)), "{outcome:?}");
+    drop((vault, pass));
+    assert_eq!(shown("document:write").await, Decision::Deny);
+    stage.switch.recover().await;
+    until_allowed(&stage, id, "document:write").await;
+
+    // An import, into a vault that is active, that is not, and that is activated before it is stored.
+    stage.platform.deactivate(id, Reach::Everything).await.unwrap();
+    for (document, is_active) in [
+        ("document:i0", false),
+        ("document:i1", true),
+        ("document:i2", false),
+    ] {
+        if is_active {
+            shown("document:old").await;
+        } else {
+            stage.platform.deactivate(id, Reach::Everything).await.unwrap();
+        }
+        let mut import = begin(&stage.platform, id, ImportMode::Merge).await;
+        let row = relationship(&format!("{document}#left@user:ann"));
+        import.add(vec![row]).await.unwrap();
+        stage.switch.lose_a_commit();
+        let outcome = import.finish().await;
+        assert!(matches!(outcome, Err(VaultError::OutcomeUnknown)), "{outcome:?}");
+        assert_eq!(shown(document).await, Decision::Deny);
+        stage.switch.recover().await;
+        until_allowed(&stage, id, document).await;
+    }
+}
+
+#[actix::test]
+async fn an_export_of_misfits_is_imported_by_force() {
+    let stage = Stage::new(settings(64 << 20)).await;
+    let id = stage.vault().await;
+    put_schema(&stage, id, SCHEMA).await;
+    write(
+        &stage.platform,
+        &stage,
+        id,
+        &["document:d#left@user:ann", "document:d#right@user:ann"],
+    )
+    .await;
+    let narrow = SCHEMA.replace("relation right: user", "relation right: document");
+    let (vault, pass) = stage.platform.enter(id, stage.account).await.unwrap();
+    let schema = SchemaWrite {
+        text: narrow.clone(),
+        format: Format::Native,
+        force: true,
+    };
+    vault.put_schema(schema).await.unwrap();
+    drop((vault, pass));
+    let rows = exported(&stage.platform, id).await;
+    assert_eq!(rows.len(), 2);
+    for (mode, count) in [
+        (ImportMode::Merge, 2),
+        (ImportMode::Replace, 2),
+        // More than one ordinary write.
+        (ImportMode::Merge, 1_500),
+    ] {
+        let other = stage.vault().await;
+        if count > 2 {
+            // What is there does not fit either.
+            put_schema(&stage, other, SCHEMA).await;
+            write(&stage.platform, &stage, other, &["document:there#right@user:ann"]).await;
+        }
+        let page: Vec<Relationship> = rows.iter().map(|text| relationship(text)).collect();
+        let mut import = begin(&stage.platform, other, mode).await;
+        import.force();
+        import.schema(Format::Native, &narrow).await.unwrap();
+        import.add(page).await.unwrap();
+        for page in side("left", count - 2).chunks(700) {
+            import.add(page.to_vec()).await.unwrap();
+        }
+        let imported = import.finish().await.unwrap();
+        assert_eq!((imported.relationships, imported.misfits), (count as u64, 1));
+        let both = decide(&stage.platform, &stage, other, "document:d", "both").await;
+        let any = decide(&stage.platform, &stage, other, "document:d", "any").await;
+        assert_eq!(
+            (both, any),
+            (Decision::Deny, Decision::Allow),
+            "the misfit is ignored"
+        );
+        let there = decide(&stage.platform, &stage, other, "document:there", "any").await;
+        assert_eq!(there, Decision::Deny);
+        let stored = exported(&stage.platform, other).await;
+        assert!(rows.is_subset(&stored));
+        assert_eq!(stored.len(), count + usize::from(count > 2));
+    }
+}

@@ -10,6 +10,10 @@ use inferadb_actors::{Backend, Import, ImportMode, Platform, Reach, Settings, Va
 use inferadb_engine::noun::{Name, ObjectId, ObjectRef, Relationship, SubjectRef};
 use inferadb_engine::schema::Format;
 
+/// The server's: how much of what was freed stays resident is a matter of the allocator.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const SCHEMA: &str = "definition user {}
 definition document {
     relation reader: user

@@ -15,7 +15,7 @@ use inferadb_actors::{
 use inferadb_engine::evaluate::Decision;
 use inferadb_engine::noun::{Name, ObjectRef, SubjectRef};
 use inferadb_engine::schema::Format;
-use support::{Fault, Stage, relationship};
+use support::{Fault, Stage, kept, relationship};
 
 const SCHEMA: &str = "
 definition user {}
@@ -141,7 +141,7 @@ async fn a_watch_goes_on_with_the_next_actor() {
 #[actix::test]
 async fn a_watch_that_begins_in_the_past_catches_up_from_the_log() {
     let settings = Settings {
-        changes_kept: 1_000,
+        log_kept: kept(1_000),
         ..Settings::default()
     };
     let stage = Stage::new(settings).await;
@@ -158,7 +158,7 @@ async fn a_watch_that_begins_in_the_past_catches_up_from_the_log() {
         .await
         .unwrap();
     assert_eq!(revisions(&mut watch, 300).await, expected);
-    stage.store.trim_changes(id, 100).await.unwrap();
+    stage.store.trim_changes(id, kept(100)).await.unwrap();
     let gone = stage.platform.watch(id, stage.account, Some(expected[0])).await;
     assert!(matches!(gone.err(), Some(VaultError::HistoryGone)));
     let mut watch = stage
@@ -173,7 +173,7 @@ async fn a_watch_that_begins_in_the_past_catches_up_from_the_log() {
         .watch(id, stage.account, Some(expected[199]))
         .await
         .unwrap();
-    stage.store.trim_changes(id, 10).await.unwrap();
+    stage.store.trim_changes(id, kept(10)).await.unwrap();
     let end = next(&mut slow).await;
     assert!(matches!(end, Err(VaultError::HistoryGone)), "{end:?}");
 }

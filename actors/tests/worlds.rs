@@ -31,6 +31,7 @@ mod support;
 mod world;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use inferadb_actors::{
@@ -42,7 +43,7 @@ use inferadb_engine::schema::Format;
 use inferadb_storage::Write;
 
 use past::{Past, Question, State, agrees, base, relationship};
-use support::Stage;
+use support::{Stage, kept};
 use world::{Class, Dice, Expr, NOW, OBJECTS, Who, World};
 
 const FIRST_SEED: u64 = 1;
@@ -251,7 +252,7 @@ impl Trial {
         self.past.at(self.head).clone()
     }
 
-    async fn change(&mut self, vault: &Vault) {
+    async fn change(&mut self, vault: &Arc<Vault>) {
         let mut state = self.state();
         let kind = self.dice.below(100);
         if kind < 8 {
@@ -317,14 +318,14 @@ impl Trial {
                 self.head = self.stage.store.write(self.id, &write).await.unwrap().revision;
             }
             if kind > 95 {
-                self.stage.store.trim_changes(self.id, 0).await.unwrap();
+                self.stage.store.trim_changes(self.id, kept(0)).await.unwrap();
                 self.tally.trimmed += 1;
             }
         }
         self.past.note(self.head, state);
     }
 
-    async fn ask(&mut self, vault: &Vault, who: &Who, request: [Option<bool>; world::CAVEATS]) {
+    async fn ask(&mut self, vault: &Arc<Vault>, who: &Who, request: [Option<bool>; world::CAVEATS]) {
         let (nodes, now) = (self.state().nodes(), self.now);
         let question = |node: &reference::Node| Question {
             node: node.clone(),

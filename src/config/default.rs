@@ -128,6 +128,7 @@ impl Default for RetentionConfig {
         Self {
             archived_vault_days: 0,
             changes: 100_000,
+            change_log_bytes: 1 << 30,
         }
     }
 }

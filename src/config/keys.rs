@@ -165,6 +165,10 @@ pub(super) const KEYS: &[Key] = &[
         "0: kept for ever",
     ),
     key("retention.changes", Kind::Whole(1, 1_000_000_000)),
+    key(
+        "retention.change_log_bytes",
+        Kind::Whole(16_777_216, 17_592_186_044_416),
+    ),
     key("observability.metrics.enabled", Kind::Flag),
     optional("observability.metrics.host", Kind::Host),
     noted(

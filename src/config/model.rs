@@ -217,6 +217,8 @@ pub struct RetentionConfig {
     pub archived_vault_days: u32,
     /// Change records kept for each vault.
     pub changes: u64,
+    /// How much of them is kept for each vault, in bytes.
+    pub change_log_bytes: u64,
 }
 
 /// `observability`: metrics, tracing and logs.

@@ -19,10 +19,12 @@ const MAX_NAME_BYTES: usize = 256;
 const PAGE_SIZE: usize = 100;
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(remote = "Self", deny_unknown_fields)]
 struct NameBody {
     name: String,
 }
+
+body::objects!(NameBody);
 
 /// The query of a list.
 #[derive(Debug, Default, Deserialize)]
@@ -38,7 +40,7 @@ pub struct ListQuery {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct DeleteQuery {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "body::or_default")]
     cascade: bool,
 }
 

@@ -1,8 +1,8 @@
 //! Request bodies: JSON whatever the content type says, with errors that name the member, line and column at fault.
 
 use actix_web::HttpRequest;
-use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
+use serde::{Deserialize, Deserializer};
 
 use super::problem::Problem;
 
@@ -13,6 +13,48 @@ pub fn json<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Problem> {
         Err(error) => Err(explain::<T>(body, &error)),
     }
 }
+
+/// Reads a member that need not be there: `null` says as much as its absence.
+///
+/// # Errors
+///
+/// What is wrong with it.
+pub fn or_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Default + Deserialize<'de>,
+{
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
+/// Has types with `#[serde(remote = "Self")]` read from JSON objects alone. Otherwise serde would also take a list of their
+/// members' values without the names, and which member is which would hang on the order in which they stand in the code.
+macro_rules! objects {
+    ($($name:ident $(<$lifetime:lifetime>)?),+ $(,)?) => {$(
+        impl<'de $(: $lifetime, $lifetime)?> serde::Deserialize<'de> for $name $(<$lifetime>)? {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                struct Object;
+
+                impl<'de> serde::de::Visitor<'de> for Object {
+                    type Value = $crate::http::body::objects!(@ $name $($lifetime)?);
+
+                    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                        f.write_str("a JSON object")
+                    }
+
+                    fn visit_map<A: serde::de::MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+                        $name::deserialize(serde::de::value::MapAccessDeserializer::new(map))
+                    }
+                }
+
+                deserializer.deserialize_map(Object)
+            }
+        }
+    )+};
+    (@ $name:ident) => { $name };
+    (@ $name:ident $lifetime:lifetime) => { $name<'de> };
+}
+pub(crate) use objects;
 
 /// Parses a query string.
 pub fn query<T: DeserializeOwned>(request: &HttpRequest) -> Result<T, Problem> {
@@ -40,6 +82,7 @@ fn explain<'a, T: Deserialize<'a>>(body: &'a [u8], error: &serde_json::Error) ->
         _ if is_json(body) => "invalid_value",
         _ => "malformed_json",
     };
+    let message = told(message);
     let named = match code {
         "unknown_field" | "missing_field" => message.split('`').nth(1),
         _ => None,
@@ -63,6 +106,28 @@ fn explain<'a, T: Deserialize<'a>>(body: &'a [u8], error: &serde_json::Error) ->
     problem
 }
 
+/// A message of the parser in the words of JSON rather than of the code behind it.
+fn told(message: &str) -> String {
+    const WORDS: [(&str, &str); 8] = [
+        ("expected usize", "expected a whole number from 0 on"),
+        ("expected u64", "expected a whole number from 0 on"),
+        ("expected u32", "expected a whole number from 0 on"),
+        ("expected i64", "expected a whole number"),
+        ("expected a boolean", "expected `true` or `false`"),
+        ("expected a sequence", "expected a list"),
+        ("invalid type: sequence", "invalid type: list"),
+        ("invalid type: map", "invalid type: object"),
+    ];
+    let mut told = message.to_owned();
+    // Text of the caller's stands in backticks or quotes, and in neither case before these words.
+    for (word, meaning) in WORDS {
+        if told.ends_with(word) || told.starts_with(word) {
+            told = told.replace(word, meaning);
+        }
+    }
+    told
+}
+
 fn is_json(body: &[u8]) -> bool {
     std::str::from_utf8(body).is_ok() && serde_json::from_slice::<IgnoredAny>(body).is_ok()
 }
@@ -72,18 +137,18 @@ mod tests {
     use super::*;
 
     #[derive(Debug, Deserialize)]
-    #[serde(deny_unknown_fields)]
-    #[expect(dead_code, reason = "only parsed")]
+    #[serde(remote = "Self", deny_unknown_fields)]
     struct Outer {
         inner: Vec<Inner>,
     }
 
     #[derive(Debug, Deserialize)]
-    #[serde(deny_unknown_fields)]
-    #[expect(dead_code, reason = "only parsed")]
+    #[serde(remote = "Self", deny_unknown_fields)]
     struct Inner {
         number: u8,
     }
+
+    objects!(Outer, Inner);
 
     #[test]
     fn errors_name_the_member_and_the_place() {
@@ -109,6 +174,14 @@ mod tests {
             (r#"{"other":1}"#, "unknown_field", Some("other"), Some((1, 8))),
             ("{}", "missing_field", Some("inner"), Some((1, 2))),
             ("{", "malformed_json", None, Some((1, 1))),
+            // A list of the members' values is not the object.
+            (r#"[[]]"#, "invalid_value", None, Some((1, 0))),
+            (
+                r#"{"inner":[[1]]}"#,
+                "invalid_value",
+                Some("inner[0]"),
+                Some((1, 10)),
+            ),
         ] {
             let problem = json::<Outer>(body.as_bytes()).unwrap_err();
             assert_eq!(

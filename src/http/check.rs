@@ -24,7 +24,7 @@ use crate::telemetry::CheckLine;
 const CONTEXTUAL: &str = "contextual_relationships";
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(remote = "Self", deny_unknown_fields)]
 struct CheckBody<'a> {
     #[serde(borrow)]
     subject: Cow<'a, str>,
@@ -34,26 +34,28 @@ struct CheckBody<'a> {
     permission: Cow<'a, str>,
     #[serde(borrow, default)]
     context: Option<&'a RawValue>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "body::or_default")]
     contextual_relationships: Vec<RelationshipBody<'a>>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "body::or_default")]
     consistency: ConsistencyBody,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "body::or_default")]
     trace: bool,
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(remote = "Self", deny_unknown_fields)]
 struct BatchBody<'a> {
     #[serde(borrow)]
     checks: Vec<QuestionBody<'a>>,
     #[serde(borrow, default)]
     context: Option<&'a RawValue>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "body::or_default")]
     contextual_relationships: Vec<RelationshipBody<'a>>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "body::or_default")]
     consistency: ConsistencyBody,
 }
+
+body::objects!(CheckBody<'a>, BatchBody<'a>);
 
 #[derive(Serialize)]
 struct CheckView<'a> {

@@ -10,7 +10,7 @@ use super::vaults::VaultView;
 use super::{App, body, transfer};
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(remote = "Self", deny_unknown_fields)]
 struct CloneBody {
     name: String,
     #[serde(default)]
@@ -18,6 +18,8 @@ struct CloneBody {
     #[serde(default)]
     revision: Option<String>,
 }
+
+body::objects!(CloneBody);
 
 /// `POST /v1/vaults/{vault}/clone`
 pub async fn clone(

@@ -30,7 +30,7 @@ const MAX_DEPTH: u32 = 100;
 const MAX_CONTEXT_BYTES: usize = 4 << 20;
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(remote = "Self", deny_unknown_fields)]
 struct ExpandBody<'a> {
     #[serde(borrow)]
     resource: Cow<'a, str>,
@@ -38,11 +38,13 @@ struct ExpandBody<'a> {
     permission: Cow<'a, str>,
     #[serde(default)]
     max_depth: Option<u32>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "body::or_default")]
     contextual_relationships: Vec<RelationshipBody<'a>>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "body::or_default")]
     consistency: ConsistencyBody,
 }
+
+body::objects!(ExpandBody<'a>);
 
 /// `POST /v1/expand`
 pub async fn expand(

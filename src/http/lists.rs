@@ -28,7 +28,7 @@ use super::{App, body, ok};
 const PAGE_SIZE: usize = 100;
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(remote = "Self", deny_unknown_fields)]
 struct ResourcesBody<'a> {
     #[serde(borrow)]
     subject: Cow<'a, str>,
@@ -38,18 +38,18 @@ struct ResourcesBody<'a> {
     resource_type: Cow<'a, str>,
     #[serde(borrow, default)]
     context: Option<&'a RawValue>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "body::or_default")]
     contextual_relationships: Vec<RelationshipBody<'a>>,
     #[serde(default)]
     limit: Option<usize>,
     #[serde(default)]
     cursor: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "body::or_default")]
     consistency: ConsistencyBody,
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(remote = "Self", deny_unknown_fields)]
 struct SubjectsBody<'a> {
     #[serde(borrow)]
     resource: Cow<'a, str>,
@@ -61,18 +61,18 @@ struct SubjectsBody<'a> {
     subject_relation: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
     context: Option<&'a RawValue>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "body::or_default")]
     contextual_relationships: Vec<RelationshipBody<'a>>,
     #[serde(default)]
     limit: Option<usize>,
     #[serde(default)]
     cursor: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "body::or_default")]
     consistency: ConsistencyBody,
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(remote = "Self", deny_unknown_fields)]
 struct PermissionsBody<'a> {
     #[serde(borrow)]
     subject: Cow<'a, str>,
@@ -80,13 +80,15 @@ struct PermissionsBody<'a> {
     resource: Cow<'a, str>,
     #[serde(borrow, default)]
     context: Option<&'a RawValue>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "body::or_default")]
     contextual_relationships: Vec<RelationshipBody<'a>>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "body::or_default")]
     include_relations: bool,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "body::or_default")]
     consistency: ConsistencyBody,
 }
+
+body::objects!(ResourcesBody<'a>, SubjectsBody<'a>, PermissionsBody<'a>);
 
 /// An entry of a list on the wire.
 #[derive(Debug, Serialize)]

@@ -12,12 +12,13 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::HttpSettings;
+use super::body;
 use super::problem::Problem;
 use super::wire::{RelationshipBody, at, parse_context, parse_contextual};
 
 /// One check in JSON.
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(remote = "Self", deny_unknown_fields)]
 pub struct QuestionBody<'a> {
     /// Who.
     #[serde(borrow)]
@@ -31,9 +32,11 @@ pub struct QuestionBody<'a> {
     #[serde(borrow, default)]
     context: Option<&'a RawValue>,
     /// Relationships that count for this check alone.
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "body::or_default")]
     pub contextual_relationships: Vec<RelationshipBody<'a>>,
 }
+
+body::objects!(QuestionBody<'a>);
 
 /// The checks of one request.
 pub struct Questions {

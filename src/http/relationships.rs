@@ -19,40 +19,42 @@ use super::{App, body, lines, ok};
 const PAGE_SIZE: usize = 100;
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(remote = "Self", deny_unknown_fields)]
 struct WriteBody<'a> {
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "body::or_default")]
     touch: Vec<RelationshipBody<'a>>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "body::or_default")]
     create: Vec<RelationshipBody<'a>>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "body::or_default")]
     delete: Vec<RelationshipBody<'a>>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "body::or_default")]
     preconditions: Vec<PreconditionBody>,
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(remote = "Self", deny_unknown_fields)]
 struct DeleteBody {
     filter: FilterBody,
     #[serde(default)]
     limit: Option<usize>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "body::or_default")]
     preconditions: Vec<PreconditionBody>,
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(remote = "Self", deny_unknown_fields)]
 struct ReadBody {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "body::or_default")]
     filter: FilterBody,
     #[serde(default)]
     limit: Option<usize>,
     #[serde(default)]
     cursor: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "body::or_default")]
     consistency: ConsistencyBody,
 }
+
+body::objects!(WriteBody<'a>, DeleteBody, ReadBody);
 
 /// `POST /v1/relationships/write`
 pub async fn write(

@@ -15,18 +15,20 @@ use super::problem::{Problem, diagnostic};
 use super::{App, body, ok};
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(remote = "Self", deny_unknown_fields)]
 struct SchemaBody {
     schema: String,
 }
 
 /// A body whose `schema` is the text of an OpenFGA model or, as JSON, the model itself.
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(remote = "Self", deny_unknown_fields)]
 struct ModelBody<'a> {
     #[serde(borrow)]
     schema: &'a RawValue,
 }
+
+body::objects!(SchemaBody, ModelBody<'a>);
 
 /// Whether a JSON body has a member `schema`.
 #[derive(Deserialize)]

@@ -22,11 +22,11 @@ use super::{App, body, ok};
 const MAX_KINDS: usize = 100;
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(remote = "Self", deny_unknown_fields)]
 struct SimulateBody<'a> {
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "body::or_default")]
     touch: Vec<RelationshipBody<'a>>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "body::or_default")]
     delete: Vec<RelationshipBody<'a>>,
     #[serde(borrow, default)]
     schema: Option<&'a RawValue>,
@@ -36,9 +36,11 @@ struct SimulateBody<'a> {
     checks: Vec<QuestionBody<'a>>,
     #[serde(borrow, default)]
     context: Option<&'a RawValue>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "body::or_default")]
     consistency: ConsistencyBody,
 }
+
+body::objects!(SimulateBody<'a>);
 
 /// `POST /v1/simulate`
 pub async fn simulate(

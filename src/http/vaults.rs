@@ -28,13 +28,15 @@ pub struct VaultView {
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(remote = "Self", deny_unknown_fields, default)]
 struct ChangeBody {
     name: Option<String>,
     archived: Option<bool>,
     archived_at: Option<String>,
     limits: Option<Map<String, Value>>,
 }
+
+body::objects!(ChangeBody);
 
 impl From<&VaultRecord> for VaultView {
     fn from(vault: &VaultRecord) -> Self {

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::cell::Cell;
+use std::fmt;
 use std::sync::Arc;
 
 use inferadb_actors::{
@@ -12,16 +13,18 @@ use inferadb_engine::context::{Context, Value};
 use inferadb_engine::noun::{
     CaveatRef, InvalidNoun, Name, ObjectId, ObjectRef, Relationship, RelationshipKey, SubjectRef, Timestamp,
 };
+use serde::de::{Deserializer, Error, MapAccess, Unexpected, Visitor};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use super::body;
 use super::problem::Problem;
 
 /// A relationship in JSON.
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(remote = "Self", deny_unknown_fields)]
 pub struct RelationshipBody<'a> {
     #[serde(borrow)]
     resource: Cow<'a, str>,
@@ -37,7 +40,7 @@ pub struct RelationshipBody<'a> {
 
 /// A caveat on a relationship in JSON.
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(remote = "Self", deny_unknown_fields)]
 pub struct CaveatBody<'a> {
     #[serde(borrow)]
     name: Cow<'a, str>,
@@ -47,7 +50,7 @@ pub struct CaveatBody<'a> {
 
 /// A filter in JSON.
 #[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(remote = "Self", deny_unknown_fields, default)]
 pub struct FilterBody {
     resource_type: Option<String>,
     resource_id: Option<String>,
@@ -58,19 +61,22 @@ pub struct FilterBody {
     subject_relation: Option<String>,
 }
 
-/// A precondition in JSON.
+body::objects!(RelationshipBody<'a>, CaveatBody<'a>, FilterBody, PreconditionBody);
+
+/// A precondition in JSON: one of the two.
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "snake_case")]
-pub enum PreconditionBody {
+#[serde(remote = "Self", deny_unknown_fields)]
+pub struct PreconditionBody {
     /// Something must match.
-    MustExist(FilterBody),
+    #[serde(default)]
+    must_exist: Option<FilterBody>,
     /// Nothing may match.
-    MustNotExist(FilterBody),
+    #[serde(default)]
+    must_not_exist: Option<FilterBody>,
 }
 
 /// A consistency in JSON.
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Default)]
 pub enum ConsistencyBody {
     /// Whatever can be answered at once.
     #[default]
@@ -79,6 +85,44 @@ pub enum ConsistencyBody {
     FullyConsistent,
     /// At least what this revision shows.
     AtLeastAsFresh(String),
+}
+
+impl<'de> Deserialize<'de> for ConsistencyBody {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Mode;
+
+        impl<'de> Visitor<'de> for Mode {
+            type Value = ConsistencyBody;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(
+                    "`minimize_latency`, `fully_consistent` or an object with a revision as `at_least_as_fresh`",
+                )
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<ConsistencyBody, E> {
+                match text {
+                    "minimize_latency" => Ok(ConsistencyBody::MinimizeLatency),
+                    "fully_consistent" => Ok(ConsistencyBody::FullyConsistent),
+                    _ => Err(E::invalid_value(Unexpected::Str(text), &self)),
+                }
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<ConsistencyBody, A::Error> {
+                let wrong = || A::Error::invalid_value(Unexpected::Map, &self);
+                if map.next_key::<Cow<'de, str>>()?.ok_or_else(wrong)? != "at_least_as_fresh" {
+                    return Err(wrong());
+                }
+                let token = map.next_value()?;
+                match map.next_key::<Cow<'de, str>>()? {
+                    Some(_) => Err(wrong()),
+                    None => Ok(ConsistencyBody::AtLeastAsFresh(token)),
+                }
+            }
+        }
+
+        deserializer.deserialize_any(Mode)
+    }
 }
 
 impl ConsistencyBody {
@@ -229,9 +273,17 @@ pub fn parse_contextual(
 /// The preconditions of a request.
 pub fn parse_preconditions(bodies: &[PreconditionBody]) -> Result<Vec<Precondition>, Problem> {
     let parse = |(index, body): (usize, &PreconditionBody)| {
-        let (must_exist, filter, member) = match body {
-            PreconditionBody::MustExist(filter) => (true, filter, "must_exist"),
-            PreconditionBody::MustNotExist(filter) => (false, filter, "must_not_exist"),
+        let (must_exist, filter, member) = match (&body.must_exist, &body.must_not_exist) {
+            (Some(filter), None) => (true, filter, "must_exist"),
+            (None, Some(filter)) => (false, filter, "must_not_exist"),
+            _ => {
+                let detail = "a precondition has one of `must_exist` and `must_not_exist`";
+                return Err(Problem::invalid(
+                    "invalid_value",
+                    format!("preconditions[{index}]"),
+                    detail,
+                ));
+            }
         };
         let field = format!("preconditions[{index}].{member}");
         let filter = filter.parse(&field)?;

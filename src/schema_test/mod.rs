@@ -6,6 +6,8 @@
 mod explain;
 mod files;
 mod flaw;
+mod members;
+mod membership;
 mod modules;
 mod report;
 mod run;

@@ -28,6 +28,8 @@ pub struct Outcome {
     pub passed: bool,
     /// What a conditional decision lacks.
     pub missing_context: Vec<String>,
+    /// Of a list: what it differs in from the one expected, a sentence each.
+    pub differences: Vec<String>,
     /// Why there is no decision.
     pub error: Option<String>,
     /// How the decision came about, as a tree in text.
@@ -116,6 +118,9 @@ impl Outcome {
         if !self.missing_context.is_empty() {
             put("missing_context", self.missing_context.clone().into());
         }
+        if !self.differences.is_empty() {
+            put("differences", self.differences.clone().into());
+        }
         if let Some(error) = &self.error {
             put("error", error.as_str().into());
         }
@@ -137,6 +142,9 @@ impl Outcome {
         }
         if !self.missing_context.is_empty() {
             text.push_str(&format!("  missing: {}\n", self.missing_context.join(", ")));
+        }
+        for difference in &self.differences {
+            text.push_str(&format!("  {difference}\n"));
         }
         for line in self.explanation.iter().flat_map(|tree| tree.lines()) {
             text.push_str(&format!("  | {line}\n"));

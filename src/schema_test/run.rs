@@ -10,7 +10,7 @@ use super::explain;
 use super::flaw::{Flaw, Unfit};
 use super::report::{Outcome, Report, Told};
 use super::sets::World;
-use super::suite::{Expectable, Expectation, Expected, Group, Placed, Suite};
+use super::suite::{Expectable, Expectation, Expected, ExpectedSubject, Group, Placed, Suite};
 
 /// How far one run may go.
 #[derive(Debug)]
@@ -29,6 +29,7 @@ pub(super) struct Run<'a> {
     bounds: &'a Bounds,
     now: Timestamp,
     checks: &'a Cell<usize>,
+    turns: Cell<u64>,
 }
 
 /// Why an expectation has no answer.
@@ -59,7 +60,12 @@ pub async fn run(
     checks: &Cell<usize>,
     explain: bool,
 ) -> Result<Report, Unfit> {
-    let run = Run { bounds, now, checks };
+    let run = Run {
+        bounds,
+        now,
+        checks,
+        turns: Cell::new(0),
+    };
     let own: usize = suite.groups.iter().map(|group| group.relationships.len()).sum();
     let common = suite
         .relationships
@@ -107,18 +113,35 @@ fn world<'a>(suite: &'a Suite, group: &'a Group) -> Result<World<'a>, Unfit> {
 }
 
 impl Run<'_> {
-    /// Asks one question, if there may be one more.
-    pub(super) async fn ask(&self, trial: &Trial, request: &CheckRequest) -> Result<TrialAnswer, Halted> {
-        let made = self.checks.get() + 1;
+    /// Counts what costs as much as some checks at most, if there may be so many more.
+    pub(super) fn spend(&self, checks: usize) -> Result<(), Halted> {
+        let made = self.checks.get().saturating_add(checks);
         if made > self.bounds.max_checks {
             let message = format!("at most {} checks in one run", self.bounds.max_checks);
             return Err(Halted::TooLarge(message));
         }
         self.checks.set(made);
-        // Small checks never wait: others of the thread get their turn all the same.
-        if made.is_multiple_of(64) {
+        Ok(())
+    }
+
+    /// Small checks never wait: others of the thread get their turn all the same.
+    pub(super) async fn turn(&self) {
+        let turns = self.turns.get() + 1;
+        self.turns.set(turns);
+        if turns.is_multiple_of(64) {
             tokio::task::yield_now().await;
         }
+    }
+
+    /// Whether something that expires has.
+    pub(super) fn has_expired(&self, expires_at: Option<Timestamp>) -> bool {
+        expires_at.is_some_and(|expires_at| expires_at <= self.now)
+    }
+
+    /// Asks one question, if there may be one more.
+    pub(super) async fn ask(&self, trial: &Trial, request: &CheckRequest) -> Result<TrialAnswer, Halted> {
+        self.spend(1)?;
+        self.turn().await;
         Ok(trial.check(request, self.bounds.limits, self.now).await?)
     }
 
@@ -136,6 +159,7 @@ impl Run<'_> {
             actual: Told::Word("error"),
             passed: false,
             missing_context: Vec::new(),
+            differences: Vec::new(),
             error: None,
             explanation: None,
         };
@@ -182,7 +206,11 @@ impl Run<'_> {
                 resource,
                 permission,
                 subjects,
-            } => world.subjects(self, resource, permission, subjects).await,
+            } => {
+                let (told, differences) = world.subjects(self, resource, permission, subjects).await?;
+                outcome.differences = differences;
+                Ok(told)
+            }
             Expected::Objects {
                 subject,
                 permission,
@@ -211,11 +239,7 @@ impl Run<'_> {
 fn wanted(kind: &Expected) -> Told {
     match kind {
         Expected::Decision(_, expected) => Told::Word(expected.as_str()),
-        Expected::Subjects { subjects, .. } => Told::list(subjects.iter().map(|subject| {
-            let mut subject = subject.clone();
-            subject.except.sort();
-            subject.to_string()
-        })),
+        Expected::Subjects { subjects, .. } => Told::list(subjects.iter().map(ExpectedSubject::line)),
         Expected::Objects { objects, .. } => Told::list(objects.iter().map(ToString::to_string)),
         Expected::Users { users, .. } => Told::list(users.iter().map(ToString::to_string)),
     }

@@ -9,9 +9,10 @@ use inferadb_engine::context::Context;
 use inferadb_engine::evaluate::Decision;
 use inferadb_engine::noun::{Name, ObjectId, ObjectRef, Relationship, SubjectRef};
 
+use super::membership::{Membership, differences};
 use super::report::Told;
 use super::run::{Halted, Run};
-use super::suite::ExpectedSubject;
+use super::suite::{ExpectedSubject, listed};
 
 /// The relationships of one test, under their schema.
 pub(super) struct World<'a> {
@@ -20,6 +21,8 @@ pub(super) struct World<'a> {
     relationships: Vec<&'a Relationship>,
     /// The same without wildcards: who has a permission there has it not only as one of everybody.
     explicit: OnceCell<Trial>,
+    /// The same as sets of subjects.
+    membership: OnceCell<Membership<'a>>,
 }
 
 /// A decision without its names.
@@ -48,44 +51,27 @@ impl<'a> World<'a> {
             schema,
             relationships,
             explicit: OnceCell::new(),
+            membership: OnceCell::new(),
         })
     }
 
-    /// All subjects of whatever type that have a permission, as a validation block lists them. Of those that a wildcard
-    /// stands for, the ones that also have it in another way must be listed, and the others may be.
+    /// All subjects of whatever type that have a permission, as a validation block lists them, and in what they differ from those
+    /// expected.
     pub(super) async fn subjects(
         &self,
         run: &Run<'_>,
         resource: &ObjectRef,
         permission: &Name,
         expected: &[ExpectedSubject],
-    ) -> Result<Told, Halted> {
-        let mut named: BTreeSet<SubjectRef> = self.named_objects().map(plain).collect();
-        named.extend(self.relationships.iter().map(|stored| stored.subject.clone()));
-        named.extend(expected.iter().map(|expected| expected.subject.clone()));
-        named.extend(
-            expected
-                .iter()
-                .flat_map(|expected| expected.except.iter().map(|(subject, _)| subject.clone())),
-        );
-        // Everything is a member of itself, which no block lists.
-        let itself = SubjectRef {
-            object_type: resource.object_type.clone(),
-            id: resource.id.clone(),
-            relation: Some(permission.clone()),
-        };
-        named.remove(&itself);
-        let question = Question {
-            resource,
-            permission,
-            context: &Arc::default(),
-        };
-        let wanted = |subject: &SubjectRef| {
-            let found = expected.iter().find(|expected| expected.subject == *subject);
-            found.map(|expected| expected.conditional)
-        };
-        let found = self.those_with(run, &question, &named, wanted).await?;
-        Ok(Told::list(found.iter().map(ToString::to_string)))
+    ) -> Result<(Told, Vec<String>), Halted> {
+        let relationships = || self.relationships.iter().copied();
+        let membership = self
+            .membership
+            .get_or_init(|| Membership::new(self.schema.compiled(), relationships(), run));
+        let members = membership.of(run, resource, permission).await?;
+        let found = membership.told(&members);
+        let told = Told::list(found.iter().map(ExpectedSubject::line));
+        Ok((told, differences(expected, &found)))
     }
 
     /// All subjects of some kinds that have a permission, as a list of users holds them: exceptions are not told.
@@ -263,13 +249,5 @@ fn plain(object: ObjectRef) -> SubjectRef {
         object_type: object.object_type,
         id: object.id,
         relation: None,
-    }
-}
-
-fn listed(subject: &SubjectRef, conditional: bool) -> ExpectedSubject {
-    ExpectedSubject {
-        subject: subject.clone(),
-        conditional,
-        except: Vec::new(),
     }
 }

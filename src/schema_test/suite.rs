@@ -1,5 +1,6 @@
 //! What a test file holds, whichever form it has: a schema, relationships, and what is expected of them.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -113,10 +114,22 @@ pub enum Expectable {
 pub struct ExpectedSubject {
     /// Who.
     pub subject: SubjectRef,
-    /// Whether it depends on missing context.
+    /// Whether a caveat lies on every way to it.
     pub conditional: bool,
-    /// Of a wildcard: who is left out, and whether that depends on missing context.
+    /// Of a wildcard: who is left out, and whether that depends on a caveat.
     pub except: Vec<(SubjectRef, bool)>,
+    /// Where the relationships stand that lead to it, as `type:id#relation`.
+    pub through: BTreeSet<String>,
+}
+
+/// A subject without exceptions, wherever its relationships stand.
+pub(super) fn listed(subject: &SubjectRef, conditional: bool) -> ExpectedSubject {
+    ExpectedSubject {
+        subject: subject.clone(),
+        conditional,
+        except: Vec::new(),
+        through: BTreeSet::new(),
+    }
 }
 
 impl Expectable {
@@ -130,17 +143,44 @@ impl Expectable {
     }
 }
 
+impl ExpectedSubject {
+    /// As a validation block has it: `[user:a] is <document:1#viewer>/<document:1#owner>`.
+    pub(super) fn line(&self) -> String {
+        match self.through.is_empty() {
+            true => format!("[{self}]"),
+            false => format!("[{self}] is {}", self.path()),
+        }
+    }
+
+    /// `<document:1#viewer>/<document:1#owner>`
+    pub(super) fn path(&self) -> String {
+        let places: Vec<String> = self.through.iter().map(|place| format!("<{place}>")).collect();
+        places.join("/")
+    }
+
+    /// Who is left out, in order.
+    pub(super) fn exceptions(&self) -> String {
+        let mut except: Vec<String> = self
+            .except
+            .iter()
+            .map(|(subject, conditional)| marked(subject, *conditional))
+            .collect();
+        except.sort();
+        except.join(", ")
+    }
+}
+
+/// A subject with a mark if it depends on a caveat.
+fn marked(subject: &SubjectRef, conditional: bool) -> String {
+    format!("{subject}{}", if conditional { "[...]" } else { "" })
+}
+
 impl fmt::Display for ExpectedSubject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mark = |conditional: bool| if conditional { "[...]" } else { "" };
-        write!(f, "{}{}", self.subject, mark(self.conditional))?;
-        if self.except.is_empty() {
-            return Ok(());
+        f.write_str(&marked(&self.subject, self.conditional))?;
+        match self.except.is_empty() {
+            true => Ok(()),
+            false => write!(f, " - {{{}}}", self.exceptions()),
         }
-        let except = self.except.iter();
-        let except: Vec<String> = except
-            .map(|(subject, conditional)| format!("{subject}{}", mark(*conditional)))
-            .collect();
-        write!(f, " - {{{}}}", except.join(", "))
     }
 }

@@ -133,7 +133,7 @@ validation:
     );
     let good = "  doc:1#view:
   - '[user:a] is <doc:1#viewer>'
-  - \"[user:n] is <group:h#member>/<doc:1#viewer>\"
+  - \"[user:n] is <group:h#member>\"
   - '[group:g#member] is <doc:1#viewer>'
   - '[group:h#member] is <group:g#member>'
   doc:2#view:
@@ -159,17 +159,133 @@ validation:
         ("  - '[user:a] is <doc:2#viewer>'\n", ""),
         ("user:c[...]", "user:c"),
         ("doc:4#view: []", "doc:4#view: ['[user:a] is <doc:4#viewer>']"),
+        // Other ways.
+        ("<group:h#member>", "<group:h#member>/<doc:1#viewer>"),
+        ("[user:a] is <doc:1#viewer>", "[user:a] is <doc:1#banned>"),
+        ("[user:a] is <doc:1#viewer>", "[user:a]"),
+        // Whom the wildcard alone lets in.
+        (
+            "- '[user:a] is <doc:2#viewer>'",
+            "- '[user:a] is <doc:2#viewer>'\n  - '[user:z] is <doc:2#viewer>'",
+        ),
     ] {
         assert!(good.contains(from), "{from}");
         let failed = report(&format!("{world}{}", good.replacen(from, to, 1)));
         assert_eq!(failed.failed(), 1, "{from} -> {to}: {}", failed.to_text("bad"));
     }
-    // Whom the wildcard alone lets in may be listed.
-    let more = good.replace(
-        "- '[user:a] is <doc:2#viewer>'",
-        "- '[user:a] is <doc:2#viewer>'\n  - '[user:z] is <doc:2#viewer>'",
+    let wrong = good
+        .replace("[user:a] is <doc:1#viewer>", "[user:b] is <doc:1#viewer>")
+        .replace("<group:h#member>", "<doc:1#viewer>")
+        .replace("user:c[...]", "user:c");
+    let failed = report(&format!("{world}{wrong}"));
+    let differences: Vec<&String> = failed
+        .outcomes
+        .iter()
+        .flat_map(|outcome| &outcome.differences)
+        .collect();
+    assert_eq!(
+        differences,
+        [
+            "`user:b` is expected and not found",
+            "`user:n` is found through <group:h#member>, expected through <doc:1#viewer>",
+            "`[user:a] is <doc:1#viewer>` is found and not expected",
+            "`user:c` depends on a caveat, `[...]` is not expected",
+        ]
     );
-    assert_eq!(report(&format!("{world}{more}")).failed(), 0);
+    assert!(
+        failed
+            .to_text("x")
+            .contains("\n  `user:b` is expected and not found\n")
+    );
+}
+
+#[test]
+fn validation_blocks_tell_the_ways_that_lead_to_each_subject() {
+    let world = "\
+schema: |
+  caveat open(hour int) {
+    hour > 8
+  }
+  definition user {}
+  definition group {
+    relation member: user | group#member | group#member with open
+  }
+  definition folder {
+    relation viewer: user | user with open | group#member
+    relation parent: folder
+    permission view = viewer + parent->view
+  }
+  definition doc {
+    relation folder: folder | folder with open
+    relation owner: user | user:* | user with open
+    relation viewer: user | user:* | group#member | user with open
+    permission view = owner + viewer + folder->view
+    permission both = owner & viewer
+    permission but = viewer - owner
+    permission every = folder.all(view)
+  }
+relationships: |
+  doc:1#owner@user:a
+  doc:1#viewer@user:a
+  doc:1#viewer@group:x#member
+  group:x#member@group:y#member
+  group:y#member@group:x#member
+  group:y#member@user:b
+  doc:1#folder@folder:f[open:{\"hour\": 9}]
+  folder:f#viewer@user:c
+  folder:f#viewer@user:a
+  doc:2#folder@folder:f
+  doc:2#folder@folder:g
+  folder:g#viewer@user:a[open]
+  folder:g#parent@folder:h
+  folder:h#viewer@user:c
+  doc:3#owner@user:*
+  doc:3#owner@user:d[open]
+  doc:3#viewer@user:d
+  doc:3#viewer@user:e
+  doc:4#viewer@user:*
+  doc:4#viewer@user:d
+  doc:4#owner@user:d[open]
+  doc:4#owner@user:e
+validation:
+";
+    let good = "  doc:1#view:
+  - '[user:a] is <doc:1#owner>/<doc:1#viewer>/<folder:f#viewer>'
+  - '[group:x#member] is <doc:1#viewer>/<group:y#member>'
+  - '[group:y#member] is <group:x#member>'
+  - '[user:b] is <group:y#member>'
+  - '[user:c[...]] is <folder:f#viewer>'
+  doc:1#both:
+  - '[user:a] is <doc:1#viewer>/<doc:1#owner>'
+  doc:2#every:
+  - '[user:a[...]] is <folder:f#viewer>/<folder:g#viewer>'
+  - '[user:c] is <folder:f#viewer>/<folder:h#viewer>'
+  doc:3#both:
+  - '[user:d] is <doc:3#owner>/<doc:3#viewer>'
+  - '[user:e] is <doc:3#viewer>'
+  doc:3#view:
+  - '[user:*] is <doc:3#owner>'
+  - '[user:d] is <doc:3#owner> and <doc:3#viewer>'
+  - '[user:e] is <doc:3#viewer>'
+  doc:4#but:
+  - '[user:* - {user:d[...], user:e}] is <doc:4#viewer>'
+  - '[user:d[...]] is <doc:4#viewer>/<doc:4#owner>'
+";
+    let passed = report(&format!("{world}{good}"));
+    assert_eq!(passed.failed(), 0, "{}", passed.to_text("good"));
+    let unknown = report(&format!("{world}  doc:1#fly: []\n  cat:1#view: []\n"));
+    let errors: Vec<&str> = unknown
+        .outcomes
+        .iter()
+        .flat_map(|outcome| outcome.error.as_deref())
+        .collect();
+    assert_eq!(
+        errors,
+        [
+            "the type `doc` has no relation or permission `fly`",
+            "the schema has no type `cat`"
+        ]
+    );
 }
 
 #[test]
@@ -339,7 +455,7 @@ fn what_is_wrong_with_a_file_is_said_with_its_place() {
 #[test]
 fn a_run_is_bounded() {
     let text = format!(
-        "{SCHEMA}relationships: |\n  doc:1#viewer@user:a\n  doc:1#viewer@user:b\nvalidation:\n  doc:1#view: ['[user:a]', '[user:b]']\n"
+        "{SCHEMA}relationships: |\n  doc:1#viewer@user:a\n  doc:1#viewer@user:b\nvalidation:\n  doc:1#view: ['[user:a] is <doc:1#viewer>', '[user:b] is <doc:1#viewer>']\n"
     );
     let suite = parse(&text, None, &NoFiles).unwrap();
     assert_eq!(outcome_of(&suite, &bounds()).unwrap().failed(), 0);

@@ -1,5 +1,7 @@
 //! SpiceDB's validation files: `schema` or `schemaFile`, `relationships`, `assertions` and `validation`.
 
+use std::collections::BTreeSet;
+
 use inferadb_engine::noun::{Relationship, SubjectRef};
 
 use super::flaw::{Flaw, Place, Unfit};
@@ -193,8 +195,8 @@ fn validation(node: &Node, expectations: &mut Vec<Expectation>) -> Result<(), Fl
     Ok(())
 }
 
-/// Reads `[user:a] is <document:1#viewer>/<document:1#owner>`, where the brackets may hold `user:a[...]` (it depends on
-/// context) or `user:* - {user:b, user:c[...]}`. What follows the brackets is not looked at.
+/// Reads `[user:a] is <document:1#viewer>/<document:1#owner>`, where the brackets may hold `user:a[...]` (it depends on a
+/// caveat) or `user:* - {user:b, user:c[...]}`.
 fn expected_subject(text: &str) -> Result<ExpectedSubject, InvalidText> {
     let invalid = || InvalidText("expected `[subject] is <resource#relation>`".to_owned());
     let rest = text.trim().strip_prefix('[').ok_or_else(invalid)?;
@@ -203,6 +205,7 @@ fn expected_subject(text: &str) -> Result<ExpectedSubject, InvalidText> {
         None => rest.strip_suffix(']').ok_or_else(invalid)?.len(),
     };
     let inner = rest.get(..end).unwrap_or_default().trim();
+    let through = places(rest.get(end..).unwrap_or_default())?;
     let (subject, except) = match inner.split_once(" - {") {
         Some((subject, except)) => (subject.trim(), except.strip_suffix('}').ok_or_else(invalid)?),
         None => (inner, ""),
@@ -220,7 +223,22 @@ fn expected_subject(text: &str) -> Result<ExpectedSubject, InvalidText> {
         subject,
         conditional,
         except: except.into_iter().map(marked).collect::<Result<_, _>>()?,
+        through,
     })
+}
+
+/// Reads `<document:1#viewer>/<document:1#owner>`. Whatever stands between the pointed brackets is left alone, as in SpiceDB.
+fn places(mut text: &str) -> Result<BTreeSet<String>, InvalidText> {
+    let mut places = BTreeSet::new();
+    while let Some((_, rest)) = text.split_once('<') {
+        let (place, rest) = rest
+            .split_once('>')
+            .ok_or_else(|| InvalidText("a `<` without its `>`".to_owned()))?;
+        let (object, member) = parse_object_and_permission(place)?;
+        places.insert(format!("{object}#{member}"));
+        text = rest;
+    }
+    Ok(places)
 }
 
 /// A subject, and whether `[...]` follows it.

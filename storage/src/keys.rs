@@ -33,6 +33,7 @@ const CHANGE: u8 = 0x02;
 const HORIZON: u8 = 0x03;
 const LAST_GENERATION: u8 = 0x04;
 const GENERATION: u8 = 0x05;
+const LOG_SIZE: u8 = 0x06;
 
 const FORWARD: u8 = 0x00;
 const REVERSE: u8 = 0x01;
@@ -144,6 +145,11 @@ pub(crate) fn marker(process: Uuid, slot: u32) -> Vec<u8> {
     key
 }
 
+/// The markers of one process.
+pub(crate) fn markers_of(process: Uuid) -> Range<Bytes> {
+    prefix_range(&tagged(MARKER, process))
+}
+
 pub(crate) fn markers() -> Range<Bytes> {
     prefix_range(&[MARKER])
 }
@@ -210,6 +216,15 @@ pub(crate) fn last_generation(vault: VaultId) -> Vec<u8> {
 /// The revision up to which changes have been trimmed.
 pub(crate) fn horizon(vault: VaultId) -> Vec<u8> {
     data(vault, HORIZON)
+}
+
+/// Two counters of the change log: its records, and their bytes.
+pub(crate) fn log_size(vault: VaultId) -> [Vec<u8>; 2] {
+    [0, 1].map(|which| {
+        let mut key = data(vault, LOG_SIZE);
+        key.push(which);
+        key
+    })
 }
 
 /// What stands before the versionstamp in the key of a change.

@@ -32,6 +32,15 @@ impl Versionstamp {
         Self(bytes)
     }
 
+    /// The version, without the order within it.
+    pub fn version(self) -> u64 {
+        let mut bytes = [0; 8];
+        for (to, from) in bytes.iter_mut().zip(self.0) {
+            *to = from;
+        }
+        u64::from_be_bytes(bytes)
+    }
+
     /// The stamp in the first 10 bytes of `bytes`, and what follows it; `None` if there are fewer.
     pub fn split_from(bytes: &[u8]) -> Option<(Self, &[u8])> {
         bytes

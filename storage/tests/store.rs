@@ -960,11 +960,11 @@ async fn large_changes_are_told_whole_and_trimmed_history_is_known_to_be_gone() 
     }
     assert_eq!(seen, revisions);
     assert_eq!(
-        store.trim_changes(vault, 2).await.unwrap().removed,
+        store.trim_changes(vault, kept(2)).await.unwrap().removed,
         4,
         "three writes and the vault's making"
     );
-    assert_eq!(store.trim_changes(vault, 2).await.unwrap().removed, 0);
+    assert_eq!(store.trim_changes(vault, kept(2)).await.unwrap().removed, 0);
     assert_eq!(store.changes(vault, start, 9).await, Err(StoreError::HistoryGone));
     assert_eq!(
         store.changes(vault, revisions[1], 9).await,

@@ -13,9 +13,10 @@ mod support;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use inferadb_engine::context::Value;
 use inferadb_engine::noun::{Relationship, Timestamp};
 use inferadb_storage::engine::MemoryEngine;
 use inferadb_storage::kv::{Engine, Isolation, RangeOptions};
@@ -356,6 +357,69 @@ async fn only_so_many_are_built_at_a_time() {
         .expect("there is room again");
 }
 
+/// Two servers over one engine, of which the other's time of day is so many seconds ahead: neither breaks what the other does.
+async fn work_together(ahead: i64) {
+    let engine: Arc<dyn Engine> = Arc::new(ShortLived::new(engine().await, usize::MAX));
+    let first = Store::with_engine(engine.clone()).await.unwrap();
+    let second = Store::with_engine(engine.clone()).await.unwrap();
+    let time = |store: usize| [at(5_000_000_000_000), at(5_000_000_000_000 + ahead * 1_000_000)][store];
+    let mut dice = Dice(ahead.unsigned_abs());
+    let account = first.create_account("acme", time(0)).await.unwrap();
+    let vault = second.create_vault(account.id, "main", time(1)).await.unwrap().id;
+    let stores = [first, second];
+    for importer in [0, 1] {
+        let (own, other) = (&stores[importer], &stores[1 - importer]);
+        let pages = pages(&mut dice, 6, 400);
+        // Each is begun, the other server's chore has something to do and does it, and both go on.
+        let mut replacing = own.stage(vault).await.unwrap();
+        let mut merging = own.stage(vault).await.unwrap();
+        for page in &pages {
+            replacing.add(page).await.unwrap();
+            merging.hand_in(page).await.unwrap();
+            let given_up = other.stage_new().await.unwrap();
+            let gone = given_up.vault();
+            drop(given_up);
+            swept_of(&*engine, gone).await;
+        }
+        let now = time(importer);
+        replacing.replace(&Switch { now, ..switch() }).await.unwrap();
+        assert_eq!(now_stored(other, vault).await, model_of(&pages));
+        let stop = Arc::new(AtomicBool::new(false));
+        let writer = tokio::spawn(keep_writing(other.clone(), vault, 7, 400, Arc::clone(&stop)));
+        let merged = merging.merge(&Switch { now, ..switch() }, None).await.unwrap();
+        stop.store(true, Ordering::SeqCst);
+        let written = writer.await.unwrap();
+        let mut model = model_of(&pages);
+        // What the import replaced is all there was, so what counts is it and what was written since the merge.
+        let later = written.iter().filter(|(revision, _)| *revision > merged.revision);
+        for (_, write) in later {
+            apply(&mut model, write);
+        }
+        let found = now_stored(own, vault).await;
+        assert!(model.iter().all(|(key, one)| found.get(key) == Some(one)));
+        check_counters(own, vault).await;
+    }
+}
+
+/// Waits until nothing says any more that a state of `vault` is being built.
+async fn swept_of(engine: &dyn Engine, vault: VaultId) {
+    let key = [&[0x0a], vault.0.as_bytes().as_slice()].concat();
+    let waiting = async {
+        while all_keys(engine).await.iter().any(|one| one.starts_with(&key)) {
+            tokio::task::yield_now().await;
+        }
+    };
+    let in_time = tokio::time::timeout(PATIENCE, waiting).await;
+    assert!(in_time.is_ok(), "what was given up is swept");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn servers_an_hour_apart_do_not_break_each_others_imports_merges_and_writes() {
+    for ahead in [3_600, -3_600] {
+        work_together(ahead).await;
+    }
+}
+
 /// Writes at random until told to stop; answers each write that was done with its revision.
 async fn keep_writing(
     store: Store,
@@ -553,6 +617,129 @@ async fn an_export_is_of_one_state_though_snapshots_do_not_live_long() {
 }
 
 #[tokio::test]
+async fn an_export_that_is_read_slowly_holds_no_old_state_of_the_store() {
+    let engine = Arc::new(ShortLived::exclusive(
+        Arc::new(MemoryEngine::new().unwrap()),
+        usize::MAX,
+    ));
+    let store = Store::with_engine(engine.clone()).await.unwrap();
+    let (_, vault) = vault_of(&store).await;
+    let mut dice = Dice(11);
+    let filled = pages(&mut dice, 200, 20_000);
+    stage(&store, vault, &filled)
+        .await
+        .replace(&switch())
+        .await
+        .unwrap();
+    let expected = now_stored(&store, vault).await;
+    let mut state = store.state(vault, None).await.unwrap();
+    let (_, others) = engine.transactions();
+    let mut exported = Model::new();
+    let mut now = Instant::now();
+    let mut take = |page: Vec<Relationship>| {
+        exported.extend(page.into_iter().map(|one| (one.key().to_string(), one)));
+    };
+    let mut renewed = 0;
+    loop {
+        let (begun, _) = engine.transactions();
+        let Some(page) = state.next(now).await.unwrap() else {
+            break;
+        };
+        let (after, held) = engine.transactions();
+        renewed += after - begun;
+        assert_eq!(held, others, "no more than the one it reads from");
+        take(page);
+        now += Duration::from_secs(20);
+        for _ in 0..3 {
+            store
+                .write(vault, &random_write(&mut dice, 20_000))
+                .await
+                .unwrap();
+        }
+    }
+    assert!(renewed > 0);
+    assert_eq!(exported, expected);
+    assert_ne!(now_stored(&store, vault).await, expected);
+
+    // Where the way to a newer state is lost, an embedded store keeps the old one.
+    for way in ["trimmed", "replaced"] {
+        let expected = now_stored(&store, vault).await;
+        let mut state = store.state(vault, None).await.unwrap();
+        let mut exported: Vec<Relationship> = state.next(now).await.unwrap().unwrap();
+        store
+            .write(vault, &random_write(&mut dice, 20_000))
+            .await
+            .unwrap();
+        match way {
+            "trimmed" => drop(store.trim_changes(vault, kept(0)).await.unwrap()),
+            _ => drop(
+                stage(&store, vault, &filled[..3])
+                    .await
+                    .replace(&switch())
+                    .await
+                    .unwrap(),
+            ),
+        }
+        store
+            .write(vault, &random_write(&mut dice, 20_000))
+            .await
+            .unwrap();
+        while let Some(page) = state.next(now).await.unwrap() {
+            now += Duration::from_secs(60);
+            exported.extend(page);
+        }
+        let exported: Model = exported
+            .into_iter()
+            .map(|one| (one.key().to_string(), one))
+            .collect();
+        assert_eq!(exported, expected, "{way}");
+    }
+}
+
+#[tokio::test]
+async fn large_relationships_behind_small_ones_are_read_few_at_a_time() {
+    let engine = Arc::new(ShortLived::new(
+        Arc::new(MemoryEngine::new().unwrap()),
+        usize::MAX,
+    ));
+    let store = Store::with_engine(engine.clone()).await.unwrap();
+    let (_, vault) = vault_of(&store).await;
+    let small: Vec<_> = (0..1_500)
+        .map(|at| relationship(&format!("a:{at}#r0@user:u")))
+        .collect();
+    let large: Vec<_> = (0..600)
+        .map(|at| {
+            let mut one = relationship(&format!("b:{at:03}#r0@user:u c"));
+            let text = Value::String("x".repeat(20_000));
+            one.caveat.as_mut().unwrap().context.insert("text".into(), text);
+            one
+        })
+        .collect();
+    let pages: Vec<_> = small
+        .chunks(500)
+        .chain(large.chunks(100))
+        .map(<[_]>::to_vec)
+        .collect();
+    stage(&store, vault, &pages)
+        .await
+        .replace(&switch())
+        .await
+        .unwrap();
+    let mut state = store.state(vault, None).await.unwrap();
+    let mut count = 0;
+    loop {
+        let before = engine.read_bytes();
+        let Some(page) = state.next(Instant::now()).await.unwrap() else {
+            break;
+        };
+        count += page.len();
+        let read = engine.read_bytes() - before;
+        assert!(read < 2 << 20, "{read} bytes at once");
+    }
+    assert_eq!(count, 2_100);
+}
+
+#[tokio::test]
 async fn an_export_that_cannot_go_on_says_so() {
     let inner = Arc::new(MemoryEngine::new().unwrap());
     let plain = Store::with_engine(inner.clone()).await.unwrap();
@@ -576,7 +763,7 @@ async fn an_export_that_cannot_go_on_says_so() {
             .await
             .unwrap();
     }
-    plain.trim_changes(vault, 1).await.unwrap();
+    plain.trim_changes(vault, kept(1)).await.unwrap();
     assert_eq!(read_all(trimmed).await, Err(StoreError::HistoryGone));
     // The vault was replaced.
     let mut replaced = store.state(vault, None).await.unwrap();
@@ -641,8 +828,7 @@ async fn every_kept_state_can_be_read_again() {
             }
             past.push((revision(&plain, vault).await, model.clone(), schema.clone()));
         }
-        let kept = 60;
-        plain.trim_changes(vault, kept).await.unwrap();
+        plain.trim_changes(vault, kept(60)).await.unwrap();
         let mut gone = 0;
         for (at, model, schema) in past.iter().rev() {
             match store.state(vault, Some(*at)).await {

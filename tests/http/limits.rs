@@ -299,3 +299,57 @@ fn an_overloaded_server_refuses_the_vault_that_causes_it() {
         (answer.status == 200).then_some(())
     });
 }
+
+#[test]
+fn a_request_whose_client_has_left_is_given_up() {
+    let server = Server::with(json!({
+        "storage": { "backend": "memory" },
+        "server": { "request_timeout_ms": 60_000 },
+        "cache": { "enabled": false },
+    }));
+    let tenant = crowded(&server, "leaving");
+    let failed = || {
+        let series = format!("inferadb_vault_errors_total{{vault=\"{}\"}}", tenant.vault);
+        server.metric(&series).unwrap_or(0.0)
+    };
+    assert_eq!(failed(), 0.0);
+    let inside = || stats(&tenant)["in_flight"].as_u64().unwrap();
+    let stream = begin(&tenant, "/v1/check/batch", &long_batch());
+    until("the batch is at work", || (inside() == 1).then_some(()));
+    assert!(!is_answered(&stream));
+    drop(stream);
+    until("nobody is inside", || (inside() == 0).then_some(()));
+    // A request that was answered, though nobody read it, has not failed.
+    assert_eq!(failed(), 1.0);
+}
+
+#[test]
+fn the_transfers_of_one_account_are_bounded() {
+    let server = Server::with(json!({
+        "storage": { "backend": "memory" },
+        "server": { "max_account_transfers": 1 },
+    }));
+    let tenant = Tenant::with_documents(&server, "moving");
+    let path = format!("/v1/vaults/{}/import", tenant.vault);
+    let mut stream = TcpStream::connect(("127.0.0.1", server.port)).unwrap();
+    let token = admin_token();
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\nAuthorization: Bearer {token}\r\nContent-Length: 20\r\n\r\n{{"
+    );
+    stream.write_all(head.as_bytes()).unwrap();
+    until("the import is under way", || {
+        (server.metric("inferadb_transfers") == Some(1.0)).then_some(())
+    });
+    let clone = json!({ "name": "copy" });
+    let answer = server.admin(
+        "POST",
+        &format!("/v1/vaults/{}/clone", tenant.vault),
+        Some(clone.clone()),
+    );
+    assert_refused(&answer, "max_account_transfers");
+    stream.write_all(br#""relationships":[]}"#).unwrap();
+    assert_eq!(status_of(stream), 200);
+    server
+        .admin("POST", &format!("/v1/vaults/{}/clone", tenant.vault), Some(clone))
+        .expect(201);
+}

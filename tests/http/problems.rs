@@ -107,7 +107,7 @@ fn malformed_bodies_are_400_at_a_place() {
         ("check", check("trace", json!("yes")), "invalid_value", "trace"),
         (
             "check",
-            check("consistency", Value::Null),
+            check("consistency", json!({})),
             "invalid_value",
             "consistency",
         ),
@@ -707,4 +707,91 @@ fn too_much_at_once_is_refused_and_never_half_done() {
     let mut expected = written;
     expected.sort();
     assert_eq!(tenant.read(json!({})), expected);
+}
+
+#[test]
+fn members_are_named_and_what_is_wrong_with_them_is_told_in_words_of_json() {
+    let server = Server::shared();
+    let tenant = Tenant::with_documents(&*server, "lists for objects");
+    tenant.touch(&["document:d#viewer@user:a"]);
+    let key = "document:e#viewer@user:a";
+    // A list of the members' values, in whatever order, is no object: not as the body, and nowhere within it.
+    for (path, body, field) in [
+        (
+            "check",
+            json!(["user:a", "document:d", "view", {}, [], "minimize_latency", false]),
+            Value::Null,
+        ),
+        (
+            "check/batch",
+            json!({"checks": [["user:a", "document:d", "view"]]}),
+            json!("checks[0]"),
+        ),
+        (
+            "relationships/write",
+            json!({"touch": [relationship(key), ["document:e", "viewer", "user:b", null, null]]}),
+            json!("touch[1]"),
+        ),
+        (
+            "relationships/write",
+            json!({"touch": [relationship(key)], "preconditions": [{"must_exist": ["document"]}]}),
+            json!("preconditions[0].must_exist"),
+        ),
+        (
+            "relationships/write",
+            json!({"touch": [relationship(key)], "preconditions": [{}]}),
+            json!("preconditions[0]"),
+        ),
+        (
+            "relationships/write",
+            json!({"touch": [relationship(key)],
+                "preconditions": [{"must_exist": {"relation": "viewer"}, "must_not_exist": {"relation": "owner"}}]}),
+            json!("preconditions[0]"),
+        ),
+        (
+            "relationships/read",
+            json!({"filter": ["document"]}),
+            json!("filter"),
+        ),
+        ("relationships/read", json!({"filter": 5}), json!("filter")),
+        ("relationships/read", json!({"limit": -1}), json!("limit")),
+        ("simulate", json!([[], [], null, null, []]), Value::Null),
+        ("expand", json!(["document:d", "view"]), Value::Null),
+        ("resources/list", json!("user:a"), Value::Null),
+        (
+            "check",
+            json!({"subject": "user:a", "resource": "document:d", "permission": "view", "consistency": {"since": "x"}}),
+            json!("consistency"),
+        ),
+    ] {
+        let answer = tenant.post(&format!("/v1/{path}"), body.clone());
+        let problem = answer.problem(400, "invalid_value");
+        assert_eq!(
+            problem.get("field").unwrap_or(&Value::Null),
+            &field,
+            "{body}: {answer:?}"
+        );
+        let detail = problem["detail"].as_str().unwrap();
+        for word in ["struct", "usize", "Body", "sequence", "variant"] {
+            assert!(!detail.contains(word), "{body}: {detail}");
+        }
+    }
+    assert_eq!(tenant.read(json!({})).len(), 1);
+    // What need not be there may be `null`.
+    let question = json!({
+        "subject": "user:a", "resource": "document:d", "permission": "view", "context": null, "trace": null,
+        "contextual_relationships": null, "consistency": null,
+    });
+    assert_eq!(
+        tenant.post("/v1/check", question).expect(200)["decision"],
+        "allow"
+    );
+    let write = json!({"touch": null, "create": [relationship(key)], "delete": null, "preconditions": null});
+    tenant.post("/v1/relationships/write", write).expect(200);
+    let list = json!({
+        "subject": "user:a", "permission": "view", "resource_type": "document", "context": null, "limit": null, "cursor": null,
+        "contextual_relationships": null, "consistency": null,
+    });
+    let listed = tenant.post("/v1/resources/list", list).expect(200);
+    assert_eq!(listed["resources"].as_array().unwrap().len(), 2);
 }

@@ -79,7 +79,23 @@ fn a_test_file_is_run_and_nothing_is_stored() {
         (&failed[0]["expected"], &failed[0]["actual"]),
         (&json!("deny"), &json!("allow"))
     );
-    assert_eq!(failed[1]["actual"], json!(["user:* - {user:eve}"]));
+    assert_eq!(
+        failed[1]["actual"],
+        json!(["[user:* - {user:eve}] is <document:2#viewer>"])
+    );
+    assert_eq!(
+        failed[1]["differences"],
+        json!(["`user:*` leaves out {user:eve}, expected {user:bob}"])
+    );
+    let elsewhere = SUITE.replace(
+        "[user:alice] is <document:1#viewer>",
+        "[user:alice] is <document:1#banned>",
+    );
+    let differences = test(&elsewhere).expect(200)["assertions"][4]["differences"].clone();
+    assert_eq!(
+        differences,
+        json!(["`user:alice` is found through <document:1#viewer>, expected through <document:1#banned>"])
+    );
     // The same as JSON, which is YAML.
     let body = json!({
         "schema": "definition user {}\ndefinition d {\n  relation r: user\n}\n",

@@ -607,3 +607,38 @@ fn the_default_deadline_is_not_that_of_a_transfer() {
     let answer = send("X-Request-Timeout-Ms: 200\r\n");
     assert!(answer.starts_with("HTTP/1.1 504 "), "{answer}");
 }
+
+#[test]
+fn an_export_with_what_no_longer_fits_is_restored_by_force() {
+    let server = Server::shared();
+    let source = filled(&server, "misfits");
+    let narrow = SCHEMA.replace("user | user:* | group#member | user with", "user | user with");
+    let url = "/v1/schema?force=true";
+    source.put_schema_as(url, "text/plain", &narrow).expect(200);
+    let file = exported(&server, &source.vault, JSON);
+    for mode in ["merge", "replace"] {
+        let other = Tenant::new(&*server, "restored");
+        let refused = import(
+            &server,
+            &other.vault,
+            &format!("?mode={mode}"),
+            JSON,
+            file.as_bytes(),
+        );
+        refused.problem(422, "relationship_does_not_fit_schema");
+        let asked = format!("?mode={mode}&force=true");
+        let answer = import(&server, &other.vault, &asked, JSON, file.as_bytes()).expect(200);
+        assert_eq!(
+            (&answer["relationships"], &answer["misfits"]),
+            (&json!(9), &json!(2))
+        );
+        assert_eq!(
+            told(state(&server, &other.vault)),
+            told(serde_json::from_str(&file).unwrap())
+        );
+        // Through the group and the wildcard, both of which are ignored; by herself.
+        assert_eq!(other.check("user:carol view document:1"), "deny");
+        assert_eq!(other.check("user:alice view document:1"), "allow");
+    }
+    import(&server, &source.vault, "?force=perhaps", JSON, file.as_bytes()).problem(400, "invalid_query");
+}

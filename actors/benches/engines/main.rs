@@ -9,6 +9,8 @@
 )]
 
 mod counting;
+#[path = "../support/relationships.rs"]
+mod relationships;
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -20,13 +22,14 @@ use inferadb_actors::{
     WriteRequest, now, stop_client,
 };
 use inferadb_engine::evaluate::Decision;
-use inferadb_engine::noun::{Name, ObjectRef, Relationship, SubjectRef};
+use inferadb_engine::noun::{Name, ObjectRef, SubjectRef};
 use inferadb_storage::Store;
 use inferadb_storage::engine::EmbeddedEngine;
 use inferadb_storage::kv::Engine;
 use tempfile::TempDir;
 
 use self::counting::{Counting, Counts};
+use self::relationships::relationship;
 
 const SCHEMA: &str = "
 definition user {}
@@ -56,18 +59,6 @@ struct Stage {
     platform: Platform,
     vault: Arc<Vault>,
     _pass: Pass,
-}
-
-fn relationship(text: &str) -> Relationship {
-    let (resource, rest) = text.split_once('#').unwrap();
-    let (relation, subject) = rest.split_once('@').unwrap();
-    Relationship {
-        resource: ObjectRef::parse(resource).unwrap(),
-        relation: Name::parse(relation).unwrap(),
-        subject: SubjectRef::parse(subject).unwrap(),
-        caveat: None,
-        expires_at: None,
-    }
 }
 
 fn write(text: &str) -> WriteRequest {

@@ -2,7 +2,7 @@
 
 use futures_util::future::join_all;
 use inferadb_actors::{Revision, VaultId, now};
-use inferadb_engine::noun::{Name, ObjectRef, Relationship, SubjectRef};
+use inferadb_engine::noun::Relationship;
 use inferadb_storage::{AccountId, Backend, PutSchema, StorageConfig, Store, Write};
 
 use super::Options;
@@ -123,14 +123,8 @@ async fn write(store: &Store, vault: VaultId, touch: Vec<Relationship>, schema_r
     store.write(vault, &write).await.unwrap();
 }
 
-pub fn relationship(resource: &str, relation: &str, subject: &str) -> Relationship {
-    Relationship {
-        resource: ObjectRef::parse(resource).unwrap(),
-        relation: Name::parse(relation).unwrap(),
-        subject: SubjectRef::parse(subject).unwrap(),
-        caveat: None,
-        expires_at: None,
-    }
+fn relationship(resource: &str, relation: &str, subject: &str) -> Relationship {
+    super::relationships::relationship(&format!("{resource}#{relation}@{subject}"))
 }
 
 /// Ten relationships of a small tenant.

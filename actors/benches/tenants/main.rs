@@ -12,6 +12,8 @@
 mod fill;
 mod measure;
 mod process;
+#[path = "../support/relationships.rs"]
+mod relationships;
 
 use std::path::PathBuf;
 use std::process::Command;

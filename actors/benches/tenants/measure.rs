@@ -234,7 +234,16 @@ fn said_by_metrics(registry: &prometheus::Registry) -> usize {
 
 /// Reads what a vault's actor will read: its record, schema and relationships, and the change log, which it trims.
 async fn read_all(run: &Run, id: VaultId) -> usize {
-    run.store.trim_changes(id, 100_000).await.unwrap();
+    run.store
+        .trim_changes(
+            id,
+            inferadb_storage::LogSize {
+                records: 100_000,
+                bytes: u64::MAX,
+            },
+        )
+        .await
+        .unwrap();
     let snapshot = run.store.snapshot(id).await.unwrap();
     snapshot.schema().await.unwrap();
     snapshot.shapes().await.unwrap();

@@ -37,8 +37,8 @@ pub struct VaultActor {
     /// A wholly loaded view that has yet to be brought to the published one's revision.
     loaded: Option<(View, Charge)>,
     loading: bool,
-    /// Change records seen since the log was trimmed last.
-    untrimmed: u64,
+    /// Whether there were changes since the log was looked at last.
+    may_have_grown: bool,
     trimming: bool,
     /// Whether it looks for changes on a timer, though nobody waits for any.
     polls: bool,
@@ -70,8 +70,8 @@ impl VaultActor {
             pass_wanted: false,
             loaded: None,
             loading: false,
-            // More than there can be to keep: the log may have grown before this actor came.
-            untrimmed: u64::MAX,
+            // Before this actor came.
+            may_have_grown: true,
             trimming: false,
             polls: false,
             _end: end,
@@ -186,7 +186,7 @@ impl VaultActor {
             if change.revision <= self.view.revision {
                 continue;
             }
-            self.untrimmed = self.untrimmed.saturating_add(1);
+            self.may_have_grown = true;
             match &change.kind {
                 ChangeKind::Relationships(relationships) => {
                     apply_relationships(&mut self.view, change.revision, relationships);
@@ -314,22 +314,25 @@ impl VaultActor {
 
     /// Trims the change log once a tenth more than is to be kept has gathered.
     fn trim(&mut self, ctx: &mut Context<Self>) {
-        let kept = self.vault.settings.changes_kept;
-        if self.trimming || self.untrimmed < kept / 10 {
+        if self.trimming || !std::mem::take(&mut self.may_have_grown) {
             return;
         }
         self.trimming = true;
-        let seen = self.untrimmed;
         let vault = Arc::clone(&self.vault);
-        let keep = usize::try_from(kept).unwrap_or(usize::MAX);
-        let trimming = async move { vault.store.trim_changes(vault.id, keep).await };
+        let trimming = async move {
+            let keep = vault.settings.log_kept;
+            let size = vault.store.log_size(vault.id).await?;
+            let is_over = |held: u64, kept: u64| held > kept.saturating_add(kept / 10);
+            if is_over(size.records, keep.records) || is_over(size.bytes, keep.bytes) {
+                vault.store.trim_changes(vault.id, keep).await?;
+            }
+            Ok::<_, StoreError>(())
+        };
         ctx.spawn(trimming.into_actor(self).map(move |trimmed, actor, _| {
             actor.trimming = false;
-            match trimmed {
-                Ok(_) => actor.untrimmed = actor.untrimmed.saturating_sub(seen),
-                Err(error) => {
-                    tracing::warn!(vault = %actor.vault.id, %error, "could not trim the change log")
-                }
+            if let Err(error) = trimmed {
+                actor.may_have_grown = true;
+                tracing::warn!(vault = %actor.vault.id, %error, "could not trim the change log");
             }
         }));
     }

@@ -409,7 +409,7 @@ impl Vault {
         }
     }
 
-    /// Reads what an evaluation demands, side by side, and offers the rows to the actor.
+    /// Reads what an evaluation demands, side by side, until it is all or enough, and offers the rows to the actor.
     async fn fetch(
         &self,
         frame: &Frame,
@@ -420,7 +420,7 @@ impl Vault {
         let schema = &frame.view.schema;
         let most = self.limits.load().max_work;
         let wide = &Semaphore::new(WIDE_READS);
-        let (mut found, mut bytes) = (0, 0);
+        let (mut found, mut bytes) = (0_usize, 0_usize);
         let mut supplied = Vec::with_capacity(demands.len());
         let reads = demands.into_iter().map(|demand| async move {
             let supply = match &demand {
@@ -442,10 +442,10 @@ impl Vault {
         while let Some(read) = turn.during(reads.next()).await {
             let (demand, supply) = read.map_err(|error| Interrupted::reading(frame, error))?;
             let entries = match &supply {
-                Supply::Row(row) => row.len() as u64,
+                Supply::Row(row) => row.len(),
                 Supply::Entry(_) => 1,
             };
-            found += usize::try_from(entries).unwrap_or(usize::MAX);
+            found += entries;
             bytes += weight::supplied_terms_bytes(&supply);
             supplied.push((demand, supply));
             // The evaluation goes on with what there is, and demands the rest again if it still needs it: so what is held beyond what
@@ -454,7 +454,7 @@ impl Vault {
                 break;
             }
             // Storage may answer at once: others get their turn all the same.
-            turn.pace(WORK_OF_READ + entries).await;
+            turn.pace(WORK_OF_READ + entries as u64).await;
         }
         if !frame.detached {
             self.offer(frame.view.revision, &supplied);

@@ -109,11 +109,11 @@ impl Frame {
 
 /// What narrow rows are: many of them are read side by side.
 const NARROW: RowLimit = RowLimit {
-    entries: 1_000,
+    entries: 256,
     max_bytes: 64 << 10,
 };
 /// How many wide rows are read at once for one request.
-pub(super) const WIDE_READS: usize = 2;
+pub(super) const WIDE_READS: usize = 1;
 
 /// A row for one probe, or `None` where it has more than `most` entries, or they are large.
 pub(super) async fn read_narrow(

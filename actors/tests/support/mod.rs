@@ -12,9 +12,9 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use inferadb_actors::{AccountId, Platform, Settings, VaultId};
 use inferadb_engine::noun::{Name, ObjectRef, Relationship, SubjectRef};
-use inferadb_storage::Store;
 use inferadb_storage::engine::MemoryEngine;
 use inferadb_storage::kv::{Engine, Isolation, KvError, Pair, RangeOptions, Transaction, Versionstamp};
+use inferadb_storage::{LogSize, Store};
 use tokio::sync::watch;
 
 /// What goes wrong.
@@ -49,7 +49,25 @@ pub struct Switch {
     /// How many reads met the fault.
     met: Arc<AtomicU64>,
     /// How many commits are let through before one is refused.
-    commits: Arc<Mutex<Option<usize>>>,
+    refusal: Arc<Mutex<Option<usize>>>,
+    commits: Arc<Mutex<Commits>>,
+}
+
+/// What becomes of commits.
+#[derive(Default)]
+enum Commits {
+    #[default]
+    Stored,
+    /// The next is not answered.
+    ToBeLost,
+    /// That one is yet to be stored, and nothing else can be.
+    Lost(Box<dyn Transaction>),
+}
+
+impl std::fmt::Debug for Commits {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Commits")
+    }
 }
 
 impl Switch {
@@ -63,6 +81,20 @@ impl Switch {
         *self.armed.lock().unwrap() = None;
     }
 
+    /// The outcome of the next commit is unknown: nobody sees it stored, and no other can be, before [`Switch::recover`].
+    pub fn lose_a_commit(&self) {
+        *self.commits.lock().unwrap() = Commits::ToBeLost;
+    }
+
+    /// Stores the commit whose outcome was unknown.
+    pub async fn recover(&self) {
+        let commits = std::mem::take(&mut *self.commits.lock().unwrap());
+        match commits {
+            Commits::Lost(transaction) => drop(transaction.commit().await.unwrap()),
+            _ => panic!("nothing was committed"),
+        }
+    }
+
     /// How many reads met a fault so far.
     pub fn met(&self) -> u64 {
         self.met.load(Ordering::SeqCst)
@@ -70,11 +102,11 @@ impl Switch {
 
     /// Of the commits from now on, so many are let through; storage refuses the one after them.
     pub fn refuse_commit_after(&self, commits: usize) {
-        *self.commits.lock().unwrap() = Some(commits);
+        *self.refusal.lock().unwrap() = Some(commits);
     }
 
     fn refuses_commit(&self) -> bool {
-        let mut held = self.commits.lock().unwrap();
+        let mut held = self.refusal.lock().unwrap();
         *held = match *held {
             Some(0) => {
                 *held = None;
@@ -173,6 +205,16 @@ impl Transaction for FaultyTransaction {
         self.inner.range(range, options).await
     }
 
+    async fn range_of_size(
+        &self,
+        range: Range<Bytes>,
+        options: RangeOptions,
+        max_bytes: usize,
+    ) -> Result<(Vec<Pair>, bool), KvError> {
+        self.switch.pass(Some(&range.start)).await?;
+        self.inner.range_of_size(range, options, max_bytes).await
+    }
+
     fn set(&mut self, key: &[u8], value: &[u8]) {
         self.inner.set(key, value);
     }
@@ -201,7 +243,26 @@ impl Transaction for FaultyTransaction {
         if self.switch.refuses_commit() {
             return Err(KvError::Unavailable("the disk is full".into()));
         }
+        {
+            let mut commits = self.switch.commits.lock().unwrap();
+            match &*commits {
+                Commits::Stored => {}
+                Commits::ToBeLost => {
+                    *commits = Commits::Lost(self.inner);
+                    return Err(KvError::CommitUnknown);
+                }
+                Commits::Lost(_) => return Err(KvError::Unavailable("the test took it away".into())),
+            }
+        }
         self.inner.commit().await
+    }
+}
+
+/// So many records of a log, whatever their size.
+pub fn kept(records: u64) -> LogSize {
+    LogSize {
+        records,
+        bytes: u64::MAX,
     }
 }
 

@@ -60,7 +60,12 @@ impl Imagined {
 
 impl Trial {
     /// Asks with relationships of the request's own, and simulates changes and schemas; what is stored stays as it is.
-    pub async fn imagine(&mut self, vault: &Vault, who: &Who, request: [Option<bool>; CAVEATS]) {
+    pub async fn imagine(
+        &mut self,
+        vault: &std::sync::Arc<Vault>,
+        who: &Who,
+        request: [Option<bool>; CAVEATS],
+    ) {
         let state = self.state();
         let shared = related(&mut self.dice, &state, 3);
         let own = related(&mut self.dice, &state, 3);
@@ -85,7 +90,7 @@ impl Trial {
 
     async fn ask_contextual(
         &mut self,
-        vault: &Vault,
+        vault: &std::sync::Arc<Vault>,
         state: &State,
         questions: &[Question],
         shared: &[Relationship],
@@ -178,7 +183,7 @@ impl Trial {
 
     async fn ask_simulated(
         &mut self,
-        vault: &Vault,
+        vault: &std::sync::Arc<Vault>,
         state: &State,
         questions: &[Question],
         own: &[Relationship],

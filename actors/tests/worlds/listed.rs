@@ -245,7 +245,7 @@ impl Trial {
     }
 
     /// Takes a stream while the vault is written to: it is of one revision all the same.
-    pub async fn stream(&mut self, vault: &Vault) {
+    pub async fn stream(&mut self, vault: &std::sync::Arc<Vault>) {
         let mut walk = self.plan_walk();
         let list = walk.list();
         let (consistency, least) = self.consistency();

@@ -10,7 +10,7 @@ use super::CompileError;
 use super::expression::Expr;
 use super::limits::MAX_ERRORS;
 use super::pattern::Patterns;
-use super::syntax::{Node, NodeKind, Operator};
+use super::syntax::{Literal, Node, NodeKind, Operator};
 use super::types::{Type, of_operation};
 use super::value::{Key, Value};
 use crate::schema::CaveatType;
@@ -75,7 +75,7 @@ impl Checker<'_> {
     fn expr(&mut self, node: Node) -> Checked {
         let offset = node.offset;
         match node.kind {
-            NodeKind::Literal(value) => {
+            NodeKind::Literal(Literal(value)) => {
                 let literal_type = type_of_literal(&value);
                 (Expr::Constant(value), literal_type)
             }
@@ -123,7 +123,14 @@ impl Checker<'_> {
     }
 
     fn name(&mut self, offset: usize, name: &str) -> Checked {
-        if let Some(position) = self.locals.iter().rposition(|(local, _)| local == name) {
+        // A leading dot says that no variable of a loop is meant.
+        let root = name.strip_prefix('.');
+        let local = match root {
+            Some(_) => None,
+            None => self.locals.iter().rposition(|(local, _)| local == name),
+        };
+        let name = root.unwrap_or(name);
+        if let Some(position) = local {
             let local_type = self
                 .locals
                 .get(position)

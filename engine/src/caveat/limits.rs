@@ -4,7 +4,21 @@
 //! one of these. Passing one is an error that names it, never a decision.
 
 /// Longest expression, in bytes.
-pub(super) const MAX_SOURCE_BYTES: usize = 64 * 1024;
+pub(super) const MAX_SOURCE_BYTES: usize = 16 * 1024;
+
+/// What the expressions of one schema's caveats may weigh together, in bytes: parsing them takes somewhat more than a second where every
+/// one is as costly as it can be, some hundreds of milliseconds where they are written by people.
+pub(super) const MAX_SOURCES_BYTES: usize = 128 * 1024;
+
+/// The bytes that a `-` weighs besides its own: whether it belongs to the number after it takes the parser as long as ten other bytes.
+pub(super) const MINUS_BYTES: usize = 8;
+
+/// The stack that an expression is parsed on, in bytes: this, and so much for each of its bytes. What nests as deep as it may takes
+/// some 400 KB, and each byte of the costliest chain (`a.b.b.…`) 256 bytes.
+pub(super) const STACK_BYTES: usize = 4 << 20;
+
+/// See [`STACK_BYTES`].
+pub(super) const STACK_BYTES_PER_BYTE: usize = 2 << 10;
 
 /// Most parts (operators, calls, names, literals) of an expression.
 pub(super) const MAX_NODES: usize = 10_000;
@@ -13,7 +27,7 @@ pub(super) const MAX_NODES: usize = 10_000;
 pub(super) const MAX_PARAMETERS: usize = 1_000;
 
 /// Deepest nesting of an expression. Long chains of `&&` and of `||` are one level.
-pub(super) const MAX_DEPTH: usize = 100;
+pub(super) const MAX_DEPTH: u16 = 100;
 
 /// Deepest nesting of `all`, `exists`, `map` and the like inside one another.
 pub(super) const MAX_LOOPS: usize = 4;

@@ -7,14 +7,20 @@ use super::value::Value;
 pub(super) struct Node {
     pub(super) kind: NodeKind,
     pub(super) offset: usize,
-    /// Levels beneath and including this one.
-    pub(super) depth: usize,
+}
+
+/// Two parts are the same wherever they stand.
+impl PartialEq for Node {
+    fn eq(&self, other: &Self) -> bool {
+        self.kind == other.kind
+    }
 }
 
 /// What a part is.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(super) enum NodeKind {
-    Literal(Value),
+    Literal(Literal),
+    /// A name; with a dot before it, that of a parameter whatever the variables of the loops around are called.
     Name(String),
     Select {
         operand: Box<Node>,
@@ -43,6 +49,26 @@ pub(super) enum NodeKind {
     And(Vec<Node>),
     Or(Vec<Node>),
     Conditional(Box<Node>, Box<Node>, Box<Node>),
+}
+
+/// A value that was written down.
+#[derive(Debug)]
+pub(super) struct Literal(pub(super) Value);
+
+/// Two literals are the same if they make the same value of the same type; `0.0` and `-0.0` do not.
+impl PartialEq for Literal {
+    fn eq(&self, other: &Self) -> bool {
+        match (&self.0, &other.0) {
+            (Value::Null, Value::Null) => true,
+            (Value::Bool(left), Value::Bool(right)) => left == right,
+            (Value::Int(left), Value::Int(right)) => left == right,
+            (Value::Uint(left), Value::Uint(right)) => left == right,
+            (Value::Double(left), Value::Double(right)) => left.to_bits() == right.to_bits(),
+            (Value::String(left), Value::String(right)) => left == right,
+            (Value::Bytes(left), Value::Bytes(right)) => left == right,
+            _ => false,
+        }
+    }
 }
 
 /// The operators of two operands that need both.
@@ -78,38 +104,6 @@ impl Operator {
             Self::Multiply => "*",
             Self::Divide => "/",
             Self::Remainder => "%",
-        }
-    }
-
-    /// Higher binds tighter; operators of one strength group to the left.
-    pub(super) const fn strength(self) -> u8 {
-        match self {
-            Self::Add | Self::Subtract => 2,
-            Self::Multiply | Self::Divide | Self::Remainder => 3,
-            _ => 1,
-        }
-    }
-}
-
-impl NodeKind {
-    /// The deepest of its direct parts.
-    pub(super) fn depth_beneath(&self) -> usize {
-        let deepest = |nodes: &[Node]| nodes.iter().map(|node| node.depth).max().unwrap_or_default();
-        match self {
-            Self::Literal(_) | Self::Name(_) => 0,
-            Self::Select { operand, .. } | Self::Not(operand) | Self::Negate(operand) => operand.depth,
-            Self::Index { operand, index, .. } => operand.depth.max(index.depth),
-            Self::Call {
-                target, arguments, ..
-            } => deepest(arguments).max(target.as_ref().map_or(0, |target| target.depth)),
-            Self::List(items) | Self::And(items) | Self::Or(items) => deepest(items),
-            Self::Map(entries) => entries
-                .iter()
-                .map(|(key, value)| key.depth.max(value.depth))
-                .max()
-                .unwrap_or_default(),
-            Self::Binary { left, right, .. } => left.depth.max(right.depth),
-            Self::Conditional(condition, yes, no) => condition.depth.max(yes.depth).max(no.depth),
         }
     }
 }

@@ -365,7 +365,7 @@ impl<R: Rows> Teller<'_, '_, R> {
         self.known.evaluation.reader.work += held.len() as u64;
         for entry in held.entries() {
             let terms = entry.terms.as_deref();
-            let level = Bounds::exactly(self.known.evaluation.reader.weigh(terms));
+            let level = Bounds::exactly(self.known.evaluation.reader.weigh(entry.terms.as_ref()));
             let behind = match target {
                 Some(target) => self.known.member(target, &entry.subject),
                 None => Bounds::exactly(Level::False),

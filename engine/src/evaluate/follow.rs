@@ -132,7 +132,7 @@ impl<'a> Evaluation<'a> {
         for entry in held.entries() {
             self.reader.work += 1;
             self.reader.check_work()?;
-            let level = self.reader.weigh(entry.terms.as_deref());
+            let level = self.reader.weigh(entry.terms.as_ref());
             if level == Level::False {
                 continue;
             }
@@ -189,7 +189,7 @@ impl<'a> Evaluation<'a> {
                     continue;
                 }
                 any_subject = true;
-                let level = self.reader.weigh(entry.terms.as_deref());
+                let level = self.reader.weigh(entry.terms.as_ref());
                 let operand = match (level, target) {
                     (Level::False, _) | (_, None) => Operand::False,
                     (_, Some(target)) => self.visit(rows, place.step_to(*target, &entry.subject)),

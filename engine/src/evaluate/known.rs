@@ -143,7 +143,7 @@ impl<'k, 'a, R: Rows> Known<'k, 'a, R> {
             if self.evaluation.reader.is_expired(terms) {
                 continue;
             }
-            let level = Bounds::exactly(self.evaluation.reader.weigh(terms));
+            let level = Bounds::exactly(self.evaluation.reader.weigh(entry.terms.as_ref()));
             let target = target.map_or(Bounds::exactly(Level::False), |target| {
                 self.member(target, &entry.subject)
             });

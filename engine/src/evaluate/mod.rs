@@ -106,7 +106,7 @@ pub struct Verdict {
 pub enum Step {
     /// The answer. Every later step gives it again.
     Done(Verdict),
-    /// The evaluation cannot go on before these were supplied. Each is named once.
+    /// The evaluation cannot go on before some of these were supplied; what is left is demanded again. Each is named once.
     Need(Vec<Demand>),
     /// A quantum of work was done; step again.
     Yield,

@@ -19,6 +19,9 @@ pub(super) struct Supplied {
     entries: FxHashMap<(RowKey, ObjectId), Option<Entry>>,
 }
 
+/// Of how many open terms the missing names are kept. Those of more are found again by another evaluation of their caveats.
+const MAX_OPEN: usize = 8;
+
 /// A whole row, or why there is none to walk.
 pub(super) enum Held<'r> {
     Row(&'r Row),
@@ -57,6 +60,8 @@ pub(super) struct Reader<'a> {
     pub(super) work: u64,
     pub(super) valid_until: Option<Timestamp>,
     pub(super) used_context: bool,
+    /// Terms that lack values, and which: a glance weighs them, the graph again, and at last the names are wanted.
+    open: Vec<(Arc<Terms>, Vec<String>)>,
 }
 
 impl<'a> Reader<'a> {
@@ -77,6 +82,7 @@ impl<'a> Reader<'a> {
             work: 0,
             valid_until: None,
             used_context: false,
+            open: Vec::new(),
         }
     }
 
@@ -135,7 +141,7 @@ impl<'a> Reader<'a> {
     ) -> Option<(Level, Option<Arc<Terms>>)> {
         self.work += 1;
         Some(match self.find(rows, key, subject)? {
-            Some(terms) => (self.weigh(terms.as_deref()), terms),
+            Some(terms) => (self.weigh(terms.as_ref()), terms),
             None => (Level::False, None),
         })
     }
@@ -186,7 +192,7 @@ impl<'a> Reader<'a> {
 
     /// Whether an entry under these terms counts. A caveat that fails leaves it unknown: should the decision
     /// depend on it, the failure becomes the answer (see [`Reader::caveat_names`]).
-    pub(super) fn weigh(&mut self, terms: Option<&Terms>) -> Level {
+    pub(super) fn weigh(&mut self, terms: Option<&Arc<Terms>>) -> Level {
         let Some(terms) = terms else {
             return Level::True;
         };
@@ -200,10 +206,19 @@ impl<'a> Reader<'a> {
             return Level::True;
         };
         self.used_context = true;
+        if self.names_of(terms).is_some() {
+            return Level::Unknown;
+        }
         match self.decide(*caveat, stored) {
             Ok(Outcome::True) => Level::True,
             Ok(Outcome::False) => Level::False,
-            Ok(Outcome::Missing(_)) | Err(_) => Level::Unknown,
+            Ok(Outcome::Missing(names)) => {
+                if self.open.len() < MAX_OPEN {
+                    self.open.push((Arc::clone(terms), names));
+                }
+                Level::Unknown
+            }
+            Err(_) => Level::Unknown,
         }
     }
 
@@ -212,6 +227,12 @@ impl<'a> Reader<'a> {
         terms
             .and_then(|terms| terms.expires_at)
             .is_some_and(|expires_at| expires_at <= self.now)
+    }
+
+    /// What the caveat of these very terms was missing, if that is still known.
+    fn names_of(&self, terms: &Arc<Terms>) -> Option<&[String]> {
+        let known = self.open.iter().find(|(open, _)| Arc::ptr_eq(open, terms));
+        known.map(|(_, names)| names.as_slice())
     }
 
     fn decide(&self, caveat: CaveatId, stored: &Context) -> Result<Outcome, EvaluationError> {
@@ -238,7 +259,10 @@ impl<'a> Reader<'a> {
     }
 
     /// The names that the caveat of these terms is missing; its failure, if it fails.
-    pub(super) fn caveat_names(&self, terms: &Terms) -> Result<Vec<String>, EvaluationError> {
+    pub(super) fn caveat_names(&self, terms: &Arc<Terms>) -> Result<Vec<String>, EvaluationError> {
+        if let Some(names) = self.names_of(terms) {
+            return Ok(names.to_vec());
+        }
         match self.caveat_outcome(Some(terms)) {
             Some((_, Ok(Outcome::Missing(names)))) => Ok(names),
             Some((_, Err(error))) => Err(error),

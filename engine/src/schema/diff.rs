@@ -8,7 +8,7 @@ use std::fmt;
 
 use self::words::{canonical, expression, member_name, on_one_line, subjects_of, type_name};
 use super::compiled::{Caveat, Expr, Member, MemberId, MemberKind, Schema, Slot};
-use crate::caveat::same_tokens;
+use crate::caveat::same_expression;
 
 macro_rules! change_kinds {
     ($($(#[$doc:meta])* $name:ident => $word:literal, $text:literal;)*) => {
@@ -275,7 +275,7 @@ impl Comparison<'_> {
                     self.push(ChangeKind::ParameterAdded, at, None, Some(type_name(new_type)));
                 }
             }
-            if !same_tokens(&old.expression, &new.expression) {
+            if !same_expression(&old.expression, &new.expression) {
                 let (was, is) = (on_one_line(&old.expression), on_one_line(&new.expression));
                 self.push(ChangeKind::CaveatExpressionChanged, name, Some(was), Some(is));
             }

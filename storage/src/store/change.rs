@@ -1,5 +1,6 @@
 //! The change log: every commit in a vault moves its head and appends one record.
 
+use bytes::Bytes;
 use futures_util::future::try_join;
 use inferadb_engine::noun::{
     Name, ObjectId, ObjectRef, Relationship, RelationshipKey, SubjectRef, Timestamp,
@@ -19,8 +20,8 @@ use crate::kv::{Isolation, RangeOptions, Transaction, Versionstamp, key_after};
 pub(super) const PIECE_BYTES: usize = 90_000;
 /// The most pairs that are read in one go.
 const CHUNK: usize = 500;
-/// The most that are read or cleared in one go where nothing is known of their size: each may be one piece.
-const UNKNOWN_CHUNK: usize = 64;
+/// About how many bytes one transaction removes.
+const TRIM_BYTES: usize = 1 << 20;
 /// The fewest pairs that are worth a read, where records may be large.
 const MIN_CHUNK: usize = 16;
 /// Enough for one answer, in bytes of records.
@@ -97,6 +98,15 @@ pub(super) enum RecordKind {
     /// The schema that was replaced.
     Schema(Option<SchemaRecord>),
     Settings,
+}
+
+/// How much of a log there is, or is to be kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogSize {
+    /// Its records.
+    pub records: u64,
+    /// What they come to, in bytes.
+    pub bytes: u64,
 }
 
 /// What a trimming did.
@@ -190,95 +200,130 @@ impl Store {
         Ok((head, records.into_iter().map(Change::from).collect()))
     }
 
-    /// Removes all but the last `keep` changes of `vault`, in several transactions. From the first of them on a reader
-    /// that needs what is removed gets [`StoreError::HistoryGone`].
-    pub async fn trim_changes(&self, vault: VaultId, keep: usize) -> Result<Trimmed, StoreError> {
-        let Some(horizon) = self.find_horizon(vault, keep).await? else {
-            return Ok(Trimmed { removed: 0 });
-        };
+    /// How much of `vault`'s log is kept.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::VaultNotFound`].
+    pub async fn log_size(&self, vault: VaultId) -> Result<LogSize, StoreError> {
+        let mut retry = Retry::default();
+        loop {
+            let size = async {
+                let transaction = self.engine().begin().await?;
+                require_vault(&*transaction, vault, Isolation::Snapshot).await?;
+                read_log_size(&*transaction, vault).await
+            };
+            match size.await {
+                Err(error) => retry.pause(error).await?,
+                size => return size,
+            }
+        }
+    }
+
+    /// Removes the oldest changes of `vault` until no more are left than are to be kept, in several transactions, none of which reads
+    /// what is kept. From the first of them on a reader that needs what is removed gets [`StoreError::HistoryGone`].
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::VaultNotFound`].
+    pub async fn trim_changes(&self, vault: VaultId, keep: LogSize) -> Result<Trimmed, StoreError> {
         let mut removed = 0;
         let mut retry = Retry::default();
         loop {
-            match self.trim_some(vault, horizon).await {
-                Ok((some, complete)) => {
+            match self.trim_some(vault, keep).await {
+                Ok(Some(some)) => {
                     removed += some;
-                    if complete {
-                        return Ok(Trimmed { removed });
-                    }
+                    retry = Retry::default();
                 }
+                Ok(None) => return Ok(Trimmed { removed }),
                 Err(error) => retry.pause(error).await?,
             }
         }
     }
 
-    /// The newest change that is not among the last `keep`.
-    async fn find_horizon(&self, vault: VaultId, keep: usize) -> Result<Option<Versionstamp>, StoreError> {
-        let mut range = keys::changes(vault, None);
-        let mut kept = 0;
-        let mut last = None;
-        let mut retry = Retry::default();
-        loop {
-            // Each chunk is read in a transaction of its own, so that none grows old. Newer changes do not matter.
-            let chunk = async {
-                let transaction = self.engine().begin().await?;
-                require_vault(&*transaction, vault, Isolation::Snapshot).await?;
-                let options = RangeOptions {
-                    limit: UNKNOWN_CHUNK,
-                    reverse: true,
-                    isolation: Isolation::Snapshot,
-                };
-                Ok::<_, StoreError>(transaction.range(range.clone(), options).await?)
-            };
-            let pairs = match chunk.await {
-                Ok(pairs) => pairs,
-                Err(error) => {
-                    retry.pause(error).await?;
-                    continue;
-                }
-            };
-            for (key, _) in &pairs {
-                let (stamp, _) =
-                    keys::decode_change(vault, key).ok_or_else(|| StoreError::unreadable("change"))?;
-                if last != Some(stamp) {
-                    if kept == keep {
-                        return Ok(Some(stamp));
-                    }
-                    kept += 1;
-                    last = Some(stamp);
-                }
-            }
-            match pairs.last() {
-                Some((key, _)) if pairs.len() == UNKNOWN_CHUNK => range.end = key.clone(),
-                _ => return Ok(None),
-            }
-        }
-    }
-
-    async fn trim_some(&self, vault: VaultId, horizon: Versionstamp) -> Result<(usize, bool), StoreError> {
+    /// Removes some of the oldest changes; how many, or `None` if there was nothing to remove.
+    async fn trim_some(&self, vault: VaultId, keep: LogSize) -> Result<Option<usize>, StoreError> {
+        let damaged = || StoreError::unreadable("change");
         let mut transaction = self.engine().begin().await?;
         require_vault(&*transaction, vault, Isolation::Serializable).await?;
-        let key = keys::horizon(vault);
-        let held = transaction.get(&key, Isolation::Serializable).await?;
-        if held.is_none_or(|held| &*held < horizon.0.as_slice()) {
-            transaction.set(&key, &horizon.0);
-        }
-        let doomed = keys::changes(vault, None).start..keys::changes(vault, Some(horizon)).start;
-        let options = RangeOptions {
-            limit: UNKNOWN_CHUNK,
+        let size = read_log_size(&*transaction, vault).await?;
+        let horizon_key = keys::horizon(vault);
+        let held = transaction.get(&horizon_key, Isolation::Serializable).await?;
+        let horizon = held.as_deref().and_then(Versionstamp::split_from);
+        let mut horizon = horizon.map(|(stamp, _)| stamp);
+        let range = keys::changes(vault, None);
+        let is_over = |records, bytes| {
+            size.records.saturating_sub(records) > keep.records
+                || size.bytes.saturating_sub(bytes) > keep.bytes
+        };
+        let mut options = RangeOptions {
+            limit: 1,
             reverse: false,
             isolation: Isolation::Snapshot,
         };
-        let pairs = transaction.range(doomed.clone(), options).await?;
-        let complete = pairs.len() < UNKNOWN_CHUNK;
-        if let Some((last, _)) = pairs.last() {
-            transaction.clear_range(doomed.start..key_after(last));
+        if !is_over(0, 0) {
+            // Then only what an import has left behind goes, if it has.
+            let first = transaction.range(range.clone(), options).await?;
+            let first = first.first().and_then(|(key, _)| keys::decode_change(vault, key));
+            let first = first.map(|(stamp, _)| stamp);
+            if first.is_none() || first > horizon {
+                return Ok(None);
+            }
+        }
+        options.limit = CHUNK;
+        let (pairs, _) = transaction
+            .range_of_size(range.clone(), options, TRIM_BYTES)
+            .await?;
+        let (mut records, mut bytes) = (0_u64, 0_u64);
+        let mut last = None;
+        for (key, value) in &pairs {
+            let (stamp, piece) = keys::decode_change(vault, key).ok_or_else(damaged)?;
+            // A record goes with its first piece, and the others follow it, here or in the next transaction.
+            let is_gone = horizon.is_some_and(|horizon| stamp <= horizon);
+            if !is_gone && !is_over(records, bytes) {
+                break;
+            }
+            horizon = horizon.max(Some(stamp));
+            records += u64::from(piece == 0);
+            bytes += value.len() as u64;
+            last = Some(key);
+        }
+        let (Some(last), Some(horizon)) = (last, horizon) else {
+            return Ok(None);
+        };
+        // Set in any case: an attempt of unknown outcome that is committed late conflicts with the one in its stead, so that nothing
+        // is taken from the counters twice.
+        transaction.set(&horizon_key, &horizon.0);
+        transaction.clear_range(range.start..key_after(last));
+        for (key, removed) in keys::log_size(vault).iter().zip([records, bytes]) {
+            // Stores that are older than the counters have counted no more than what came since.
+            transaction.add(key, -i64::try_from(removed).unwrap_or(i64::MAX));
         }
         transaction.commit().await?;
-        let firsts = pairs
-            .iter()
-            .filter_map(|(key, _)| keys::decode_change(vault, key));
-        Ok((firsts.filter(|(_, piece)| *piece == 0).count(), complete))
+        Ok(Some(usize::try_from(records).unwrap_or(usize::MAX)))
     }
+}
+
+/// How much of a log there is.
+async fn read_log_size(transaction: &dyn Transaction, vault: VaultId) -> Result<LogSize, StoreError> {
+    let [records, bytes] = keys::log_size(vault);
+    let (records, bytes) = try_join(
+        transaction.get(&records, Isolation::Snapshot),
+        transaction.get(&bytes, Isolation::Snapshot),
+    )
+    .await?;
+    let count = |value: Option<Bytes>| match value {
+        None => Ok(0),
+        Some(value) => {
+            let bytes = value.as_ref().try_into();
+            let count = i64::from_le_bytes(bytes.map_err(|_| StoreError::unreadable("counter"))?);
+            Ok::<_, StoreError>(u64::try_from(count).unwrap_or(0))
+        }
+    };
+    Ok(LogSize {
+        records: count(records)?,
+        bytes: count(bytes)?,
+    })
 }
 
 /// Some records of `vault` after `after`, oldest first; none at all means that there are none.
@@ -378,6 +423,9 @@ pub(super) fn append(
     record.extend_from_slice(&at.0.to_be_bytes());
     record.extend_from_slice(&pieces.to_be_bytes());
     record.extend_from_slice(&bytes);
+    for (key, added) in keys::log_size(vault).iter().zip([1, record.len()]) {
+        transaction.add(key, i64::try_from(added).unwrap_or(i64::MAX));
+    }
     let prefix = keys::change_prefix(vault);
     for (piece, bytes) in (0_u16..).zip(record.chunks(PIECE_BYTES)) {
         transaction.set_versionstamped_key(&prefix, &piece.to_be_bytes(), bytes);

@@ -154,7 +154,7 @@ impl Store {
             });
         }
         let record = require_vault(&*transaction, vault, Isolation::Serializable).await?;
-        record.admit_writer()?;
+        self.admit_writer(&mut *transaction, &record)?;
         let space = record.space();
         // What an import has put in the place of all that was there is not what was to go.
         if begun.is_some_and(|begun| begun != space) {

@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use futures_util::future::try_join_all;
 use inferadb_engine::noun::{RelationshipKey, Timestamp};
+use uuid::Uuid;
 
 use super::change::{Changed, Record, RecordKind, read_records};
 use super::filter::whole;
@@ -20,7 +21,7 @@ use super::shape::shape_of;
 use super::staging::{Staged, Staging};
 use super::switch::{Basis, Switch};
 use super::vaults::require_vault;
-use super::{FitCheck, Snapshot, StoreError, breathe, machine_time};
+use super::{FitCheck, Snapshot, StoreError, breathe};
 use crate::codec::StoredTerms;
 use crate::id::Revision;
 use crate::keys::{self, Keyspace, Order};
@@ -32,8 +33,6 @@ const PAGES_BETWEEN: usize = 32;
 /// become fewer.
 const MAX_APPROACHES: usize = 10;
 const FEW_CHANGES: usize = 500;
-/// For how long writers are held off, in microseconds. They try again for longer than that.
-const HOLD_MICROS: i64 = 1_000_000;
 /// How often they are held off before it is given up.
 const MAX_HOLDS: usize = 5;
 
@@ -333,21 +332,23 @@ impl Merge<'_> {
 
     /// Has writers wait for a moment. Whoever is about to commit conflicts with this, tries again, and finds out.
     async fn hold_writers(&self) -> Result<(), StoreError> {
+        // Each is another one: those who wait see that it is not the one that they wait for.
+        let hold = Uuid::new_v4();
         let mut retry = Retry::default();
-        while let Err(error) = self.try_hold_writers().await {
+        while let Err(error) = self.try_hold_writers(hold).await {
             retry.pause(error).await?;
         }
         Ok(())
     }
 
-    async fn try_hold_writers(&self) -> Result<(), StoreError> {
+    async fn try_hold_writers(&self, hold: Uuid) -> Result<(), StoreError> {
         let mut transaction = self.staging.store.engine().begin().await?;
         let vault = self.staging.space.vault;
         let mut record = require_vault(&*transaction, vault, Isolation::Serializable).await?;
         if record.space() != self.base {
             return Err(StoreError::Replaced);
         }
-        record.held_until = Some(Timestamp(machine_time().0 + HOLD_MICROS));
+        record.hold = Some(hold);
         record.put_silently(&mut *transaction)?;
         transaction.commit().await?;
         Ok(())

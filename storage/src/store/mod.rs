@@ -6,6 +6,7 @@ mod defaults;
 mod delete;
 mod error;
 mod filter;
+mod hold;
 mod merge;
 mod past;
 mod prefix;
@@ -17,17 +18,15 @@ mod staging;
 mod stretch;
 mod sweep;
 mod switch;
+mod unmoved;
 mod vaults;
 mod write;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
-
-use inferadb_engine::noun::Timestamp;
 
 pub use accounts::AccountRecord;
-pub use change::{Change, ChangeKind, ChangeOp, Trimmed};
+pub use change::{Change, ChangeKind, ChangeOp, LogSize, Trimmed};
 pub use defaults::Defaults;
 pub use delete::Deleted;
 pub use error::StoreError;
@@ -47,6 +46,7 @@ pub use write::{Precondition, Write, Written};
 use crate::engine::{EmbeddedEngine, MemoryEngine};
 use crate::keys;
 use crate::kv::{Engine, Isolation};
+use hold::Holds;
 use retry::{Markers, Retry};
 use sweep::Sweeper;
 
@@ -112,6 +112,7 @@ struct Inner {
     engine: Arc<dyn Engine>,
     markers: Markers,
     sweeper: Sweeper,
+    holds: Holds,
 }
 
 impl Store {
@@ -151,6 +152,7 @@ impl Store {
                 engine,
                 markers: Markers::new(),
                 sweeper: Sweeper::default(),
+                holds: Holds::default(),
             }),
         };
         let mut retry = Retry::default();
@@ -211,10 +213,4 @@ impl std::fmt::Debug for Inner {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Store").finish_non_exhaustive()
     }
-}
-
-/// The time of the machine, for chores that nobody passes a time to.
-fn machine_time() -> Timestamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Timestamp(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
 }

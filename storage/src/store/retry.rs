@@ -9,10 +9,9 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use inferadb_engine::noun::Timestamp;
 use uuid::Uuid;
 
-use super::{StoreError, machine_time};
+use super::StoreError;
 use crate::codec::Reader;
 use crate::id::Revision;
 use crate::keys;
@@ -124,14 +123,12 @@ impl Marker<'_> {
         let (stamp, rest) = Versionstamp::split_from(&value).ok_or_else(damaged)?;
         let mut reader = Reader(rest);
         let operation = Uuid::from_bytes(reader.array().ok_or_else(damaged)?);
-        let _at: [u8; 8] = reader.array().ok_or_else(damaged)?;
         Ok((operation == self.operation).then(|| (Revision(stamp), value.slice_ref(reader.0))))
     }
 
     /// Sets the marker, with what a later attempt is to answer, in the transaction that does the work.
     pub(super) fn set(&self, transaction: &mut dyn Transaction, answer: &[u8]) {
-        let now = machine_time();
-        let rest = [self.operation.as_bytes().as_slice(), &now.0.to_be_bytes(), answer].concat();
+        let rest = [self.operation.as_bytes().as_slice(), answer].concat();
         transaction.set_versionstamped_value(&self.key, &rest);
     }
 }
@@ -145,12 +142,4 @@ impl Drop for Marker<'_> {
             .free
             .push(self.slot);
     }
-}
-
-/// The moment at which the marker `value` was set.
-pub(super) fn marked_at(value: &[u8]) -> Option<Timestamp> {
-    let (_, rest) = Versionstamp::split_from(value)?;
-    let mut reader = Reader(rest);
-    let _operation: [u8; 16] = reader.array()?;
-    reader.array().map(|at| Timestamp(i64::from_be_bytes(at)))
 }

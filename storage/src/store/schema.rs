@@ -120,7 +120,7 @@ impl Store {
             });
         }
         let record = require_vault(&*transaction, vault, Isolation::Serializable).await?;
-        record.admit_writer()?;
+        self.admit_writer(&mut *transaction, &record)?;
         let space = record.space();
         let shapes = claim_shapes(&mut *transaction, space).await?;
         if !schema.force

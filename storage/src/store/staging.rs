@@ -1,14 +1,16 @@
 //! Staging: a generation of a vault's relationships that is built beside the one that counts, in small transactions, and that
 //! nobody sees until a switch makes it the one that counts, or that is swept away.
 //!
-//! A key beside the vault says that a generation is being built, by whom, and until when: each transaction that adds to it
-//! reads that key, so that nothing is added to what has been given up, and whoever builds it renews the lease as it goes.
+//! A key beside the vault says that a generation is being built, and by whom: each transaction that adds to it reads that key, so that
+//! nothing is added to what has been given up, and whoever builds it renews this lease as it goes, by counting in it. A lease has no
+//! time in it, as each server has a clock of its own: it is over for a server that has seen it stay as it is for [`LEASE`].
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::future::try_join_all;
-use inferadb_engine::noun::{Relationship, RelationshipKey, Timestamp};
+use inferadb_engine::noun::{Relationship, RelationshipKey};
 use uuid::Uuid;
 
 use super::filter::Found;
@@ -17,16 +19,16 @@ use super::retry::Retry;
 use super::shape::ShapeCounts;
 use super::vaults::require_vault;
 use super::write::remove;
-use super::{PIECE, Store, StoreError, breathe, machine_time};
+use super::{PIECE, Store, StoreError, breathe};
 use crate::codec::{Reader, StoredTerms};
 use crate::id::VaultId;
 use crate::keys::{self, Keyspace, Order};
 use crate::kv::{Isolation, RangeOptions, Transaction};
 
-/// How long what is being built may stand still, in microseconds.
-const LEASE_MICROS: i64 = 10 * 60 * 1_000_000;
-/// How much of a lease is left when it is renewed though nothing is added, in microseconds.
-const RENEWED_MICROS: i64 = LEASE_MICROS / 2;
+/// How long what is being built may stand still.
+pub(super) const LEASE: Duration = Duration::from_secs(10 * 60);
+/// How old a lease is when it is renewed though nothing is added.
+const RENEWED: Duration = Duration::from_secs(5 * 60);
 /// The most generations of one vault that are built at a time.
 const MAX_STAGINGS: usize = 4;
 /// The most relationships, and about the most bytes, that one transaction stores: other writers wait that long.
@@ -50,14 +52,16 @@ pub(super) struct Lease {
     pub(super) stage: Stage,
     /// Who builds it.
     pub(super) process: Uuid,
-    pub(super) until: Timestamp,
+    /// How often it has been renewed.
+    pub(super) renewals: u64,
 }
 
 /// A state of a vault that is being built. Dropped before a switch it is swept away.
 pub struct Staging {
     pub(super) store: Store,
     pub(super) space: Keyspace,
-    leased_until: Timestamp,
+    renewals: u64,
+    renewed_at: Instant,
     /// The highest key so far: what is above it cannot be there yet.
     highest: Option<Vec<u8>>,
     pub(super) counts: ShapeCounts,
@@ -99,10 +103,10 @@ impl Store {
         let mut retry = Retry::default();
         loop {
             let mut transaction = self.engine().begin().await?;
-            let lease = self.lease();
+            let lease = self.lease(0);
             transaction.set(&keys::staging(space), &lease.encode());
             match transaction.commit().await {
-                Ok(_) => return Ok(Staging::new(self, space, lease.until)),
+                Ok(_) => return Ok(Staging::new(self, space)),
                 Err(error) => retry.pause(error.into()).await?,
             }
         }
@@ -117,10 +121,8 @@ impl Store {
             isolation: Isolation::Snapshot,
         };
         let stagings = transaction.range(keys::stagings_of(vault), options).await?;
-        let now = machine_time();
-        let is_built = |value: &Bytes| {
-            Lease::decode(value).is_ok_and(|lease| lease.stage == Stage::Building && now < lease.until)
-        };
+        // With those whose importer is gone, until a server has found that out and clears them.
+        let is_built = |value: &Bytes| Lease::decode(value).is_ok_and(|lease| lease.stage == Stage::Building);
         if stagings.iter().filter(|(_, value)| is_built(value)).count() >= MAX_STAGINGS {
             return Err(StoreError::TooManyImports);
         }
@@ -136,29 +138,29 @@ impl Store {
         let generation =
             generation.ok_or_else(|| StoreError::TooLarge("more than 4,294,967,295 imports".into()))?;
         let space = Keyspace { vault, generation };
-        let lease = self.lease();
+        let lease = self.lease(0);
         transaction.set(&counter, &generation.to_be_bytes());
         transaction.set(&keys::staging(space), &lease.encode());
         transaction.commit().await?;
-        Ok(Staging::new(self, space, lease.until))
+        Ok(Staging::new(self, space))
     }
 
-    fn lease(&self) -> Lease {
-        let now = machine_time();
+    fn lease(&self, renewals: u64) -> Lease {
         Lease {
             stage: Stage::Building,
             process: self.markers().process(),
-            until: Timestamp(now.0.saturating_add(LEASE_MICROS)),
+            renewals,
         }
     }
 }
 
 impl Staging {
-    fn new(store: &Store, space: Keyspace, leased_until: Timestamp) -> Self {
+    fn new(store: &Store, space: Keyspace) -> Self {
         Self {
             store: store.clone(),
             space,
-            leased_until,
+            renewals: 0,
+            renewed_at: Instant::now(),
             highest: None,
             counts: ShapeCounts::default(),
             relationships: 0,
@@ -291,15 +293,16 @@ impl Staging {
         fill: &(dyn Fn(&mut dyn Transaction, Keyspace, usize) -> bool + Send + Sync),
         is_empty: bool,
     ) -> Result<(), StoreError> {
-        if is_empty && machine_time().0 < self.leased_until.0 - RENEWED_MICROS {
+        if is_empty && self.renewed_at.elapsed() < RENEWED {
             return Ok(());
         }
-        let lease = self.store.lease();
+        self.renewals += 1;
+        let lease = self.store.lease(self.renewals);
         let mut retry = Retry::default();
         while let Err(error) = self.try_chunk(fill, lease).await {
             retry.pause(error).await?;
         }
-        self.leased_until = lease.until;
+        self.renewed_at = Instant::now();
         Ok(())
     }
 
@@ -411,7 +414,7 @@ impl Lease {
         [
             &[stage],
             self.process.as_bytes().as_slice(),
-            &self.until.0.to_be_bytes(),
+            &self.renewals.to_be_bytes(),
         ]
         .concat()
     }
@@ -428,7 +431,7 @@ impl Lease {
             Some(Self {
                 stage,
                 process: Uuid::from_bytes(reader.array()?),
-                until: Timestamp(i64::from_be_bytes(reader.array()?)),
+                renewals: u64::from_be_bytes(reader.array()?),
             })
         };
         decode().ok_or_else(|| StoreError::unreadable("staging"))
@@ -439,7 +442,7 @@ impl Lease {
         let nobody = Self {
             stage,
             process: Uuid::nil(),
-            until: Timestamp(0),
+            renewals: 0,
         };
         nobody.encode()
     }
@@ -456,69 +459,7 @@ impl std::fmt::Debug for Staging {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
-    use crate::engine::MemoryEngine;
-    use crate::kv::Engine;
-
-    #[tokio::test]
-    async fn a_lease_that_is_over_ends_what_is_built() {
-        let engine = Arc::new(MemoryEngine::new().unwrap());
-        let store = Store::with_engine(engine.clone()).await.unwrap();
-        let account = store.create_account("a", Timestamp(1)).await.unwrap().id;
-        let vault = store.create_vault(account, "v", Timestamp(1)).await.unwrap().id;
-        let row = Relationship {
-            resource: inferadb_engine::noun::ObjectRef::parse("doc:a").unwrap(),
-            relation: inferadb_engine::noun::Name::parse("viewer").unwrap(),
-            subject: inferadb_engine::noun::SubjectRef::parse("user:u").unwrap(),
-            caveat: None,
-            expires_at: None,
-        };
-        let mut staging = store.stage(vault).await.unwrap();
-        staging.add(std::slice::from_ref(&row)).await.unwrap();
-        let lease = |until| Lease {
-            stage: Stage::Building,
-            process: store.markers().process(),
-            until,
-        };
-        let set = async |lease: Lease| {
-            let mut transaction = engine.begin().await.unwrap();
-            transaction.set(&keys::staging(staging.space), &lease.encode());
-            transaction.commit().await.unwrap();
-        };
-        let is_there = async || {
-            let transaction = engine.begin().await.unwrap();
-            let key = keys::staging(staging.space);
-            transaction
-                .get(&key, Isolation::Snapshot)
-                .await
-                .unwrap()
-                .is_some()
-        };
-        // One that is not over is left alone by a chore that is at work on another.
-        set(lease(Timestamp(machine_time().0 + 1_000_000_000))).await;
-        drop(store.stage_new().await.unwrap());
-        let others = async || {
-            let transaction = engine.begin().await.unwrap();
-            let options = RangeOptions {
-                limit: 10,
-                reverse: false,
-                isolation: Isolation::Snapshot,
-            };
-            transaction.range(keys::stagings(), options).await.unwrap().len()
-        };
-        while others().await > 1 {
-            tokio::task::yield_now().await;
-        }
-        assert!(is_there().await);
-        set(lease(Timestamp(machine_time().0 - 1))).await;
-        store.inner.sweeper.wake();
-        while is_there().await {
-            tokio::task::yield_now().await;
-        }
-        assert_eq!(staging.add(&[row]).await, Err(StoreError::ImportGone));
-    }
 
     #[test]
     fn leases_survive_exactly() {
@@ -526,7 +467,7 @@ mod tests {
             let lease = Lease {
                 stage,
                 process: Uuid::new_v4(),
-                until: Timestamp(-5),
+                renewals: 5,
             };
             assert_eq!(Lease::decode(&lease.encode()), Ok(lease));
         }

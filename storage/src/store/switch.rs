@@ -207,7 +207,7 @@ impl Staging {
         }
         let mut record = VaultRecord {
             generation: space.generation,
-            held_until: None,
+            hold: None,
             ..record
         };
         if let Some(limits) = &switch.limits

@@ -3,11 +3,12 @@
 use inferadb_engine::noun::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use uuid::Uuid;
 
 use super::accounts::{MAX_PAGE, creation_page, read_account};
 use super::change::{Appended, append};
 use super::retry::{Marker, Retry};
-use super::{Page, Store, StoreError, machine_time};
+use super::{Page, Store, StoreError};
 use crate::id::{AccountId, VaultId};
 use crate::keys::{self, Keyspace};
 use crate::kv::{Isolation, Transaction};
@@ -33,8 +34,8 @@ pub struct VaultRecord {
     pub updated_at: Timestamp,
     /// The generation of its relationships that counts.
     pub(super) generation: u32,
-    /// Until when writers wait, by the clock of the machine: an import is about to switch over.
-    pub(super) held_until: Option<Timestamp>,
+    /// Which hold has writers wait for a moment: an import is about to switch over.
+    pub(super) hold: Option<Uuid>,
 }
 
 /// What to change in a vault's record; `None` leaves as it is, `Some(None)` removes.
@@ -73,7 +74,7 @@ struct StoredVault {
     updated_at: i64,
     generation: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
-    held_until: Option<i64>,
+    hold: Option<String>,
 }
 
 impl VaultRecord {
@@ -88,7 +89,7 @@ impl VaultRecord {
             created_at: now,
             updated_at: now,
             generation: 0,
-            held_until: None,
+            hold: None,
         }
     }
 
@@ -103,18 +104,6 @@ impl VaultRecord {
     /// Whether the vault was not replaced as a whole, by an import, between this record and another of it.
     pub fn is_of_same_generation(&self, other: &Self) -> bool {
         self.space() == other.space()
-    }
-
-    /// Refuses writers of an archived vault, which may have been archived after they were let in; and others, who try again,
-    /// while an import switches over.
-    pub(super) fn admit_writer(&self) -> Result<(), StoreError> {
-        if self.archived {
-            return Err(StoreError::VaultArchived);
-        }
-        match self.held_until {
-            Some(until) if machine_time() < until => Err(StoreError::Contended),
-            _ => Ok(()),
-        }
     }
 
     /// Stores the record, with the change that tells of it.
@@ -134,7 +123,7 @@ impl VaultRecord {
             created_at: self.created_at.0,
             updated_at: self.updated_at.0,
             generation: self.generation,
-            held_until: self.held_until.map(|at| at.0),
+            hold: self.hold.map(|hold| hold.to_string()),
         };
         let json = serde_json::to_vec(&stored).map_err(|error| StoreError::TooLarge(error.to_string()))?;
         transaction.set(&keys::vault(self.id), &json);
@@ -389,7 +378,11 @@ pub(super) async fn read_vault(
         created_at: Timestamp(stored.created_at),
         updated_at: Timestamp(stored.updated_at),
         generation: stored.generation,
-        held_until: stored.held_until.map(Timestamp),
+        hold: stored
+            .hold
+            .map(|hold| hold.parse())
+            .transpose()
+            .map_err(|_| StoreError::unreadable("vault"))?,
     }))
 }
 

@@ -104,7 +104,7 @@ impl Store {
         if let Some((revision, answer)) = done {
             return decode_answer(revision, &answer);
         }
-        record.admit_writer()?;
+        self.admit_writer(&mut *transaction, &record)?;
         let space = record.space();
         let stores = planned.iter().any(|change| change.terms.is_some());
         if stores && schema.map(|(revision, ..)| revision) != write.schema_revision {

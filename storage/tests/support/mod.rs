@@ -15,7 +15,8 @@ use inferadb_engine::noun::{
 use inferadb_storage::engine::MemoryEngine;
 use inferadb_storage::kv::Engine;
 use inferadb_storage::{
-    AccountRecord, FitCheck, PutSchema, RelationshipFilter, Revision, SchemaPut, Shape, Store, VaultId, Write,
+    AccountRecord, FitCheck, LogSize, PutSchema, RelationshipFilter, Revision, SchemaPut, Shape, Store,
+    VaultId, Write,
 };
 
 pub fn at(micros: i64) -> Timestamp {
@@ -119,6 +120,14 @@ pub fn filter(text: &str) -> RelationshipFilter {
         subject_type: subject_type.map(name),
         subject_id: subject_id.map(id),
         subject_relation: None,
+    }
+}
+
+/// So many records of a log, whatever their size.
+pub fn kept(records: u64) -> LogSize {
+    LogSize {
+        records,
+        bytes: u64::MAX,
     }
 }
 

@@ -238,9 +238,12 @@ impl Checker<'_> {
 
     /// Declares the variable of a loop. Whoever enters leaves by taking it off `locals`.
     fn enter(&mut self, variable: &Node, item: Type) -> bool {
-        let NodeKind::Name(name) = &variable.kind else {
-            self.error(variable.offset, "the variable of a loop is a simple name");
-            return false;
+        let name = match &variable.kind {
+            NodeKind::Name(name) if !name.starts_with('.') => name,
+            _ => {
+                self.error(variable.offset, "the variable of a loop is a simple name");
+                return false;
+            }
         };
         if self.locals.len() >= MAX_LOOPS {
             self.error(

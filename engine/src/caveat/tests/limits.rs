@@ -1,72 +1,138 @@
 //! Hostile sources and contexts: every one ends in an error that names what was exceeded.
 
 use super::{compile_errors, context, decide, list, program, text};
-use crate::caveat::{CaveatError, Outcome, compile};
+use crate::caveat::limits::MAX_SOURCE_BYTES;
+use crate::caveat::{CaveatError, Compiler, Outcome, compile};
 use crate::context::{Context, Value};
 
 fn nested(open: &str, middle: &str, close: &str, times: usize) -> String {
     format!("{}{middle}{}", open.repeat(times), close.repeat(times))
 }
 
+/// What is repeated before, what once in the middle, and what is repeated after.
+const DEEP: &[(&str, &str, &str)] = &[
+    ("(", "true", ")"),
+    ("[", "1", "]"),
+    ("{1:", "1", "}"),
+    ("-(", "a", ")"),
+    ("!(", "true", ")"),
+    ("true ? true : ", "true", ""),
+    ("true ? (", "true", ") : true"),
+    ("", "a", ".b"),
+    ("", "a", ".?b"),
+    ("", "a", "[0]"),
+    ("", "a", "[?0]"),
+    ("", "a", ".f()"),
+    ("", "a", ".all(x, true)"),
+    ("f(", "1", ")"),
+    ("a.b(", "1", ")"),
+    ("1 + ", "1", ""),
+    ("1+", "1", ""),
+    ("-1+", "1", ""),
+    ("1*", "1", ""),
+    ("1*1+", "1", ""),
+    ("1 == ", "1", ""),
+    ("1<1*", "1", ""),
+    ("1 in ", "[]", ""),
+    ("a[", "0", "]"),
+    ("a[-1[", "0", "]]"),
+    ("(1 + (", "1", "))"),
+    ("[1].all(x, ", "true", ")"),
+    ("[a,[", "1", "]]"),
+];
+
 #[test]
 fn deep_sources_do_not_compile() {
-    let deep: &[(&str, &str, &str)] = &[
-        ("(", "true", ")"),
-        ("[", "1", "]"),
-        ("{1:", "1", "}"),
-        ("!", "true", ""),
-        ("- ", "a", ""),
-        ("true ? true : ", "true", ""),
-        ("a", "", ".b"),
-        ("a", "", "[0]"),
-        ("f(", "1", ")"),
-        ("a.b(", "1", ")"),
-        ("1 + ", "1", ""),
-        ("1 == ", "1", ""),
-        ("a[", "0", "]"),
-        ("(1 + (", "1", "))"),
-        ("[1].all(x, ", "true", ")"),
-    ];
-    for (open, middle, close) in deep {
+    for (open, middle, close) in DEEP {
         // Once more than the limit, and as often as the length allows.
-        for times in [101, 9_000] {
-            let source = if *open == "a" {
-                format!("a{}", close.repeat(times))
-            } else {
-                nested(open, middle, close, times)
-            };
+        let longest = (MAX_SOURCE_BYTES - middle.len()) / (open.len() + close.len());
+        for times in [101, longest] {
+            let source = nested(open, middle, close, times);
             let message = compile_errors("a any", &source).remove(0).message;
             let known = [
-                "nests deeper than 100 levels",
-                "longer than 65536 bytes",
+                "the expression nests deeper than 100 levels",
+                "the expression has more than 10000 parts",
                 "loops nest deeper than 4 levels",
             ];
             assert!(
-                known.iter().any(|known| message.contains(known)),
-                "{open} {times}: {message}"
+                known.contains(&message.as_str()),
+                "{open} {close} {times}: {message}"
             );
         }
     }
-    assert_eq!(
-        decide("", &nested("(", "true", ")", 90), &Context::new()),
-        Ok(Outcome::True)
-    );
-    assert_eq!(
-        decide("", &nested("!", "true", "", 90), &Context::new()),
-        Ok(Outcome::True)
-    );
+    for (open, middle, close) in [("(", "true", ")"), ("!(!", "true", ")"), ("!", "true", "")] {
+        let source = nested(open, middle, close, 90);
+        assert_eq!(
+            decide("", &source, &Context::new()),
+            Ok(Outcome::True),
+            "{source}"
+        );
+    }
+    // Signs that cancel one another out are no levels.
+    let source = nested("!", "true", "", 10_000);
+    assert_eq!(decide("", &source, &Context::new()), Ok(Outcome::True));
 }
 
 #[test]
 fn long_sources() {
     // Chains of the connectives may be long, for they are not deep.
-    let chain = vec!["true"; 5_000].join(" && ");
-    assert_eq!(decide("", &chain, &Context::new()), Ok(Outcome::True));
-    let chain = vec!["1"; 10_001].join(",");
-    let message = compile_errors("", &format!("[{chain}] == []")).remove(0).message;
+    for connective in ["&&", "||"] {
+        let chain = vec!["true"; 2_700].join(connective);
+        assert_eq!(decide("", &chain, &Context::new()), Ok(Outcome::True));
+    }
+    let list = |item: &str, times| format!("[{}] != []", vec![item; times].join(","));
+    assert_eq!(decide("", &list("1", 8_000), &Context::new()), Ok(Outcome::True));
+    let message = compile_errors("", &list("1+1+1", 2_700)).remove(0).message;
     assert_eq!(message, "the expression has more than 10000 parts");
-    let message = compile_errors("", &" ".repeat(65_537)).remove(0).message;
-    assert_eq!(message, "the expression is longer than 65536 bytes");
+    for source in [list("1", 8_190), " ".repeat(16_385), "\u{e9}".repeat(8_193)] {
+        let message = compile_errors("", &source).remove(0).message;
+        assert_eq!(message, "the expression is longer than 16384 bytes");
+    }
+}
+
+/// What is no expression is refused for its first fault, however much of it there is.
+#[test]
+fn long_garbage() {
+    for (piece, line, column, message) in [
+        ("#", 1, 1, "unexpected character `#`"),
+        ("\n#", 2, 1, "unexpected character `#`"),
+        ("'\n", 1, 1, "the string does not end on its line"),
+        ("'\\q'", 1, 2, "unknown escape in a string"),
+        (")", 1, 1, "expected a value, found `)`"),
+        ("a ", 1, 3, "expected the end of the expression, found `a`"),
+        ("99999999999999999999+", 1, 1, "the integer does not fit 64 bits"),
+        ("for+", 1, 1, "`for` is a reserved word"),
+        ("-1[", 1, 0, "the expression nests deeper than 100 levels"),
+        ("\u{e9}", 1, 1, "unexpected character `\\u{e9}`"),
+    ] {
+        let source = piece.repeat(MAX_SOURCE_BYTES / piece.len() - 1);
+        let errors = compile_errors("", &format!("{source}1"));
+        let [first] = errors.as_slice() else {
+            panic!("{piece:?}: {errors:?}");
+        };
+        assert_eq!((first.line, first.message.as_str()), (line, message), "{piece:?}");
+        assert!(column == 0 || first.column == column, "{piece:?}: {first:?}");
+    }
+}
+
+/// The bound on one expression is none on a hundred of them.
+#[test]
+fn the_expressions_of_a_schema_are_bounded_together() {
+    for (piece, times) in [("true ", 8), ("true// -", 2)] {
+        let mut compiler = Compiler::default();
+        let long = format!(
+            "{piece}{}",
+            piece[4..].repeat((MAX_SOURCE_BYTES - 4) / (piece.len() - 4) - 1)
+        );
+        for _ in 0..times {
+            assert!(compiler.compile(&[], &long).is_ok());
+        }
+        let errors = compiler.compile(&[], &long).unwrap_err();
+        assert_eq!(
+            errors[0].message,
+            "the expressions of the schema's caveats are too large together"
+        );
+    }
 }
 
 #[test]
@@ -146,7 +212,7 @@ fn large_contexts_stop() {
 fn whole_programs_fit_a_small_stack() {
     let sources = [
         nested("(", "true", ")", 90),
-        nested("!", "true", "", 98),
+        nested("!(", "true", ")", 48) + " && " + &nested("!", "true", "", 98),
         nested("(true ? ", "true", " : false)", 90),
         format!("{} > 0", vec!["a"; 97].join(" + ")),
         format!("[{}] != []", nested("[", "1", "]", 90)),

@@ -5,6 +5,7 @@ mod errors;
 mod language;
 mod limits;
 mod missing;
+mod reference;
 
 use super::{CaveatError, CompileError, Outcome, Program, compile};
 use crate::context::{Context, Value};

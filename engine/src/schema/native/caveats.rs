@@ -45,7 +45,7 @@ impl Resolver<'_> {
             return None;
         }
         let text = expression.text(self.source);
-        let program = match crate::caveat::compile_with(&parameters, text, &mut self.patterns) {
+        let program = match self.caveat_compiler.compile(&parameters, text) {
             Ok(program) => Arc::new(program),
             Err(errors) => {
                 for error in errors {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::syntax::{File, Identifier, Member, MemberBody};
-use crate::caveat::Patterns;
+use crate::caveat::Compiler;
 use crate::noun::Name;
 use crate::schema::diagnostic::{DiagnosticCode, Findings};
 use crate::schema::{CaveatId, MemberId, MemberKind, Schema, Type, TypeId};
@@ -29,8 +29,8 @@ pub(super) struct Resolver<'a> {
     pub(super) wildcards: Vec<bool>,
     /// How many arrow targets were looked up.
     pub(super) arrow_steps: usize,
-    /// What the regular expressions of the caveats may still cost.
-    pub(super) patterns: Patterns,
+    /// What compiles the caveats, and knows what further ones may still cost.
+    pub(super) caveat_compiler: Compiler,
 }
 
 /// The schema of `file` and its warnings. `None` or findings, or both, where there are errors.
@@ -49,7 +49,7 @@ pub(super) fn resolve(source: &str, file: &File, findings: &mut Findings) -> Opt
         incomplete: Vec::new(),
         wildcards: Vec::new(),
         arrow_steps: 0,
-        patterns: Patterns::default(),
+        caveat_compiler: Compiler::default(),
     };
     resolver.declare_names();
     resolver.caveats();

@@ -50,7 +50,7 @@ impl Resolver<'_> {
             parameters.push((parameter.text.to_string(), declared.clone()));
         }
         let expression = condition.expression.as_ref()?;
-        let program = match crate::caveat::compile_with(&parameters, &expression.text, &mut self.patterns) {
+        let program = match self.caveat_compiler.compile(&parameters, &expression.text) {
             Ok(program) => Arc::new(program),
             Err(errors) => {
                 for error in errors {

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::model::{Identifier, Model, Relation, TypeDefinition};
 use super::restrictions::stores;
-use crate::caveat::Patterns;
+use crate::caveat::Compiler;
 use crate::noun::Name;
 use crate::schema::diagnostic::{DiagnosticCode, Findings};
 use crate::schema::{CaveatId, Expr, Member, MemberId, MemberKind, Schema, Type, TypeId};
@@ -34,8 +34,8 @@ pub(super) struct Resolver<'a> {
     pub(super) steps: usize,
     /// How many kinds of subjects the relation lists whose rewrite is being resolved.
     pub(super) listed: usize,
-    /// What the regular expressions of the conditions may still cost.
-    pub(super) patterns: Patterns,
+    /// What compiles the conditions, and knows what further ones may still cost.
+    pub(super) caveat_compiler: Compiler,
 }
 
 /// The schema of `model` and its warnings. `None` or findings, or both, where there are errors.
@@ -58,7 +58,7 @@ pub(super) fn resolve(source: &str, model: &Model, findings: &mut Findings) -> O
         warnings: Findings::default(),
         steps: 0,
         listed: 0,
-        patterns: Patterns::default(),
+        caveat_compiler: Compiler::default(),
     };
     resolver.conditions();
     resolver.declare_types();

@@ -25,8 +25,9 @@ const FILE_NAME: &str = "inferadb.redb";
 /// The version of how this file uses redb. What the keys mean has a version of its own.
 const FILE_FORMAT: u64 = 1;
 /// The memory for cached pages, in bytes. What vaults hold in memory does not come from here, and the system caches the file
-/// too: so this is for the upper pages, and for what one batch of commits changes.
-const CACHE_BYTES: usize = 48 * 1024 * 1024;
+/// too: so this is for the upper pages, and for what one batch of commits changes. The pages that one thread read and another
+/// one's evicted may stay with the allocator for a while, so a scan of all there is can take twice as much.
+const CACHE_BYTES: usize = 16 * 1024 * 1024;
 
 const PAIRS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("pairs");
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
