@@ -1,7 +1,7 @@
 //! The memory of all vaults together: what each of them holds is charged to one ledger, which says when it is too much.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicUsize, Ordering};
 
 use tokio::sync::Notify;
 
@@ -11,7 +11,8 @@ pub struct Ledger(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    held: AtomicUsize,
+    /// Signed: of two changes of one charge at once, the second can be counted before the first.
+    held: AtomicIsize,
     limit: usize,
     /// The most that somebody found no room for since the latest sweep, in bytes.
     wanted: AtomicUsize,
@@ -31,7 +32,7 @@ impl Ledger {
     /// Nothing held yet, of at most `limit` bytes.
     pub fn new(limit: usize) -> Self {
         Self(Arc::new(Inner {
-            held: AtomicUsize::new(0),
+            held: AtomicIsize::new(0),
             limit,
             wanted: AtomicUsize::new(0),
             was_within: AtomicBool::new(true),
@@ -41,7 +42,7 @@ impl Ledger {
 
     /// What is held, in bytes.
     pub fn held(&self) -> usize {
-        self.0.held.load(Ordering::Relaxed)
+        usize::try_from(self.0.held.load(Ordering::Relaxed)).unwrap_or(0)
     }
 
     /// Whether more is held than may be.
@@ -98,19 +99,25 @@ impl Ledger {
     fn move_by(&self, before: usize, after: usize) {
         let held = &self.0.held;
         if after > before {
-            let grown = after - before;
-            if held.fetch_add(grown, Ordering::Relaxed) + grown > self.0.limit {
+            let grown = signed(after - before);
+            let now = held.fetch_add(grown, Ordering::Relaxed).wrapping_add(grown);
+            if usize::try_from(now).unwrap_or(0) > self.0.limit {
                 self.0.pressed.notify_one();
             }
         } else {
-            let shrunk = before - after;
-            let left = held.fetch_sub(shrunk, Ordering::Relaxed).saturating_sub(shrunk);
+            let shrunk = signed(before - after);
+            let left = held.fetch_sub(shrunk, Ordering::Relaxed).wrapping_sub(shrunk);
+            let left = usize::try_from(left).unwrap_or(0);
             // Read first: it is so nearly always, and all cores read it.
             if left <= self.0.limit && !self.0.was_within.load(Ordering::Relaxed) {
                 self.0.was_within.store(true, Ordering::Relaxed);
             }
         }
     }
+}
+
+fn signed(bytes: usize) -> isize {
+    isize::try_from(bytes).unwrap_or(isize::MAX)
 }
 
 impl Charge {
@@ -170,6 +177,20 @@ mod tests {
         assert_eq!(ledger.held(), 300);
         drop(second);
         assert_eq!(ledger.held(), 0);
+    }
+
+    #[test]
+    fn a_charge_that_is_given_back_before_it_was_counted_is_nothing_held() {
+        let ledger = Ledger::new(1_000);
+        let charge = ledger.charge();
+        // Two changes of one charge at once, from 0 to 500 to 0: the second is counted first.
+        ledger.move_by(500, 0);
+        assert_eq!(ledger.held(), 0);
+        assert!(ledger.has_room(1_000) && !ledger.is_over());
+        ledger.move_by(0, 500);
+        assert_eq!(ledger.held(), 0);
+        charge.set(7);
+        assert_eq!(ledger.held(), 7);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use inferadb_engine::context::{Context, Value};
 use inferadb_engine::noun::Name;
 use inferadb_engine::noun::ObjectId;
-use inferadb_engine::row::{Entry, Row, Terms};
+use inferadb_engine::row::{Entry, Row, Supply, Terms};
 use inferadb_engine::schema::{
     Allowed, Caveat, Expr, Member, MemberId, Schema, Slot, SlotId, SlotSubject, Type, TypeId,
 };
@@ -55,7 +55,17 @@ pub fn entry_bytes(entry: &Entry) -> usize {
     id_bytes(&entry.subject) + entry.terms.as_deref().map_or(0, terms_bytes)
 }
 
-fn terms_bytes(terms: &Terms) -> usize {
+/// What the caveats weigh that an answer of storage stands under.
+pub fn supplied_terms_bytes(supply: &Supply) -> usize {
+    let of = |entry: &Entry| entry.terms.as_deref().map_or(0, terms_bytes);
+    match supply {
+        Supply::Row(row) => row.entries().map(of).sum(),
+        Supply::Entry(entry) => entry.as_ref().map_or(0, of),
+    }
+}
+
+/// What an entry's terms take.
+pub fn terms_bytes(terms: &Terms) -> usize {
     let context = terms
         .caveat
         .as_ref()

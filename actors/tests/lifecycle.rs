@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use inferadb_actors::{
-    CacheSettings, CheckRequest, Consistency, Limits, Reach, SchemaWrite, Settings, StoreError, Vault,
-    VaultChange, VaultError, VaultId, WriteRequest, now,
+    CacheSettings, CheckRequest, Consistency, DeleteRequest, Limits, Reach, RelationshipFilter, SchemaWrite,
+    Settings, StoreError, Vault, VaultChange, VaultError, VaultId, WriteRequest, now,
 };
 use inferadb_engine::evaluate::Decision;
 use inferadb_engine::noun::{Name, ObjectRef, SubjectRef};
@@ -850,4 +850,50 @@ async fn rows_that_were_read_before_a_write_do_not_hide_it() {
         let late = vault.check(&question, Consistency::FullyConsistent, now()).await;
         assert_eq!(late.unwrap().decision, Decision::Allow, "round {round}");
     }
+}
+
+/// What the first transactions of a delete by filter took away is gone, though a later one fails: no cached or resident row
+/// may keep it, and it is owed to the rate of writes.
+#[actix::test]
+async fn a_delete_that_fails_half_way_is_seen_as_far_as_it_came() {
+    let stage = stage().await;
+    let id = furnished(&stage).await;
+    let (vault, _pass) = stage.platform.enter(id, stage.account).await.unwrap();
+    for chunk in 0..3 {
+        let some: Vec<String> = (0..1_000)
+            .map(|at| format!("document:b{chunk}-{at:04}#reader@user:ben"))
+            .collect();
+        vault.write(touch(&some)).await.unwrap();
+    }
+    let change = VaultChange {
+        limits: Some(serde_json::from_str(r#"{"writes_per_second":1}"#).unwrap()),
+        ..VaultChange::default()
+    };
+    stage
+        .platform
+        .update_vault(id, Reach::Everything, change)
+        .await
+        .unwrap();
+    assert_eq!(
+        ask(&stage, id, Consistency::default()).await.unwrap(),
+        Decision::Allow
+    );
+    stage.switch.refuse_commit_after(2);
+    let delete = DeleteRequest {
+        filter: RelationshipFilter {
+            resource_type: Some(Name::parse("document").unwrap()),
+            ..RelationshipFilter::default()
+        },
+        limit: None,
+        preconditions: Vec::new(),
+    };
+    let failed = vault.delete(delete).await;
+    assert!(matches!(failed, Err(VaultError::Storage(_))), "{failed:?}");
+    assert_eq!(
+        ask(&stage, id, Consistency::default()).await.unwrap(),
+        Decision::Deny
+    );
+    assert_eq!(vault.stats().relationships, 1_001);
+    let owed = put(&stage, id, "document:a#reader@user:ann").await;
+    assert!(matches!(owed, Err(VaultError::RateLimited { .. })), "{owed:?}");
 }

@@ -310,7 +310,7 @@ async fn where_memory_stays_short_the_largest_that_nobody_watches_takes_no_reque
     const TOTAL: usize = 60_000;
     let settings = Settings {
         total_memory_bytes: TOTAL,
-        // No rows: what is held is the vaults themselves, and the changes that a watch may want.
+        // No rows: what is held is the vaults themselves, and their schemas, which nobody can take back.
         memory_budget_bytes: 1,
         idle_timeout: None,
         // Memory is looked after however late the threads may be.
@@ -321,8 +321,19 @@ async fn where_memory_stays_short_the_largest_that_nobody_watches_takes_no_reque
     let (watched, other) = (world.ids[0], world.ids[1]);
     let _inside = [world.enter(watched).await, world.enter(other).await];
     let watch = world.platform.watch(watched, world.account, None).await.unwrap();
-    for document in 0..250 {
-        world.share(watched, (0..5).map(|user| (document, user))).await;
+    for (id, relations) in [(watched, 800), (other, 400)] {
+        let relations = (0..relations).map(|at| format!("relation r{at}: user\n"));
+        let text = format!(
+            "definition user {{}}\ndefinition d{{\n{}}}",
+            relations.collect::<String>()
+        );
+        let (vault, _pass) = world.enter(id).await;
+        let schema = SchemaWrite {
+            text,
+            format: Format::Native,
+            force: true,
+        };
+        vault.put_schema(schema).await.unwrap();
     }
     assert!(world.platform.held_bytes() > TOTAL);
     let began = Instant::now();
@@ -338,4 +349,43 @@ async fn where_memory_stays_short_the_largest_that_nobody_watches_takes_no_reque
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     drop(watch);
+}
+
+#[actix::test]
+async fn where_memory_is_short_what_a_watch_may_want_is_left_to_the_log() {
+    const TOTAL: usize = 60_000;
+    const WRITES: usize = 250;
+    let settings = Settings {
+        total_memory_bytes: TOTAL,
+        // No rows: what is held is the vaults themselves, and the changes that a watch may want.
+        memory_budget_bytes: 1,
+        idle_timeout: None,
+        overload_lag: None,
+        ..Settings::default()
+    };
+    let world = World::new(settings, 2).await;
+    let (watched, other) = (world.ids[0], world.ids[1]);
+    let mut watch = world.platform.watch(watched, world.account, None).await.unwrap();
+    for document in 0..WRITES {
+        world.share(watched, (0..5).map(|user| (document, user))).await;
+    }
+    let began = Instant::now();
+    while world.platform.held_bytes() > TOTAL {
+        assert!(
+            began.elapsed() < Duration::from_secs(20),
+            "a watch pins what nothing takes back"
+        );
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    for id in [watched, other] {
+        world.enter(id).await;
+    }
+    let mut seen = 0;
+    while seen < WRITES {
+        seen += watch.next().await.unwrap().len();
+    }
+    assert_eq!(
+        (seen, watch.position()),
+        (WRITES, world.enter(watched).await.0.view_revision())
+    );
 }

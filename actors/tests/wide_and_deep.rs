@@ -13,8 +13,9 @@ use inferadb_actors::{
     CheckRequest, Consistency, ExpandRequest, ListRequest, Paging, Pass, Reach, ResourcesRequest,
     SchemaWrite, Settings, SimulateRequest, SubjectsRequest, Vault, VaultError, VaultId, WriteRequest, now,
 };
+use inferadb_engine::context::Value;
 use inferadb_engine::evaluate::Decision;
-use inferadb_engine::noun::{Name, ObjectRef, SubjectRef};
+use inferadb_engine::noun::{CaveatRef, Name, ObjectRef, Relationship, SubjectRef};
 use inferadb_engine::schema::Format;
 
 use support::{Fault, Stage, relationship};
@@ -469,4 +470,128 @@ async fn a_vault_that_is_deleted_ends_its_streams() {
     assert!(code, "{foreign:?}");
     let page = neighbour.list(&list, &paging(1, None)).await.unwrap();
     assert_eq!((page.items.len(), page.cursor), (1, None));
+}
+
+const HEAVY: &str = "
+caveat is(texts list<string>) { 'in' in texts }
+definition user {}
+definition group {
+  relation member: user
+}
+definition folder {
+  relation reader: group#member | group#member with is
+  permission read = reader
+}
+definition document {
+  relation parent: folder
+  relation reader: user with is
+  permission read = parent->read
+}
+";
+
+/// A relationship under a caveat that holds, whose context is of so many bytes.
+fn heavy(text: &str, bytes: usize) -> Relationship {
+    let texts = ["in".to_owned(), "x".repeat(bytes)].map(Value::String);
+    let context = [("texts".to_owned(), Value::List(texts.into()))];
+    Relationship {
+        caveat: Some(CaveatRef {
+            name: Name::parse("is").unwrap(),
+            context: context.into(),
+        }),
+        ..relationship(text)
+    }
+}
+
+async fn touch(vault: &Vault, some: Vec<Relationship>) -> Result<(), VaultError> {
+    let request = WriteRequest {
+        touch: some,
+        ..WriteRequest::default()
+    };
+    vault.write(request).await.map(drop)
+}
+
+fn may_read(resource: &str) -> CheckRequest {
+    CheckRequest {
+        subject: SubjectRef::parse("user:ann").unwrap(),
+        resource: ObjectRef::parse(resource).unwrap(),
+        permission: Name::parse("read").unwrap(),
+        context: Arc::default(),
+        contextual: Arc::default(),
+        trace: false,
+    }
+}
+
+/// What a check holds of large contexts is bounded: it reads some of what it demands, goes on, and reads the rest; one row of too
+/// much is over the limit.
+#[actix::test]
+async fn a_check_of_rows_with_large_contexts_reads_a_bounded_part_at_a_time() {
+    let stage = Stage::new(settings(1 << 20)).await;
+    let (_, vault, _pass) = vault_of(&stage, HEAVY).await;
+    for folder in 0..10 {
+        let some = (0..30).map(|at| {
+            heavy(
+                &format!("folder:f{folder}#reader@group:g{folder}-{at}#member"),
+                80_000,
+            )
+        });
+        touch(&vault, some.collect()).await.unwrap();
+        write(
+            &vault,
+            std::iter::once(format!("document:d#parent@folder:f{folder}")),
+        )
+        .await;
+    }
+    let check = may_read("document:d");
+    let asked = vault.check(&check, Consistency::default(), now()).await.unwrap();
+    assert_eq!(asked.decision, Decision::Deny);
+    write(&vault, std::iter::once("group:g7-29#member@user:ann".to_owned())).await;
+    let asked = vault.check(&check, Consistency::default(), now()).await.unwrap();
+    assert_eq!(asked.decision, Decision::Allow);
+    for chunk in 0..8 {
+        let some = (0..30).map(|at| heavy(&format!("folder:all#reader@group:h{chunk}-{at}#member"), 80_000));
+        touch(&vault, some.collect()).await.unwrap();
+    }
+    let refused = vault
+        .check(&may_read("folder:all"), Consistency::default(), now())
+        .await;
+    assert!(matches!(refused, Err(VaultError::Evaluation(_))), "{refused:?}");
+}
+
+/// Writes that wait are bounded by what they weigh, and not by their number alone.
+#[actix::test]
+async fn writes_that_wait_are_bounded_in_bytes() {
+    let stage = Stage::new(Settings::default()).await;
+    let (id, vault, _pass) = vault_of(&stage, HEAVY).await;
+    let large = |to: &str| -> Vec<Relationship> {
+        (0..900)
+            .map(|at| heavy(&format!("document:d{at}#reader@user:{to}"), 80_000))
+            .collect()
+    };
+    let (free, held) = tokio::sync::watch::channel(true);
+    stage.switch.arm(Some(id), Fault::HoldActors(held), usize::MAX);
+    let first = actix::spawn({
+        let (vault, some) = (Arc::clone(&vault), large("ann"));
+        async move { touch(&vault, some).await }
+    });
+    while stage.switch.met() == 0 {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    let second = touch(&vault, large("ben")).await;
+    assert!(
+        matches!(
+            second,
+            Err(VaultError::RateLimited {
+                limit: "mailbox_capacity",
+                ..
+            })
+        ),
+        "{second:?}"
+    );
+    free.send_replace(false);
+    stage.switch.disarm();
+    // It is more than one transaction takes.
+    assert!(first.await.unwrap().is_err());
+    touch(&vault, vec![heavy("document:d#reader@user:ann", 80_000)])
+        .await
+        .unwrap();
 }

@@ -9,6 +9,7 @@ use inferadb_actors::{Export, VaultRecord, now};
 use inferadb_engine::noun::Relationship;
 use serde::Deserialize;
 
+use super::caller::{Caller, Lease};
 use super::problem::Problem;
 use super::stream::{self, NDJSON, Unread, Writer};
 use super::transfer::{self, Slot};
@@ -45,6 +46,7 @@ pub async fn export(
     path: web::Path<String>,
 ) -> Result<HttpResponse, Problem> {
     let (id, reach, _, slot) = transfer::begin(&app, &request, &path).await?;
+    let lease = Caller::of(&app, &request).await?.lease(&app, &request)?;
     let NoQuery {} = body::query(&request)?;
     let layout = match stream::preferred(&request, &["application/json", NDJSON]) {
         NDJSON => Layout::Lines,
@@ -60,7 +62,7 @@ pub async fn export(
     let patience = app.settings.slow_reader;
     let output = Output::new(layout, preface(&export));
     let mut response = stream::answer(&scope, layout.media_type(), patience, |writer| {
-        send(app, export, first, output, slot, writer)
+        send(app, export, first, output, (slot, lease), writer)
     });
     let headers = response.headers_mut();
     if let Ok(disposition) = disposition.parse() {
@@ -78,11 +80,16 @@ async fn send(
     mut export: Export,
     first: Option<Vec<Relationship>>,
     mut output: Output,
-    slot: Slot,
+    (slot, lease): (Slot, Lease),
     mut writer: Writer,
 ) {
     let started = Instant::now();
-    let outcome = send_all(&mut export, first, &mut output, &mut writer).await;
+    let left = lease.left();
+    let outcome = tokio::select! {
+        biased;
+        () = tokio::time::sleep(left) => Err(Broken::Failed(Lease::expired())),
+        outcome = send_all((&app, &lease), &mut export, first, &mut output, &mut writer) => outcome,
+    };
     let (relationships, seconds) = (output.count(), started.elapsed().as_secs_f64());
     app.metrics.exported(relationships);
     let reason = match &outcome {
@@ -113,6 +120,7 @@ async fn send(
 }
 
 async fn send_all(
+    (app, lease): (&App, &Lease),
     export: &mut Export,
     first: Option<Vec<Relationship>>,
     output: &mut Output,
@@ -122,6 +130,7 @@ async fn send_all(
     writer.end_record();
     let pace = export.pace();
     let mut page = first;
+    let mut checked = Instant::now();
     while let Some(relationships) = page {
         for some in relationships.chunks(AT_ONCE) {
             let writing = async {
@@ -133,6 +142,10 @@ async fn send_all(
             pace.take(writing).await.map_err(Broken::Unread)?;
         }
         writer.flush().await.map_err(Broken::Unread)?;
+        if checked.elapsed() >= app.settings.heartbeat {
+            lease.check(app).await.map_err(Broken::Failed)?;
+            checked = Instant::now();
+        }
         page = export
             .next()
             .await

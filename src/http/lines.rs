@@ -2,14 +2,15 @@
 
 use std::pin::pin;
 use std::rc::Rc;
+use std::time::Instant;
 
-use actix_web::{HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse, web};
 use futures_util::future::{Either, select};
-use inferadb_actors::{Consistency, RelationshipFilter, RelationshipStream, VaultId, now};
+use inferadb_actors::{Consistency, Reach, RelationshipFilter, RelationshipStream, VaultError, VaultId, now};
 use serde_json::json;
 
 use super::App;
-use super::caller::Visit;
+use super::caller::{Lease, Visit};
 use super::problem::Problem;
 use super::stream::{self, NDJSON, Unread, Writer};
 use super::wire::RelationshipView;
@@ -20,6 +21,7 @@ const READ_AT_ONCE: usize = 500;
 /// Answers everything that matches, one relationship a line, and then a line with the state they are of.
 pub async fn answer(
     app: &web::Data<App>,
+    request: &HttpRequest,
     visit: Visit,
     filter: RelationshipFilter,
     cursor: Option<String>,
@@ -30,6 +32,7 @@ pub async fn answer(
         let detail = "`limit` must be 1 at least";
         return Err(Problem::invalid("invalid_value", "limit", detail));
     }
+    let lease = visit.caller.lease(app, request)?;
     let relationships = visit
         .vault
         .read_all(filter, cursor.as_deref(), consistency, now())
@@ -38,19 +41,33 @@ pub async fn answer(
     let (app, patience) = (app.clone(), app.settings.slow_reader);
     let scope = Rc::clone(&visit.scope);
     Ok(stream::answer(&scope, NDJSON, patience, |writer| {
-        send_lines(app, visit, relationships, limit, writer)
+        send_lines(app, visit, lease, relationships, limit, writer)
     }))
 }
 
 async fn send_lines(
     app: web::Data<App>,
     visit: Visit,
+    lease: Lease,
     mut relationships: RelationshipStream,
     limit: usize,
     mut writer: Writer,
 ) {
+    let left = lease.left();
+    let standing = Standing {
+        app: &app,
+        lease,
+        vault: visit.vault.id,
+    };
     let outcome = {
-        let sending = pin!(send_all(&mut relationships, limit, &mut writer));
+        let sending = async {
+            tokio::select! {
+                biased;
+                () = tokio::time::sleep(left) => Err(Broken::Failed(Lease::expired())),
+                outcome = send_all(&standing, &mut relationships, limit, &mut writer) => outcome,
+            }
+        };
+        let sending = pin!(sending);
         // A request under way, which the vault is kept for; but a reader that takes its time does not hold up its end.
         let staying = pin!(async {
             let _pass = visit.vault.stay();
@@ -58,7 +75,10 @@ async fn send_lines(
         });
         match select(sending, staying).await {
             Either::Left((outcome, _)) => outcome,
-            Either::Right(((), sending)) => sending.await,
+            Either::Right(((), sending)) => match standing.check_vault().await {
+                Ok(()) => sending.await,
+                Err(problem) => Err(Broken::Failed(problem)),
+            },
         }
     };
     let line = match outcome {
@@ -91,12 +111,37 @@ enum Broken {
     Failed(Problem),
 }
 
+/// What the answer stands on while it is being sent: a token that is accepted, and a vault that answers.
+struct Standing<'a> {
+    app: &'a App,
+    lease: Lease,
+    vault: VaultId,
+}
+
+impl Standing<'_> {
+    async fn check(&self) -> Result<(), Problem> {
+        self.lease.check(self.app).await?;
+        self.check_vault().await
+    }
+
+    /// Refuses a vault that was archived or deleted meanwhile.
+    async fn check_vault(&self) -> Result<(), Problem> {
+        match self.app.platform.vault(self.vault, Reach::Everything).await {
+            Ok(record) if !record.archived => Ok(()),
+            Ok(_) | Err(VaultError::NotFound(_)) => Err(VaultError::AccessDenied.into()),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
 async fn send_all(
+    standing: &Standing<'_>,
     relationships: &mut RelationshipStream,
     limit: usize,
     writer: &mut Writer,
 ) -> Result<(), Broken> {
     let mut left = limit;
+    let mut checked = Instant::now();
     while left > 0 {
         let page = relationships.next(left.min(READ_AT_ONCE)).await;
         let Some(page) = page.map_err(|error| Broken::Failed(error.into()))? else {
@@ -107,6 +152,11 @@ async fn send_all(
             let mut line = serde_json::to_vec(&RelationshipView::from(relationship)).unwrap_or_default();
             line.push(b'\n');
             writer.write(&line).await.map_err(Broken::Unread)?;
+            relationships.rest();
+            if checked.elapsed() >= standing.app.settings.heartbeat {
+                standing.check().await.map_err(Broken::Failed)?;
+                checked = Instant::now();
+            }
         }
         writer.flush().await.map_err(Broken::Unread)?;
         // Neither storage nor the queue need ever make it wait: others of the thread get their turn all the same.

@@ -122,14 +122,23 @@ pub async fn read(
     bytes: web::Bytes,
 ) -> Result<HttpResponse, Problem> {
     in_vault(&app, &request, Scopes::READ, |visit| {
-        let (app, bytes) = (app.clone(), bytes.clone());
+        let (app, request, bytes) = (app.clone(), request.clone(), bytes.clone());
         let lines = stream::preferred(&request, &["application/json", NDJSON]) == NDJSON;
         async move {
             let body: ReadBody = body::json(&bytes)?;
             let filter = body.filter.parse("filter")?;
             let consistency = body.consistency.parse(visit.vault.id)?;
             if lines {
-                return lines::answer(&app, visit, filter, body.cursor, body.limit, consistency).await;
+                return lines::answer(
+                    &app,
+                    &request,
+                    visit,
+                    filter,
+                    body.cursor,
+                    body.limit,
+                    consistency,
+                )
+                .await;
             }
             let most = app.settings.max_page_size;
             let limit = match body.limit {

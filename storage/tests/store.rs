@@ -12,9 +12,9 @@ use inferadb_engine::noun::{Name, Relationship};
 use inferadb_storage::engine::EmbeddedEngine;
 use inferadb_storage::kv::{Engine, Isolation, RangeOptions, prefix_range};
 use inferadb_storage::{
-    AccountId, Archived, Backend, ChangeKind, ChangeOp, Precondition, PutSchema, Revision, SchemaFit,
-    SchemaRecord, Shape, StorageConfig, Store, StoreError, StretchOf, SubjectClass, VaultId, VaultPatch,
-    Write,
+    AccountId, Archived, Backend, ChangeKind, ChangeOp, Precondition, PutSchema, Revision, RowLimit,
+    SchemaFit, SchemaRecord, Shape, StorageConfig, Store, StoreError, StretchOf, SubjectClass, VaultId,
+    VaultPatch, Write,
 };
 use support::*;
 
@@ -1162,4 +1162,68 @@ async fn stretches_hold_one_side_of_one_class_in_order() {
             );
         }
     }
+}
+
+/// A relationship under a caveat whose context is of so many bytes.
+fn heavy(text: &str, bytes: usize) -> Relationship {
+    let mut heavy = relationship(&format!("{text} busy"));
+    if let Some(caveat) = &mut heavy.caveat {
+        caveat.context = [("text".to_owned(), Value::String("x".repeat(bytes)))].into();
+    }
+    heavy
+}
+
+/// Counts alone do not bound what is read: large contexts end pages, rows and stretches before.
+#[tokio::test]
+async fn what_is_read_at_once_is_bounded_in_bytes() {
+    const COUNT: usize = 250;
+    let store = memory().await;
+    let (_, vault) = vault_of(&store).await;
+    for chunk in 0..COUNT / 25 {
+        let some = (0..25).map(|at| heavy(&format!("doc:a#viewer@user:u{chunk}-{at:02}"), 90_000));
+        let write = Write {
+            touch: some.collect(),
+            ..create(&[])
+        };
+        store.write(vault, &write).await.unwrap();
+    }
+    let snapshot = store.snapshot(vault).await.unwrap();
+    let (mut after, mut found) = (None, 0);
+    loop {
+        let page = snapshot
+            .relationships(&filter("doc - - - - -"), after.as_deref(), 1_000, at(1))
+            .await
+            .unwrap();
+        assert!((1..=60).contains(&page.items.len()), "{}", page.items.len());
+        found += page.items.len();
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    assert_eq!(found, COUNT);
+    let (doc, viewer, user, a) = (name("doc"), name("viewer"), name("user"), id("a"));
+    let row = snapshot
+        .row(&doc, &a, &viewer, &user, &SubjectClass::Object, 1_000)
+        .await;
+    let row = row.unwrap();
+    assert!(!row.complete && row.entries.len() < 210, "{}", row.entries.len());
+    let limit = RowLimit {
+        entries: 1_000,
+        max_bytes: 64 << 10,
+    };
+    let narrow = snapshot.row_of_size(&doc, &a, &viewer, &user, &SubjectClass::Object, limit);
+    let narrow = narrow.await.unwrap();
+    assert!(!narrow.complete && narrow.entries.len() <= 2);
+    let of = StretchOf {
+        resource_type: &doc,
+        relation: &viewer,
+        subject_type: &user,
+        subject_class: &SubjectClass::Object,
+    };
+    let stretch = snapshot
+        .subjects_of(of, &a, std::ops::Bound::Unbounded, 1_000)
+        .await
+        .unwrap();
+    assert!(!stretch.is_last && (1..=4).contains(&stretch.entries.len()));
 }

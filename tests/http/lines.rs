@@ -2,7 +2,9 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{ALL_SCOPES, Server, Stream, Tenant, relationship, written};
+use crate::harness::{
+    ALL_SCOPES, Keys, Server, Stream, Tenant, claims, relationship, seconds_now, until, written,
+};
 
 fn read(tenant: &Tenant<&Server>, body: &Value) -> Stream {
     let token = tenant.token(ALL_SCOPES);
@@ -146,4 +148,37 @@ fn a_vault_that_goes_ends_the_stream_with_an_error() {
     let (text, _) = stream.rest();
     let last = text.lines().last().unwrap();
     assert!(last.contains("slow_reader"), "{last}");
+}
+
+/// The last line of a stream that its reader leaves alone until `meanwhile` is done.
+fn ended_meanwhile(server: &Server, token: &str, meanwhile: impl FnOnce()) -> String {
+    let headers = [("Accept", "application/x-ndjson")];
+    let stream = Stream::open_narrow(server, token, "POST", "/v1/relationships/read", &headers, "{}");
+    meanwhile();
+    let (text, _) = stream.rest();
+    text.lines().last().unwrap().to_owned()
+}
+
+#[test]
+fn a_stream_ends_with_its_token_and_with_its_vault() {
+    let server = Server::with(json!({"storage": {"backend": "memory"}}));
+    let tenant = Tenant::with_documents(&server, "ending lines");
+    fill(&tenant, 100);
+    let exp = seconds_now() + 2;
+    let claimed = json!({"account": tenant.account, "vault": tenant.vault, "scope": ALL_SCOPES, "exp": exp});
+    let short = Keys::shared().ed.sign(&claims(claimed));
+    let series = "inferadb_stream_ends_total{reason=\"invalid_token\",stream=\"relationships\"}";
+    let last = ended_meanwhile(&server, &short, || {
+        until("the token's time is over", || {
+            server.metric(series).filter(|count| *count > 0.0)
+        });
+    });
+    assert!(last.contains("invalid_token"), "{last}");
+    let last = ended_meanwhile(&server, &tenant.token(ALL_SCOPES), || {
+        let path = format!("/v1/vaults/{}", tenant.vault);
+        server
+            .admin("PATCH", &path, Some(json!({"archived": true})))
+            .expect(200);
+    });
+    assert!(last.contains("vault_access_denied"), "{last}");
 }

@@ -177,7 +177,7 @@ fn a_test_has_the_deadline_and_the_bounds_of_a_request() {
     server
         .request("POST", "/v1/schema/test")
         .bearer(&tenant.token("inferadb.read"))
-        .header("X-Request-Timeout-Ms", "50")
+        .header("X-Request-Timeout-Ms", "1")
         .bytes(text.as_bytes())
         .send()
         .problem(504, "deadline_exceeded");

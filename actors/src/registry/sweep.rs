@@ -54,6 +54,8 @@ impl Registry {
         let is_short = !ledger.has_room(wanted);
         let wanted = wanted + ledger.margin();
         let mut count = vaults.len();
+        // Where those that are watched are too many by themselves, evicting all others does not help.
+        let can_fit = vaults.iter().filter(|vault| vault.is_watched()).count() <= settings.max_active;
         // Some more than are too many, so that the next activation does not start the same again.
         let most = match count > settings.max_active {
             true => settings.max_active - settings.max_active / 64,
@@ -66,7 +68,7 @@ impl Registry {
                 .is_some_and(|limit| u128::try_from(idle_micros).unwrap_or(0) >= limit.as_micros());
             let reason = if is_idle {
                 Reason::Idle
-            } else if count > most {
+            } else if count > most && can_fit {
                 Reason::MaxActive
             } else if is_short && !ledger.has_room(wanted) {
                 Reason::Memory

@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 
 use super::load::{self, Loaded};
 use super::messages::{Admit, CatchUp, Commit, Doubt, Slim, Stop, Until};
-use super::{Committed, Vault};
+use super::{Committed, Operation, Vault};
 use crate::error::VaultError;
 use crate::ledger::Charge;
 use crate::rows;
@@ -522,6 +522,7 @@ impl Handler<Slim> for VaultActor {
 
     fn handle(&mut self, _message: Slim, _ctx: &mut Self::Context) {
         self.vault.decisions.clear();
+        self.vault.feed.clear();
         self.view.shrink_to(0);
         self.publish();
     }
@@ -532,6 +533,7 @@ impl Handler<Commit> for VaultActor {
 
     fn handle(&mut self, Commit { operation, share }: Commit, _ctx: &mut Self::Context) -> Self::Result {
         let vault = Arc::clone(&self.vault);
+        let is_delete = matches!(operation, Operation::Delete(_));
         // The commit is inside until it is done, though whoever asked may be gone: a drain waits for it.
         let pass = vault.gate.stay();
         let committing = async move {
@@ -542,10 +544,12 @@ impl Handler<Commit> for VaultActor {
             }
             outcome
         };
-        Box::pin(committing.into_actor(self).then(|outcome, actor, ctx| {
+        Box::pin(committing.into_actor(self).then(move |outcome, actor, ctx| {
             let until = match &outcome {
                 Ok(committed) => Some(Until::Revision(committed.revision)),
                 Err(VaultError::Storage(StoreError::SchemaMoved)) => Some(Until::Head),
+                // Earlier ones of its transactions may be stored: what they deleted counts from now on.
+                Err(_) if is_delete => Some(Until::Head),
                 Err(_) => None,
             };
             let waiting = until.map(|until| actor.wait(until, ctx));
@@ -565,6 +569,7 @@ impl Handler<Commit> for VaultActor {
             .map(|outcome, actor, ctx| {
                 if matches!(outcome, Err(VaultError::OutcomeUnknown)) {
                     actor.doubt(ctx);
+                    actor.repeat_pass(ctx);
                 }
                 outcome
             })

@@ -15,15 +15,18 @@ use inferadb_engine::overlay::{Laid, Overlay};
 use inferadb_engine::row::{Demand, Row, Rows, Supply};
 use inferadb_engine::schema::{MemberId, Schema, TypeId};
 use inferadb_storage::Revision;
+use tokio::sync::Semaphore;
 
 use super::contextual;
-use super::frame::{ENOUGH_ENTRIES, Frame, Interrupted, WholeRows, read_entry, read_row};
+use super::frame::{Frame, Interrupted, WIDE_READS, read_entry, read_narrow, read_whole};
+use super::list_read::{ENOUGH_BYTES, ENOUGH_ENTRIES};
 use super::messages::Admit;
 use super::{Consistency, Until, Vault};
 use crate::decisions::Standing;
 use crate::error::VaultError;
 use crate::turn::{PIECE, Turn};
 use crate::view::{VaultSchema, View};
+use crate::weight;
 
 /// How often an evaluation starts again because the vault moved on, before it reads one storage snapshot only.
 const VIEW_ATTEMPTS: usize = 3;
@@ -37,6 +40,8 @@ const MAX_READS: usize = 1_024;
 pub(super) const WORK_OF_ANSWER: u64 = 8;
 /// What a read of storage is worth, besides the entries that it finds.
 pub(super) const WORK_OF_READ: u64 = 16;
+/// What the caveats and contexts may weigh that one check reads from storage, in bytes: a hundred thousand small ones.
+const MAX_TERMS_BYTES: usize = 128 << 20;
 /// A row of more entries is not held for the sake of one probe: the entry is read alone.
 const WIDE_ROW: usize = 256;
 
@@ -370,6 +375,7 @@ impl Vault {
         turn: &mut Turn<'_>,
     ) -> Result<Evaluated, Interrupted> {
         let mut storage_reads = 0;
+        let mut bytes = 0;
         let mut paced = 0;
         loop {
             match evaluation.step(rows).map_err(VaultError::from)? {
@@ -387,8 +393,14 @@ impl Vault {
                     turn.pace(PIECE).await;
                 }
                 Step::Need(demands) => {
-                    storage_reads += demands.len();
                     for (demand, supply) in self.fetch(frame, demands, turn).await? {
+                        storage_reads += 1;
+                        bytes += weight::supplied_terms_bytes(&supply);
+                        if bytes > MAX_TERMS_BYTES {
+                            let value = self.limits.load().max_work;
+                            let limit = "max_work";
+                            return Err(EvaluationError::LimitExceeded { limit, value }.into());
+                        }
                         let supply = lay(&demand, supply);
                         evaluation.supply(demand, supply);
                     }
@@ -406,26 +418,17 @@ impl Vault {
     ) -> Result<Vec<(Demand, Supply)>, Interrupted> {
         let snapshot = turn.during(frame.snapshot(self)).await?;
         let schema = &frame.view.schema;
-        let most = usize::try_from(self.limits.load().max_work).unwrap_or(usize::MAX);
-        let (mut supplied, mut held) = (Vec::with_capacity(demands.len()), 0_usize);
-        let rows = &WholeRows::default();
+        let most = self.limits.load().max_work;
+        let wide = &Semaphore::new(WIDE_READS);
+        let (mut found, mut bytes) = (0_usize, 0_usize);
+        let mut supplied = Vec::with_capacity(demands.len());
         let reads = demands.into_iter().map(|demand| async move {
             let supply = match &demand {
-                Demand::Scan(key) => match rows.read(snapshot, schema, key, most).await? {
-                    Some(row) => Supply::Row(row),
-                    None => {
-                        let value = most as u64;
-                        return Err(EvaluationError::LimitExceeded {
-                            limit: "max_work",
-                            value,
-                        }
-                        .into());
-                    }
-                },
+                Demand::Scan(key) => Supply::Row(read_whole(snapshot, schema, key, most, wide).await?),
                 Demand::Probe(key, subject) => {
                     let narrow = match frame.view.is_wide(key) {
                         true => None,
-                        false => read_row(snapshot, schema, key, WIDE_ROW).await?,
+                        false => read_narrow(snapshot, schema, key, WIDE_ROW).await?,
                     };
                     match narrow {
                         Some(row) => Supply::Row(row),
@@ -442,9 +445,12 @@ impl Vault {
                 Supply::Row(row) => row.len(),
                 Supply::Entry(_) => 1,
             };
+            found += entries;
+            bytes += weight::supplied_terms_bytes(&supply);
             supplied.push((demand, supply));
-            held += entries;
-            if held > ENOUGH_ENTRIES {
+            // The evaluation goes on with what there is, and demands the rest again if it still needs it: so what is held beyond what
+            // it was charged for is bounded.
+            if found > ENOUGH_ENTRIES || bytes > ENOUGH_BYTES {
                 break;
             }
             // Storage may answer at once: others get their turn all the same.

@@ -8,7 +8,7 @@ use inferadb_engine::noun::{Name, ObjectRef, Relationship, Timestamp};
 use inferadb_engine::overlay::Overlay;
 use inferadb_engine::row::{Demand, Row, RowKey, Rows, Supply};
 use inferadb_engine::schema::Schema;
-use inferadb_storage::Revision;
+use inferadb_storage::{MAX_ROW_BYTES, Revision, RowLimit};
 
 use super::check::{WORK_OF_READ, resolve_member};
 use super::contextual;
@@ -20,8 +20,11 @@ use crate::view::VaultSchema;
 
 /// The most nodes of a tree.
 pub const MAX_EXPAND_NODES: usize = 10_000;
-/// Rows of more entries are read one at a time, so that what is read at once stays small.
-const NARROW_ROW: usize = 256;
+/// Rows of more entries or bytes are read one at a time, so that what is read at once stays small.
+const NARROW: RowLimit = RowLimit {
+    entries: 256,
+    max_bytes: 64 << 10,
+};
 
 /// One question.
 #[derive(Debug, Clone)]
@@ -150,7 +153,7 @@ impl Vault {
         let snapshot = frame.snapshot(self).await?;
         let schema = &frame.view.schema;
         let reads = keys.into_iter().map(|key| async move {
-            let (row, whole) = read_part(snapshot, schema, &key, NARROW_ROW).await?;
+            let (row, whole) = read_part(snapshot, schema, &key, NARROW).await?;
             Ok::<_, VaultError>((key, row, whole))
         });
         let (mut rows, wide): (Vec<_>, Vec<_>) = try_join_all(reads)
@@ -168,7 +171,11 @@ impl Vault {
         if let Some((key, ..)) = wide.into_iter().next() {
             let removed = overlay.row(&key).map_or(0, |patch| patch.removed().len());
             let most = room.saturating_add(removed).saturating_add(1);
-            let read = read_part(snapshot, schema, &key, most).await;
+            let limit = RowLimit {
+                entries: most,
+                max_bytes: MAX_ROW_BYTES,
+            };
+            let read = read_part(snapshot, schema, &key, limit).await;
             let (row, whole) = read.map_err(|error| Interrupted::reading(frame, error))?;
             rows.push((key, row, whole));
         }

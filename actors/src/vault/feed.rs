@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 /// The most changes that are held.
 const MAX_CHANGES: usize = 256;
-/// The most that they weigh, in bytes; the latest one is held whatever it weighs.
+/// The most that they weigh, in bytes. One that weighs more by itself is left to the log.
 const MAX_BYTES: usize = 1 << 20;
 /// What a relationship weighs beside its ids and its caveat's context, in bytes.
 const RELATIONSHIP_BYTES: usize = 192;
@@ -116,6 +116,13 @@ impl Feed {
         )
     }
 
+    /// Lets go of the changes: the watches read them from the log.
+    pub(super) fn clear(&self) {
+        let mut recent = self.recent();
+        let last = recent.last();
+        recent.start_after(last);
+    }
+
     /// What the changes that it holds weigh, in bytes.
     pub(super) fn bytes(&self) -> usize {
         self.recent().bytes
@@ -133,6 +140,10 @@ impl Recent {
 
     fn push(&mut self, change: &Change) {
         let weight = weight(change);
+        if weight > MAX_BYTES {
+            self.start_after(change.revision);
+            return;
+        }
         self.changes.push_back((Arc::new(change.clone()), weight));
         self.bytes += weight;
         while self.changes.len() > 1 && (self.changes.len() > MAX_CHANGES || self.bytes > MAX_BYTES) {
@@ -248,9 +259,24 @@ mod tests {
         for version in 1_001..=1_100 {
             feed.take(&change(version, 1_000));
         }
+        feed.take(&change(1_101, 1));
+        assert_eq!(versions(&feed, 1_100, 1_101, 9), Some(vec![revision(1_101)]));
+        // One that is too large by itself is not held either, and the log has it.
+        feed.take(&change(1_102, 100_000));
+        assert_eq!(feed.bytes(), 0);
+        assert_eq!(versions(&feed, 1_101, 1_102, 9), None);
+        feed.take(&change(1_103, 1));
+        assert_eq!(versions(&feed, 1_102, 1_103, 9), Some(vec![revision(1_103)]));
+        feed.clear();
+        assert_eq!(feed.bytes(), 0);
+        assert_eq!(versions(&feed, 1_102, 1_103, 9), None);
+        assert_eq!(versions(&feed, 1_103, 1_103, 9), Some(vec![]));
+        for version in 1_104..=1_200 {
+            feed.take(&change(version, 1_000));
+        }
         let recent = feed.recent();
         assert!(recent.bytes <= MAX_BYTES);
-        assert_eq!(recent.last(), revision(1_100));
+        assert_eq!(recent.last(), revision(1_200));
         assert_eq!(
             recent.bytes,
             recent.changes.iter().map(|(_, weight)| weight).sum::<usize>()

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use inferadb_engine::evaluate::EvaluationError;
 use inferadb_engine::noun::{ObjectId, ObjectRef, RelationshipKey, SubjectRef};
 use inferadb_engine::row::{Entry, Row, RowKey};
-use inferadb_storage::{Revision, Snapshot, StoreError, StoredEntry, SubjectClass};
-use tokio::sync::{Mutex, OnceCell};
+use inferadb_storage::{MAX_ROW_BYTES, Revision, RowLimit, Snapshot, StoreError, StoredEntry, SubjectClass};
+use tokio::sync::{OnceCell, Semaphore};
 
 use super::{Vault, load};
 use crate::error::VaultError;
@@ -106,66 +107,80 @@ impl Frame {
     }
 }
 
-/// With so many entries an evaluation or search has enough for a step: it goes on with them, and demands what is left again. So what it
-/// holds beyond what it was charged for is bounded.
-pub(super) const ENOUGH_ENTRIES: usize = 100_000;
-/// Rows of more entries are read one at a time, so that what many reads side by side hold stays small.
-const NARROW_ROW: usize = 256;
+/// What narrow rows are: many of them are read side by side.
+const NARROW: RowLimit = RowLimit {
+    entries: 256,
+    max_bytes: 64 << 10,
+};
+/// How many wide rows are read at once for one request.
+pub(super) const WIDE_READS: usize = 1;
 
-/// Reads whole rows side by side, but no two wide ones.
-#[derive(Debug, Default)]
-pub(super) struct WholeRows {
-    wide: Mutex<()>,
-}
-
-impl WholeRows {
-    /// A row, or `None` where it has more than `most` entries.
-    pub(super) async fn read(
-        &self,
-        snapshot: &Snapshot,
-        schema: &VaultSchema,
-        key: &RowKey,
-        most: usize,
-    ) -> Result<Option<Arc<Row>>, VaultError> {
-        let (row, is_whole) = read_part(snapshot, schema, key, most.min(NARROW_ROW)).await?;
-        if is_whole || most <= NARROW_ROW {
-            return Ok(is_whole.then_some(row));
-        }
-        drop(row);
-        let _alone = self.wide.lock().await;
-        read_row(snapshot, schema, key, most).await
-    }
-}
-
-/// A row, or `None` where it has more than `most` entries.
-pub(super) async fn read_row(
+/// A row for one probe, or `None` where it has more than `most` entries, or they are large.
+pub(super) async fn read_narrow(
     snapshot: &Snapshot,
     schema: &VaultSchema,
     key: &RowKey,
     most: usize,
 ) -> Result<Option<Arc<Row>>, VaultError> {
-    let (row, whole) = read_part(snapshot, schema, key, most).await?;
+    let limit = RowLimit {
+        entries: most,
+        ..NARROW
+    };
+    let (row, whole) = read_part(snapshot, schema, key, limit).await?;
     Ok(whole.then_some(row))
 }
 
-/// The first entries of a row, at most `most`, and whether they are all.
+/// A whole row; an error where it has more than `most` entries, or more bytes than one row may. All read side by side for one
+/// request share the places for `wide` ones.
+pub(super) async fn read_whole(
+    snapshot: &Snapshot,
+    schema: &VaultSchema,
+    key: &RowKey,
+    most: u64,
+    wide: &Semaphore,
+) -> Result<Arc<Row>, VaultError> {
+    let limit = RowLimit {
+        entries: usize::try_from(most).unwrap_or(usize::MAX),
+        max_bytes: MAX_ROW_BYTES,
+    };
+    let narrow = RowLimit {
+        entries: NARROW.entries.min(limit.entries),
+        ..NARROW
+    };
+    let (row, whole) = read_part(snapshot, schema, key, narrow).await?;
+    if whole {
+        return Ok(row);
+    }
+    // The semaphore is never closed.
+    let _place = wide.acquire().await.map_err(|_| VaultError::ActorFailed)?;
+    match read_part(snapshot, schema, key, limit).await? {
+        (row, true) => Ok(row),
+        (_, false) => Err(EvaluationError::LimitExceeded {
+            limit: "max_work",
+            value: most,
+        }
+        .into()),
+    }
+}
+
+/// The first entries of a row, within the limit, and whether they are all.
 pub(super) async fn read_part(
     snapshot: &Snapshot,
     schema: &VaultSchema,
     key: &RowKey,
-    most: usize,
+    limit: RowLimit,
 ) -> Result<(Arc<Row>, bool), VaultError> {
     let Some(names) = schema.slot_names(key.slot) else {
         return Ok((Arc::default(), true));
     };
     let (resource_type, relation) = (names.resource_type, names.relation);
-    let read = snapshot.row(
+    let read = snapshot.row_of_size(
         resource_type,
         &key.object,
         relation,
         names.subject_type,
         &names.subject_class,
-        most,
+        limit,
     );
     let read = read.await.map_err(VaultError::from_store)?;
     let entry = |stored: StoredEntry| {

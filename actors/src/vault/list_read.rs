@@ -4,20 +4,26 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use futures_util::stream::{self, StreamExt, TryStreamExt};
-use inferadb_engine::evaluate::EvaluationError;
 use inferadb_engine::list::{ListDemand, ListSupply, Opposite, Part, Stretch};
 use inferadb_engine::row::{Demand, Supply};
 use inferadb_storage::{OppositeRead, Snapshot, StretchOf, StretchRead};
+use tokio::sync::Semaphore;
 
 use super::Vault;
 use super::check::WORK_OF_READ;
-use super::frame::{ENOUGH_ENTRIES, Frame, Interrupted, WholeRows, read_entry};
+use super::frame::{Frame, Interrupted, WIDE_READS, read_entry, read_whole};
 use crate::error::VaultError;
 use crate::turn::Turn;
 use crate::view::VaultSchema;
+use crate::weight;
 
 /// The most reads of one list that are under way at once.
 const MAX_READS: usize = 64;
+/// With so many entries a step has enough: the search goes on with them, and demands what is left again. So what it holds beyond what it
+/// was charged for is bounded.
+pub(super) const ENOUGH_ENTRIES: usize = 100_000;
+/// The same of the caveats and contexts that they stand under, in bytes.
+pub(super) const ENOUGH_BYTES: usize = 16 << 20;
 
 impl Vault {
     /// Reads what a search demands, side by side, until it is all or enough.
@@ -30,22 +36,23 @@ impl Vault {
         let snapshot = turn.during(frame.snapshot(self)).await?;
         let schema = &frame.view.schema;
         let most = self.limits.load().max_work;
-        let rows = &WholeRows::default();
+        let wide = &Semaphore::new(WIDE_READS);
         let reads = demands.into_iter().map(|demand| async move {
-            let supply = read(snapshot, schema, rows, &demand, most).await?;
+            let supply = read(snapshot, schema, &demand, most, wide).await?;
             Ok::<_, VaultError>((demand, supply))
         });
         let mut reads = std::pin::pin!(stream::iter(reads).buffer_unordered(MAX_READS));
-        let (mut supplied, mut entries) = (Vec::new(), 0_usize);
+        let (mut supplied, mut entries, mut bytes) = (Vec::new(), 0_usize, 0_usize);
         loop {
             let read = turn.during(reads.try_next()).await;
             let Some((demand, supply)) = read.map_err(|error| Interrupted::reading(frame, error))? else {
                 return Ok(supplied);
             };
             let found = count(&supply);
+            bytes += terms(&supply);
             supplied.push((demand, supply));
             entries += found;
-            if entries > ENOUGH_ENTRIES {
+            if entries > ENOUGH_ENTRIES || bytes > ENOUGH_BYTES {
                 return Ok(supplied);
             }
             // Where storage answers at once nothing else lets others, and the deadline, have their turn.
@@ -63,22 +70,28 @@ fn count(supply: &ListSupply) -> usize {
     }
 }
 
+/// What the caveats weigh that what was read stands under, in bytes.
+fn terms(supply: &ListSupply) -> usize {
+    match supply {
+        ListSupply::Check(supply) => weight::supplied_terms_bytes(supply),
+        ListSupply::Part(part) => {
+            let terms = part.entries.iter().filter_map(|entry| entry.terms.as_deref());
+            terms.map(weight::terms_bytes).sum()
+        }
+    }
+}
+
 async fn read(
     snapshot: &Snapshot,
     schema: &Arc<VaultSchema>,
-    rows: &WholeRows,
     demand: &ListDemand,
     max_work: u64,
+    wide: &Semaphore,
 ) -> Result<ListSupply, VaultError> {
     match demand {
         ListDemand::Check(Demand::Scan(key)) => {
-            let most = usize::try_from(max_work).unwrap_or(usize::MAX);
-            let row = rows.read(snapshot, schema, key, most).await?;
-            let too_wide = EvaluationError::LimitExceeded {
-                limit: "max_work",
-                value: max_work,
-            };
-            Ok(ListSupply::Check(Supply::Row(row.ok_or(too_wide)?)))
+            let row = read_whole(snapshot, schema, key, max_work, wide).await?;
+            Ok(ListSupply::Check(Supply::Row(row)))
         }
         ListDemand::Check(Demand::Probe(key, subject)) => {
             let entry = read_entry(snapshot, schema, key, subject).await?;

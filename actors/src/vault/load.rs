@@ -71,6 +71,12 @@ pub async fn open(
             if position.is_none() {
                 break;
             }
+            if view.bytes() > budget_bytes {
+                // It does not fit after all: its rows are read as they are needed.
+                let schema = Arc::clone(&view.schema);
+                view = View::new(snapshot.revision(), schema, relationships);
+                break;
+            }
         }
         view.shrink_to(budget_bytes);
     }

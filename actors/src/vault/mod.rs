@@ -28,7 +28,7 @@ use arc_swap::ArcSwap;
 use inferadb_engine::noun::Timestamp;
 use inferadb_engine::schema::{Compiled, Format};
 use inferadb_storage::{AccountId, Revision, Store, VaultId, VaultRecord};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 pub use self::actor::now;
 pub(crate) use self::check::resolve;
@@ -74,6 +74,10 @@ const NANOS_A_CHANGE: u64 = 10_000;
 /// How many changes of one vault are at storage at once: the transactions of others do not wait behind many large ones of one
 /// vault, and enough small ones still share a group commit.
 const CHANGES_AT_STORAGE: u32 = 1_000;
+/// What the writes of one vault that are under way or wait may weigh together, in kibibytes; a single one may be more.
+const WRITING_KIB: u32 = 128 << 10;
+/// A write of no more is not asked whether there is room for it.
+const SMALL_WRITE_BYTES: usize = 64 << 10;
 /// When to try again where only others can tell.
 pub(crate) const RETRY_AFTER: Duration = Duration::from_secs(1);
 
@@ -122,6 +126,8 @@ pub struct Vault {
     checks: Limiter,
     writes: Limiter,
     committing: Arc<Semaphore>,
+    /// In kibibytes: what the writes that are under way or wait may weigh.
+    writing: Arc<Semaphore>,
     /// One piece of work apart at a time.
     apart: Arc<Semaphore>,
 }
@@ -250,6 +256,7 @@ impl Vault {
             checks: Limiter::default(),
             writes: Limiter::default(),
             committing: Arc::new(Semaphore::new(CHANGES_AT_STORAGE as usize)),
+            writing: Arc::new(Semaphore::new(WRITING_KIB as usize)),
             apart: Arc::new(Semaphore::new(1)),
         });
         vault.report_size();
@@ -499,6 +506,28 @@ impl Vault {
         self.send(Commit { operation, share }).await
     }
 
+    /// Takes room for a write that weighs `bytes` until it is done: of what one vault's writes may weigh, and, for one that is not small,
+    /// of the memory of all vaults.
+    pub(super) fn hold_write(&self, bytes: usize) -> Result<HeldWrite, VaultError> {
+        let kib = u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX);
+        let room = Arc::clone(&self.writing)
+            .try_acquire_many_owned(kib.clamp(1, WRITING_KIB))
+            .map_err(|_| self.over("mailbox_capacity", RETRY_AFTER))?;
+        let charge = self.memory.ledger.charge();
+        if bytes > SMALL_WRITE_BYTES {
+            if !self.memory.ledger.ask_room(bytes) {
+                return Err(VaultError::Overloaded(
+                    "there is no memory for so large a write now",
+                ));
+            }
+            charge.set(bytes);
+        }
+        Ok(HeldWrite {
+            _room: room,
+            _charge: charge,
+        })
+    }
+
     /// Charges what it takes to commit so many changed relationships.
     fn charge_changes(&self, changes: usize) {
         let changes = u64::try_from(changes).unwrap_or(u64::MAX);
@@ -608,6 +637,12 @@ impl Vault {
         }
         Ok(self.view())
     }
+}
+
+/// The room of a write that is under way.
+pub(super) struct HeldWrite {
+    _room: OwnedSemaphorePermit,
+    _charge: Charge,
 }
 
 /// Counts a request that waits for the actor.

@@ -2,12 +2,14 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures_util::future::BoxFuture;
 use inferadb_engine::noun::{Relationship, RelationshipKey};
 use inferadb_engine::schema::{Compiled, Diagnostic, Format};
 use inferadb_storage::{Precondition, PutSchema, RelationshipFilter, Revision, StoreError, Write};
 
+use super::feed::relationship_bytes;
 use super::fit::Fit;
 use super::{Consistency, Vault, now};
 use crate::error::VaultError;
@@ -107,6 +109,7 @@ impl Vault {
             ));
         }
         refuse_duplicates(&request)?;
+        let _held = self.hold_write(bytes_of(&request))?;
         self.take_writes(changes)?;
         for _ in 0..SCHEMA_ATTEMPTS {
             let schema = Arc::clone(&self.view.load().schema);
@@ -193,8 +196,13 @@ impl Operation {
                 })
             }
             Self::Delete(request) => {
-                let after_each = |removed| -> BoxFuture<'_, ()> {
+                // One was taken before. How much it would be was not known: later writes wait for it, though whoever asked may be
+                // gone, and though a later transaction may fail.
+                let taken = AtomicUsize::new(1);
+                let after_each = |removed: usize| -> BoxFuture<'_, ()> {
                     vault.charge_changes(removed);
+                    let owed = removed.saturating_sub(taken.swap(0, Ordering::Relaxed));
+                    vault.writes.owe(vault.limits.load().writes_per_second, owed);
                     Box::pin(vault.give_way())
                 };
                 let deleted = vault
@@ -209,11 +217,6 @@ impl Operation {
                     )
                     .await
                     .map_err(VaultError::from_store)?;
-                // How much it would be was not known before: later writes wait for it, though whoever asked may be gone.
-                vault.writes.owe(
-                    vault.limits.load().writes_per_second,
-                    deleted.deleted.saturating_sub(1),
-                );
                 Ok(Committed {
                     revision: deleted.revision,
                     deleted: deleted.deleted,
@@ -244,6 +247,13 @@ impl Operation {
             }
         }
     }
+}
+
+/// About what a write weighs, in bytes. Preconditions are bounded by the body they came in.
+fn bytes_of(request: &WriteRequest) -> usize {
+    let stored = request.touch.iter().chain(&request.create);
+    let deleted = request.delete.len() * size_of::<RelationshipKey>();
+    stored.map(relationship_bytes).sum::<usize>() + deleted
 }
 
 /// The number of a language in a stored schema's record.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use inferadb_engine::noun::{Name, ObjectId, Relationship, Timestamp};
 use inferadb_storage::token::{Cursor, fingerprint};
-use inferadb_storage::{RelationshipFilter, Revision, Snapshot, StoreError, SubjectRelation};
+use inferadb_storage::{RelationshipFilter, Revision, Snapshot, StoreError, SubjectRelation, VaultRecord};
 
 use super::{Consistency, Until, Vault};
 use crate::error::VaultError;
@@ -13,6 +13,8 @@ use crate::error::VaultError;
 /// How long one state is read from. Storage that keeps it all the while grows with what is written meanwhile, so a reader
 /// that takes its time goes on with a later state.
 const STATE_HELD: Duration = Duration::from_secs(60);
+/// About what is read in one go, in bytes: it is held while a slow reader takes it.
+const STREAM_BYTES: usize = 128 << 10;
 /// How often a state is taken anew for one read before it fails.
 const MAX_RENEWALS: usize = 3;
 
@@ -32,9 +34,12 @@ pub struct RelationshipStream {
     vault: Arc<Vault>,
     filter: RelationshipFilter,
     now: Timestamp,
-    snapshot: Snapshot,
+    /// The state that is read from; `None` once it was held for too long.
+    snapshot: Option<Snapshot>,
+    record: VaultRecord,
     taken: Instant,
     first: Revision,
+    latest: Revision,
     /// Where the next piece goes on.
     position: Option<Vec<u8>>,
     ended: bool,
@@ -82,7 +87,9 @@ impl Vault {
             filter,
             now,
             first: snapshot.revision(),
-            snapshot,
+            latest: snapshot.revision(),
+            record: snapshot.vault().clone(),
+            snapshot: Some(snapshot),
             taken: Instant::now(),
             position,
             ended: false,
@@ -121,21 +128,24 @@ impl RelationshipStream {
         if self.ended {
             return Ok(None);
         }
-        if self.taken.elapsed() > STATE_HELD {
-            self.renew().await?;
-        }
+        self.rest();
         let mut renewals = 0;
         let page = loop {
+            let snapshot = match self.snapshot.take() {
+                Some(snapshot) => snapshot,
+                None => self.renew().await?,
+            };
             let after = self.position.as_deref();
-            match self
-                .snapshot
-                .relationships(&self.filter, after, limit, self.now)
+            match snapshot
+                .relationships_of_size(&self.filter, after, limit, STREAM_BYTES, self.now)
                 .await
             {
-                Ok(page) => break page,
+                Ok(page) => {
+                    self.snapshot = Some(snapshot);
+                    break page;
+                }
                 Err(StoreError::SnapshotTooOld) if renewals < MAX_RENEWALS => {
                     renewals += 1;
-                    self.renew().await?;
                 }
                 Err(error) => return Err(VaultError::from_store(error)),
             }
@@ -154,7 +164,14 @@ impl RelationshipStream {
 
     /// The state that the latest relationships are of.
     pub fn revision(&self) -> Revision {
-        self.snapshot.revision()
+        self.latest
+    }
+
+    /// Lets go of a state that was held for long: to be called while a reader takes its time.
+    pub fn rest(&mut self) {
+        if self.taken.elapsed() > STATE_HELD {
+            self.snapshot = None;
+        }
     }
 
     /// The state that the first relationships are of. Where it is the latest one too, all are of one state.
@@ -163,16 +180,19 @@ impl RelationshipStream {
     }
 
     /// Goes on from the newest state, unless that is another one altogether: an import has replaced what the vault held.
-    async fn renew(&mut self) -> Result<(), VaultError> {
+    async fn renew(&mut self) -> Result<Snapshot, VaultError> {
         let store = &self.vault.store;
         let newest = store.snapshot(self.vault.id).await;
         let newest = newest.map_err(VaultError::from_store)?;
-        if !newest.vault().is_of_same_generation(self.snapshot.vault()) {
+        if newest.vault().archived {
+            return Err(VaultError::AccessDenied);
+        }
+        if !newest.vault().is_of_same_generation(&self.record) {
             return Err(VaultError::HistoryGone);
         }
-        self.snapshot = newest;
+        self.latest = newest.revision();
         self.taken = Instant::now();
-        Ok(())
+        Ok(newest)
     }
 }
 

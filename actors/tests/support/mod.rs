@@ -48,6 +48,8 @@ pub struct Switch {
     armed: Arc<Mutex<Option<Armed>>>,
     /// How many reads met the fault.
     met: Arc<AtomicU64>,
+    /// How many commits are let through before one is refused.
+    refusal: Arc<Mutex<Option<usize>>>,
     commits: Arc<Mutex<Commits>>,
 }
 
@@ -96,6 +98,24 @@ impl Switch {
     /// How many reads met a fault so far.
     pub fn met(&self) -> u64 {
         self.met.load(Ordering::SeqCst)
+    }
+
+    /// Of the commits from now on, so many are let through; storage refuses the one after them.
+    pub fn refuse_commit_after(&self, commits: usize) {
+        *self.refusal.lock().unwrap() = Some(commits);
+    }
+
+    fn refuses_commit(&self) -> bool {
+        let mut held = self.refusal.lock().unwrap();
+        *held = match *held {
+            Some(0) => {
+                *held = None;
+                return true;
+            }
+            Some(left) => Some(left - 1),
+            None => None,
+        };
+        false
     }
 
     fn meets(&self, key: Option<&[u8]>) -> Option<Fault> {
@@ -220,6 +240,9 @@ impl Transaction for FaultyTransaction {
     }
 
     async fn commit(self: Box<Self>) -> Result<Versionstamp, KvError> {
+        if self.switch.refuses_commit() {
+            return Err(KvError::Unavailable("the disk is full".into()));
+        }
         {
             let mut commits = self.switch.commits.lock().unwrap();
             match &*commits {

@@ -19,6 +19,8 @@ use crate::kv::{KvError, Transaction, Versionstamp};
 const MAX_WAITING: usize = 1_024;
 /// The most operations that are applied in one go, so that those who came first do not wait for all the rest.
 const MAX_BATCH_OPS: usize = 50_000;
+/// About the most bytes that they come to.
+const MAX_BATCH_BYTES: usize = 32 << 20;
 /// How often a store that failed is tried again.
 const RECOVERY_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -226,12 +228,14 @@ impl<B: Base> Committer<B> {
                     .unwrap_or_else(PoisonError::into_inner);
             }
         }
-        let mut ops = 0;
+        let (mut ops, mut bytes) = (0, 0);
         let mut taken = Vec::new();
         while ops < MAX_BATCH_OPS
+            && bytes < MAX_BATCH_BYTES
             && let Some(request) = waiting.requests.pop_front()
         {
             ops += request.ops.len();
+            bytes += request.ops.iter().map(Op::bytes).sum::<usize>();
             taken.push(request);
         }
         Some(taken)

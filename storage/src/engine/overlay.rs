@@ -30,6 +30,24 @@ pub(super) enum Op {
     ClearRange(Range<Bytes>),
 }
 
+impl Op {
+    /// What it comes to, in bytes of keys and values.
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Self::Set(key, value) | Self::SetUnread(key, value) => key.len() + value.len(),
+            Self::SetVersionstampedKey {
+                prefix,
+                suffix,
+                value,
+            } => prefix.len() + suffix.len() + value.len(),
+            Self::SetVersionstampedValue { key, rest } => key.len() + rest.len(),
+            Self::Add(key, _) => key.len() + size_of::<i64>(),
+            Self::Clear(key) => key.len(),
+            Self::ClearRange(range) => range.start.len() + range.end.len(),
+        }
+    }
+}
+
 /// What the transaction has done to one key.
 #[derive(Debug, Clone)]
 enum Pending {

@@ -4,7 +4,7 @@ use futures_util::future::{BoxFuture, ready, try_join_all};
 use inferadb_engine::noun::Timestamp;
 
 use super::change::{Appended, ChangeOp, Changed, append};
-use super::filter::Scan;
+use super::filter::{Scan, removal_bytes};
 use super::retry::{Marker, Retry};
 use super::shape::ShapeDeltas;
 use super::snapshot::require_head;
@@ -172,6 +172,7 @@ impl Store {
             after,
             limit,
             max_bytes: CHUNK_BYTES,
+            weigh: removal_bytes,
             isolation,
             live_at: None,
         };

@@ -14,8 +14,10 @@ use crate::kv::{Isolation, RangeOptions, Transaction, key_after, prefix_range};
 pub(super) const MAX_SCANNED: usize = 10_000;
 /// The most pairs that are read in one go.
 const MAX_CHUNK: usize = 1_000;
-/// The same where what is found may not weigh much.
-const WEIGHED_CHUNK: usize = 128;
+/// About the most bytes that are read in one go.
+const CHUNK_BYTES: usize = 1 << 20;
+/// What one scan finds, in bytes of keys and values, where its limit does not come to be reached before.
+pub(super) const SCAN_BYTES: usize = 4 << 20;
 
 /// The relation of a filter's subject.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -56,8 +58,10 @@ pub(super) struct Scan<'a> {
     pub(super) after: Option<&'a [u8]>,
     /// The most relationships to find, at least one.
     pub(super) limit: usize,
-    /// What these may weigh, unless it is one: see [`weight`]. [`usize::MAX`] where that does not matter.
+    /// What these may weigh, unless it is one.
     pub(super) max_bytes: usize,
+    /// What one of them weighs, by the bytes of its key and its value: [`stored_bytes`] or [`removal_bytes`].
+    pub(super) weigh: fn(usize, usize) -> usize,
     pub(super) isolation: Isolation,
     /// Leaves out what has expired by then.
     pub(super) live_at: Option<Timestamp>,
@@ -68,6 +72,8 @@ pub(super) struct Scanned {
     pub(super) found: Vec<Found>,
     /// Where to go on; `None` at the end of what matches.
     pub(super) next: Option<Vec<u8>>,
+    /// How many relationships were read, whether they match or not.
+    pub(super) read: usize,
 }
 
 impl RelationshipFilter {
@@ -160,25 +166,22 @@ impl Scan<'_> {
         let mut scanned = Scanned {
             found: Vec::new(),
             next: None,
+            read: 0,
         };
-        let mut read = 0;
         let mut last = None;
         let mut weighs = 0_usize;
-        let max_chunk = if self.max_bytes == usize::MAX {
-            MAX_CHUNK
-        } else {
-            WEIGHED_CHUNK
-        };
-        let mut chunk = limit.saturating_add(1).clamp(16, max_chunk);
+        let mut chunk = limit.saturating_add(1).clamp(16, MAX_CHUNK);
         while start < range.end {
             let options = RangeOptions {
                 limit: chunk,
                 reverse: false,
                 isolation: self.isolation,
             };
-            let pairs = transaction.range(start..range.end.clone(), options).await?;
-            let is_last = pairs.len() < chunk;
-            read += pairs.len();
+            let rest = start..range.end.clone();
+            let at_once = CHUNK_BYTES.min(self.max_bytes);
+            let (pairs, may_follow) = transaction.range_of_size(rest, options, at_once).await?;
+            let is_last = !may_follow;
+            scanned.read += pairs.len();
             start = pairs
                 .last()
                 .map_or_else(|| range.end.clone(), |(key, _)| key_after(key));
@@ -189,7 +192,7 @@ impl Scan<'_> {
                     .ok_or_else(|| StoreError::unreadable("relationship's terms"))?;
                 let live = self.live_at.is_none_or(|now| !terms.is_expired(now));
                 if live && self.filter.matches(&relationship) {
-                    weighs = weighs.saturating_add(weight(key.len(), value.len()));
+                    weighs = weighs.saturating_add((self.weigh)(key.len(), value.len()));
                     let is_full = weighs > self.max_bytes && !scanned.found.is_empty();
                     if is_full || scanned.found.len() == limit {
                         scanned.next = last;
@@ -202,11 +205,13 @@ impl Scan<'_> {
             if is_last {
                 break;
             }
-            if read >= MAX_SCANNED {
+            if scanned.read >= MAX_SCANNED {
                 scanned.next = last;
                 break;
             }
-            chunk = (chunk * 4).min(max_chunk);
+            chunk = (chunk * 4).min(MAX_CHUNK);
+            // Where storage answers at once nothing else lets others have their turn.
+            tokio::task::yield_now().await;
         }
         Ok(scanned)
     }
@@ -214,8 +219,13 @@ impl Scan<'_> {
 
 /// About what the removal of a relationship adds to a transaction, in bytes: its key is in two orders, each of them cleared, with
 /// a range of conflicts of two ends; its terms are in the log.
-const fn weight(key_bytes: usize, value_bytes: usize) -> usize {
+pub(super) const fn removal_bytes(key_bytes: usize, value_bytes: usize) -> usize {
     6 * key_bytes + value_bytes
+}
+
+/// What a relationship takes where it is stored, in one of its orders.
+pub(super) const fn stored_bytes(key_bytes: usize, value_bytes: usize) -> usize {
+    key_bytes + value_bytes
 }
 
 /// Puts a relationship together again.

@@ -36,7 +36,7 @@ pub use past::PastState;
 pub use prefix::{BadKeyPrefix, KeyPrefix};
 pub use schema::{FitCheck, MAX_SCHEMA_BYTES, PutSchema, SchemaFit, SchemaPut};
 pub use shape::{Shape, SubjectClass};
-pub use snapshot::{Head, RowRead, SchemaRecord, Snapshot, StoredEntry};
+pub use snapshot::{Head, MAX_ROW_BYTES, RowLimit, RowRead, SchemaRecord, Snapshot, StoredEntry};
 pub use staging::Staging;
 pub use stretch::{OppositeRead, StretchOf, StretchRead};
 pub use switch::{Switch, Switched};

@@ -4,7 +4,7 @@ use futures_util::future::try_join;
 use inferadb_engine::noun::{Name, Relationship, RelationshipKey, Timestamp};
 
 use super::change::{Appended, PIECE_BYTES, append};
-use super::filter::{MAX_SCANNED, RelationshipFilter, Scan, whole};
+use super::filter::{MAX_SCANNED, RelationshipFilter, SCAN_BYTES, Scan, stored_bytes, whole};
 use super::retry::{Marker, Retry};
 use super::shape::{Shape, claim_shapes};
 use super::vaults::require_vault;
@@ -18,9 +18,8 @@ pub const MAX_SCHEMA_BYTES: usize = 1_000_000;
 /// How many misfitting relationships are named.
 const MAX_EXAMPLES: usize = 5;
 
-/// How many scans, of [`MAX_SCANNED`] relationships each, are made to see whether those of doubtful shapes fit. What is
-/// left unread is held not to fit.
-const MAX_SCANS: usize = 10;
+/// How many relationships are read to see whether those of doubtful shapes fit. What is left unread is held not to fit.
+const MAX_JUDGED: usize = 10 * MAX_SCANNED;
 
 /// Judges whether what is stored fits a new schema. A closure from the stored shapes to those that do not fit is one.
 pub trait SchemaFit: Send + Sync {
@@ -234,45 +233,52 @@ async fn judge(
     doubtful: &[Shape],
     fit: &FitCheck<'_>,
 ) -> Result<(), StoreError> {
-    let (mut shapes, mut misfits) = (Vec::new(), Vec::new());
-    let mut scans = 0;
+    let (mut shapes, mut misfits) = (Vec::new(), Vec::<RelationshipKey>::new());
+    let mut read = 0;
     for shape in doubtful {
         let filter = shape_filter(shape);
-        let before = misfits.len();
+        let mut fits = true;
         let mut after = Some(Vec::new());
-        while let Some(position) = after.take_if(|_| scans < MAX_SCANS) {
-            scans += 1;
+        while let Some(position) = after.take_if(|_| read < MAX_JUDGED) {
             let scan = Scan {
                 space,
                 filter: &filter,
                 after: (!position.is_empty()).then_some(&position),
                 limit: MAX_SCANNED,
-                max_bytes: usize::MAX,
+                max_bytes: SCAN_BYTES,
+                weigh: stored_bytes,
                 isolation: Isolation::Serializable,
                 live_at: None,
             };
             let scanned = scan.run(transaction).await?;
-            let of_shape = scanned
-                .found
-                .into_iter()
-                .filter(|(key, terms)| shape.describes(key, terms));
-            misfits.extend(of_shape.map(whole).filter(|stored| !fit.relationship(stored)));
+            read += scanned.read;
+            for found in scanned.found {
+                if !shape.describes(&found.0, &found.1) {
+                    continue;
+                }
+                let stored = whole(found);
+                if !fit.relationship(&stored) {
+                    fits = false;
+                    if misfits.len() < MAX_EXAMPLES {
+                        misfits.push(stored.key());
+                    }
+                }
+            }
             after = scanned.next;
         }
-        if after.is_some() || misfits.len() > before {
+        if after.is_some() || !fits {
             shapes.push(shape.clone());
         }
     }
     if shapes.is_empty() {
         return Ok(());
     }
-    let mut found: Vec<RelationshipKey> = misfits.iter().take(MAX_EXAMPLES).map(Relationship::key).collect();
-    if found.is_empty() {
-        found = examples(transaction, space, &shapes).await?;
+    if misfits.is_empty() {
+        misfits = examples(transaction, space, &shapes).await?;
     }
     Err(StoreError::Misfits {
         shapes,
-        examples: found,
+        examples: misfits,
     })
 }
 
@@ -300,7 +306,8 @@ pub(super) async fn examples(
             filter: &filter,
             after: None,
             limit: MAX_SCANNED / 10,
-            max_bytes: usize::MAX,
+            max_bytes: SCAN_BYTES,
+            weigh: stored_bytes,
             isolation,
             live_at: None,
         };

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use futures_util::future::{BoxFuture, try_join};
 use inferadb_engine::noun::{CaveatRef, Name, ObjectId, Relationship, RelationshipKey, Timestamp};
 
-use super::filter::{Scan, whole};
+use super::filter::{SCAN_BYTES, Scan, stored_bytes, whole};
 use super::retry::Retry;
 use super::schema::read_schema;
 use super::shape::stored_shapes;
@@ -13,7 +13,12 @@ use super::{Page, RelationshipFilter, Shape, Store, StoreError, SubjectClass, Va
 use crate::codec::StoredTerms;
 use crate::id::{Revision, VaultId};
 use crate::keys::{self, Order};
-use crate::kv::{Isolation, KvError, RangeOptions, Transaction, Versionstamp, prefix_range};
+use crate::kv::{Isolation, KvError, RangeOptions, Transaction, Versionstamp, key_after, prefix_range};
+
+/// What the caveats of one row may come to in bytes where they are stored: in memory it is several times as much.
+pub const MAX_ROW_BYTES: usize = 16 << 20;
+/// About the most bytes that are read in one go.
+const CHUNK_BYTES: usize = 1 << 20;
 
 /// The newest state of a vault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +49,15 @@ pub struct StoredEntry {
     pub caveat: Option<CaveatRef>,
     /// The moment from which on it no longer counts. It may have passed.
     pub expires_at: Option<Timestamp>,
+}
+
+/// How much of a row is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RowLimit {
+    /// The most entries.
+    pub entries: usize,
+    /// No more are read once what they stand under (caveats with their contexts) comes to so many bytes where it is stored.
+    pub max_bytes: usize,
 }
 
 /// The subjects of one class that stand in one relation to one object.
@@ -138,6 +152,31 @@ impl Snapshot {
         subject_class: &SubjectClass,
         limit: usize,
     ) -> Result<RowRead, StoreError> {
+        let max_bytes = MAX_ROW_BYTES;
+        self.row_of_size(
+            resource_type,
+            resource_id,
+            relation,
+            subject_type,
+            subject_class,
+            RowLimit {
+                entries: limit,
+                max_bytes,
+            },
+        )
+        .await
+    }
+
+    /// As [`Snapshot::row`], of at most so many entries and bytes.
+    pub async fn row_of_size(
+        &self,
+        resource_type: &Name,
+        resource_id: &ObjectId,
+        relation: &Name,
+        subject_type: &Name,
+        subject_class: &SubjectClass,
+        limit: RowLimit,
+    ) -> Result<RowRead, StoreError> {
         let subject_relation = match subject_class {
             SubjectClass::Userset(relation) => relation.as_str(),
             SubjectClass::Object | SubjectClass::Wildcard => "",
@@ -160,22 +199,39 @@ impl Snapshot {
             });
         }
         // The wildcard lies among the plain objects and is not one of them: room for it and for one too many.
-        let most = limit.saturating_add(2);
-        let options = RangeOptions {
-            limit: most,
-            reverse: false,
-            isolation: Isolation::Snapshot,
-        };
-        let pairs = self.transaction.range(prefix_range(&row), options).await?;
-        let mut entries = Vec::with_capacity(pairs.len());
-        for (key, value) in &pairs {
-            let entry = entry(key, value)?;
-            if !entry.subject.is_wildcard() {
-                entries.push(entry);
+        let mut left = limit.entries.saturating_add(2);
+        let mut range = prefix_range(&row);
+        let (mut entries, mut bytes) = (Vec::new(), 0_usize);
+        let mut may_follow = true;
+        while may_follow && left > 0 && bytes <= limit.max_bytes {
+            let options = RangeOptions {
+                limit: left,
+                reverse: false,
+                isolation: Isolation::Snapshot,
+            };
+            let at_once = CHUNK_BYTES.min(limit.max_bytes);
+            let read = self.transaction.range_of_size(range.clone(), options, at_once);
+            let (pairs, more) = read.await?;
+            may_follow = more;
+            left -= pairs.len().min(left);
+            if let Some((last, _)) = pairs.last() {
+                range.start = key_after(last);
+            }
+            for (key, value) in &pairs {
+                bytes = bytes.saturating_add(value.len());
+                let entry = entry(key, value)?;
+                if !entry.subject.is_wildcard() {
+                    entries.push(entry);
+                }
+            }
+            if may_follow {
+                // Where storage answers at once nothing else lets others have their turn.
+                tokio::task::yield_now().await;
             }
         }
-        let complete = entries.len() <= limit;
-        entries.truncate(limit);
+        let is_cut = may_follow && bytes > limit.max_bytes;
+        let complete = !is_cut && entries.len() <= limit.entries;
+        entries.truncate(limit.entries);
         Ok(RowRead { entries, complete })
     }
 
@@ -199,7 +255,24 @@ impl Snapshot {
         limit: usize,
         now: Timestamp,
     ) -> Result<Page<Relationship>, StoreError> {
-        self.scan(filter, after, limit, Some(now)).await
+        self.relationships_of_size(filter, after, limit, SCAN_BYTES, now)
+            .await
+    }
+
+    /// As [`Snapshot::relationships`], but no more once they come to `max_bytes` where they are stored, unless it is one.
+    ///
+    /// # Errors
+    ///
+    /// As [`Snapshot::relationships`].
+    pub async fn relationships_of_size(
+        &self,
+        filter: &RelationshipFilter,
+        after: Option<&[u8]>,
+        limit: usize,
+        max_bytes: usize,
+        now: Timestamp,
+    ) -> Result<Page<Relationship>, StoreError> {
+        self.scan(filter, after, (limit, max_bytes), Some(now)).await
     }
 
     /// All relationships, expired ones too, in the order of their resources; for loading a whole vault.
@@ -208,7 +281,7 @@ impl Snapshot {
         after: Option<&[u8]>,
         limit: usize,
     ) -> Result<Page<Relationship>, StoreError> {
-        self.scan(&RelationshipFilter::default(), after, limit, None)
+        self.scan(&RelationshipFilter::default(), after, (limit, SCAN_BYTES), None)
             .await
     }
 
@@ -221,7 +294,7 @@ impl Snapshot {
         &self,
         filter: &RelationshipFilter,
         after: Option<&[u8]>,
-        limit: usize,
+        (limit, max_bytes): (usize, usize),
         live_at: Option<Timestamp>,
     ) -> Result<Page<Relationship>, StoreError> {
         let isolation = Isolation::Snapshot;
@@ -230,7 +303,8 @@ impl Snapshot {
             filter,
             after,
             limit,
-            max_bytes: usize::MAX,
+            max_bytes,
+            weigh: stored_bytes,
             isolation,
             live_at,
         };

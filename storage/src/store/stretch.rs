@@ -9,6 +9,9 @@ use crate::codec::StoredTerms;
 use crate::keys::{self, Order};
 use crate::kv::{Isolation, Pair, RangeOptions, key_after, prefix_range};
 
+/// About the most bytes of one stretch: one of so much ends before its limit.
+const STRETCH_BYTES: usize = 256 << 10;
+
 /// Which relationships a stretch is read from: those of one relation and one class of subjects.
 #[derive(Debug, Clone, Copy)]
 pub struct StretchOf<'a> {
@@ -136,8 +139,9 @@ impl Snapshot {
             reverse: false,
             isolation: Isolation::Snapshot,
         };
-        let pairs = self.transaction().range(range, options).await?;
-        let is_last = pairs.len() < limit;
+        let read = self.transaction().range_of_size(range, options, STRETCH_BYTES);
+        let (pairs, may_follow) = read.await?;
+        let is_last = !may_follow;
         let entries = pairs.iter().map(opposite).collect::<Result<Vec<_>, _>>()?;
         Ok(StretchRead { entries, is_last })
     }

@@ -7,7 +7,7 @@ use futures_util::future::{try_join_all, try_join3};
 use inferadb_engine::noun::{Relationship, RelationshipKey, Timestamp};
 
 use super::change::{Appended, ChangeOp, Changed, append};
-use super::filter::{MAX_SCANNED, Scan};
+use super::filter::{MAX_SCANNED, SCAN_BYTES, Scan, stored_bytes};
 use super::retry::{Marker, Retry};
 use super::schema::read_schema_header;
 use super::shape::ShapeDeltas;
@@ -231,7 +231,8 @@ pub(super) async fn check_preconditions(
             filter,
             after: None,
             limit: 1,
-            max_bytes: usize::MAX,
+            max_bytes: SCAN_BYTES,
+            weigh: stored_bytes,
             isolation,
             live_at: Some(now),
         };
