@@ -465,7 +465,7 @@ fn auth_settings(config: &Config) -> AuthSettings {
         audiences: auth.allowed_audiences.clone(),
         cache_ttl: auth.jwks_cache_ttl(),
         refresh_interval: auth.jwks_refresh_interval(),
-        max_stale: auth.jwks_cache_ttl() + auth.jwks_max_stale(),
+        max_stale: auth.jwks_max_stale(),
         min_refetch: auth.jwks_min_refetch(),
         clock_skew: auth.clock_skew(),
         token_cache_entries: auth.token_cache_entries,

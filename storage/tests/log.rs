@@ -1,10 +1,5 @@
 //! The size of the change log: what is counted, and what goes when it is too large.
 #![allow(missing_docs)]
-#![expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "test code: a failure is to panic"
-)]
 
 #[path = "support/short_lived.rs"]
 mod short_lived;
