@@ -582,7 +582,7 @@ async fn an_export_is_of_one_state_though_snapshots_do_not_live_long() {
         let store = Store::with_engine(engine.clone()).await.unwrap();
         let (_, vault) = vault_of(&plain).await;
         let mut dice = Dice(round as u64);
-        let staging = stage(&plain, vault, &pages(&mut dice, 100, 20_000)).await;
+        let staging = stage(&plain, vault, &pages(&mut dice, 400, 20_000)).await;
         staging.replace(&switch()).await.unwrap();
         let stop = Arc::new(AtomicBool::new(false));
         let writers: Vec<_> = (0..2)
