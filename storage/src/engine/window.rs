@@ -8,8 +8,11 @@ use bytes::Bytes;
 use super::committer::ReadRange;
 use crate::kv::KvError;
 
-/// The most written keys and cleared ranges that are remembered. Older versions are forgotten first.
-const MAX_REMEMBERED: usize = 200_000;
+/// The most that written keys and cleared ranges may weigh, in bytes. Older versions are forgotten first.
+const MAX_BYTES: usize = 24 << 20;
+/// What remembering a key or a range takes beside its bytes: its places in the map and in what its version wrote, and what the
+/// allocator adds.
+const ENTRY_BYTES: usize = 160;
 
 /// A bounded memory of the write sets of recent commits.
 #[derive(Debug)]
@@ -18,7 +21,7 @@ pub(super) struct Window {
     keys: BTreeMap<Bytes, u64>,
     /// What each version wrote, oldest first.
     versions: VecDeque<Written>,
-    remembered: usize,
+    bytes: usize,
     /// Transactions that read an older version cannot be judged any more.
     floor: u64,
 }
@@ -36,7 +39,7 @@ impl Window {
         Self {
             keys: BTreeMap::new(),
             versions: VecDeque::new(),
-            remembered: 0,
+            bytes: 0,
             floor,
         }
     }
@@ -75,7 +78,7 @@ impl Window {
 
     /// Remembers what `version`, the newest so far, wrote. May be called several times for one version.
     pub(super) fn remember(&mut self, version: u64, keys: Vec<Bytes>, ranges: Vec<Range<Bytes>>) {
-        self.remembered += keys.len() + ranges.len();
+        self.bytes += weight(&keys, &ranges);
         for key in &keys {
             self.keys.insert(key.clone(), version);
         }
@@ -90,7 +93,7 @@ impl Window {
                 ranges,
             }),
         }
-        while self.remembered > MAX_REMEMBERED && self.versions.len() > 1 {
+        while self.bytes > MAX_BYTES && self.versions.len() > 1 {
             self.forget_oldest();
         }
     }
@@ -100,13 +103,21 @@ impl Window {
             return;
         };
         self.floor = oldest.version;
-        self.remembered -= oldest.keys.len() + oldest.ranges.len();
+        self.bytes -= weight(&oldest.keys, &oldest.ranges);
         for key in oldest.keys {
             if self.keys.get(&key) == Some(&oldest.version) {
                 self.keys.remove(&key);
             }
         }
     }
+}
+
+fn weight(keys: &[Bytes], ranges: &[Range<Bytes>]) -> usize {
+    let keys = keys.iter().map(|key| ENTRY_BYTES + key.len());
+    let ranges = ranges
+        .iter()
+        .map(|range| ENTRY_BYTES + range.start.len() + range.end.len());
+    keys.sum::<usize>() + ranges.sum::<usize>()
 }
 
 #[cfg(test)]
@@ -149,16 +160,22 @@ mod tests {
 
     #[test]
     fn what_is_older_than_the_window_is_too_old_and_blind_writes_never_are() {
-        let mut window = Window::new(0);
-        for version in 1..=3 {
-            let keys = (0..MAX_REMEMBERED / 2)
-                .map(|n| Bytes::from(format!("{version}/{n}")))
-                .collect();
-            window.remember(version, keys, vec![]);
+        for length in [10, 1_000, 10_000] {
+            let mut window = Window::new(0);
+            let half = MAX_BYTES / 2 / (ENTRY_BYTES + length);
+            for version in 1..=3 {
+                let keys = (0..half)
+                    .map(|n| Bytes::from(format!("{version}/{n:0>width$}", width = length - 2)))
+                    .collect();
+                window.remember(version, keys, vec![]);
+            }
+            assert_eq!(window.check(0, &[ReadRange::Key(key("x"))]), Err(KvError::TooOld));
+            assert_eq!(window.check(1, &[ReadRange::Key(key("x"))]), Ok(()));
+            assert_eq!(window.check(0, &[]), Ok(()));
+            assert_eq!(window.keys.len(), half * 2);
+            let wide = key("a")..Bytes::from(vec![b'b'; MAX_BYTES / 4]);
+            window.remember(4, vec![], vec![wide]);
+            assert_eq!(window.keys.len(), half, "ranges are weighed too");
         }
-        assert_eq!(window.check(0, &[ReadRange::Key(key("x"))]), Err(KvError::TooOld));
-        assert_eq!(window.check(1, &[ReadRange::Key(key("x"))]), Ok(()));
-        assert_eq!(window.check(0, &[]), Ok(()));
-        assert_eq!(window.keys.len(), MAX_REMEMBERED / 2 * 2);
     }
 }
