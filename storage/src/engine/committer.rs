@@ -349,7 +349,7 @@ impl<B> Drop for Committer<B> {
 
 /// The keys and ranges that `ops` write, once their stamp is known.
 fn write_set(stamp: Versionstamp, ops: &[Op]) -> (Vec<Bytes>, Vec<Range<Bytes>>) {
-    let (mut keys, mut ranges) = (Vec::with_capacity(ops.len()), Vec::new());
+    let (mut keys, mut ranges) = (Vec::new(), Vec::new());
     for op in ops {
         match op {
             Op::Set(key, _) | Op::Add(key, _) | Op::Clear(key) => keys.push(key.clone()),

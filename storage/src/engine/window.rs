@@ -77,7 +77,13 @@ impl Window {
     }
 
     /// Remembers what `version`, the newest so far, wrote. May be called several times for one version.
-    pub(super) fn remember(&mut self, version: u64, keys: Vec<Bytes>, ranges: Vec<Range<Bytes>>) {
+    pub(super) fn remember(&mut self, version: u64, mut keys: Vec<Bytes>, mut ranges: Vec<Range<Bytes>>) {
+        if keys.is_empty() && ranges.is_empty() {
+            return;
+        }
+        // They are kept for long: without the room that they were collected in.
+        keys.shrink_to_fit();
+        ranges.shrink_to_fit();
         self.bytes += weight(&keys, &ranges);
         for key in &keys {
             self.keys.insert(key.clone(), version);
@@ -121,6 +127,7 @@ fn weight(keys: &[Bytes], ranges: &[Range<Bytes>]) -> usize {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test may fail")]
 mod tests {
     use super::*;
 
@@ -173,9 +180,14 @@ mod tests {
             assert_eq!(window.check(1, &[ReadRange::Key(key("x"))]), Ok(()));
             assert_eq!(window.check(0, &[]), Ok(()));
             assert_eq!(window.keys.len(), half * 2);
+            let mut roomy = Vec::with_capacity(half);
+            roomy.push(key("c"));
+            window.remember(4, roomy, vec![]);
+            assert!(window.versions.back().unwrap().keys.capacity() < 10);
+            window.remember(5, vec![], vec![]);
             let wide = key("a")..Bytes::from(vec![b'b'; MAX_BYTES / 4]);
-            window.remember(4, vec![], vec![wide]);
-            assert_eq!(window.keys.len(), half, "ranges are weighed too");
+            window.remember(6, vec![], vec![wide]);
+            assert_eq!(window.keys.len(), half + 1, "ranges are weighed too");
         }
     }
 }
