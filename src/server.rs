@@ -21,7 +21,9 @@ use socket2::SockRef;
 use tracing_actix_web::TracingLogger;
 
 use crate::config::{self, Config};
-use crate::http::{App, HttpMetrics, HttpSettings, RequestSpan, Stopping, Transfers, routes, surround};
+use crate::http::{
+    App, Bodies, HttpMetrics, HttpSettings, RequestSpan, Stopping, Transfers, routes, surround,
+};
 use crate::lag;
 use crate::telemetry::{self, Telemetry, spans_are_sent};
 use crate::waiting::Waiting;
@@ -172,6 +174,11 @@ impl Prepared {
                 config.server.max_transfers,
                 config.server.max_account_transfers,
             )?,
+            bodies: Bodies::new(
+                registry,
+                config.server.max_bodies_bytes,
+                config.server.max_account_bodies_bytes,
+            )?,
         };
         Ok(Self {
             config,
@@ -205,7 +212,6 @@ impl Prepared {
         } = self;
         let authenticator = app.authenticator.clone();
         let stopping = app.stopping.clone();
-        let max_body_bytes = config.server.max_body_bytes;
         let server = &config.server;
         let patience = config.watch.slow_reader() + GIVEN_UP_AFTER;
         let http = HttpServer::new(move || {
@@ -215,7 +221,6 @@ impl Prepared {
             actix_web::rt::spawn(crate::allocator::release_after_evictions(app.platform.clone()));
             actix_web::App::new()
                 .app_data(web::Data::new(App::clone(&app)))
-                .app_data(web::PayloadConfig::new(max_body_bytes))
                 .configure(routes)
                 .wrap(Condition::new(
                     spans_are_sent(),

@@ -49,6 +49,8 @@ impl Default for ServerConfig {
             request_timeout_ms: 10_000,
             max_request_timeout_ms: 60_000,
             max_body_bytes: 4 << 20,
+            max_bodies_bytes: 256 << 20,
+            max_account_bodies_bytes: 64 << 20,
             max_connections: 25_000,
             max_transfers: 32,
             max_account_transfers: 4,

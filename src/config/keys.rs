@@ -109,6 +109,8 @@ pub(super) const KEYS: &[Key] = &[
     key("server.request_timeout_ms", Kind::Whole(1, 3_600_000)),
     key("server.max_request_timeout_ms", Kind::Whole(1, 3_600_000)),
     key("server.max_body_bytes", Kind::Whole(1024, 1 << 30)),
+    key("server.max_bodies_bytes", Kind::Whole(65_536, 1 << 40)),
+    key("server.max_account_bodies_bytes", Kind::Whole(65_536, 1 << 40)),
     key("server.max_connections", Kind::Whole(1, 1_000_000)),
     key("server.max_transfers", Kind::Whole(1, 10_000)),
     key("server.max_account_transfers", Kind::Whole(1, 10_000)),

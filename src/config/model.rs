@@ -94,6 +94,10 @@ pub struct ServerConfig {
     pub max_request_timeout_ms: u64,
     /// The largest request body in bytes, except for imports.
     pub max_body_bytes: usize,
+    /// The most bytes of request bodies in memory at a time.
+    pub max_bodies_bytes: usize,
+    /// Of these, of the requests of one account.
+    pub max_account_bodies_bytes: usize,
     /// The most connections open at a time, over all worker threads.
     pub max_connections: usize,
     /// Seconds for which an idle connection is kept open; 0 closes it after each answer.

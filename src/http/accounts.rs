@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use super::caller::Caller;
 use super::problem::Problem;
+use super::received::Received;
 use super::wire::format_time;
 use super::{App, body, ok};
 
@@ -66,10 +67,9 @@ impl From<&AccountRecord> for AccountView {
 /// `POST /v1/accounts`
 pub async fn create(
     app: web::Data<App>,
-    request: HttpRequest,
-    bytes: web::Bytes,
+    Received { caller, bytes, .. }: Received,
 ) -> Result<HttpResponse, Problem> {
-    administrator(&app, &request).await?;
+    caller.require(Scopes::ADMIN)?;
     app.require_multi_tenancy()?;
     let name = named(&bytes)?;
     let account = app.platform.create_account(&name).await?;
@@ -79,7 +79,7 @@ pub async fn create(
 
 /// `GET /v1/accounts`
 pub async fn list(app: web::Data<App>, request: HttpRequest) -> Result<HttpResponse, Problem> {
-    administrator(&app, &request).await?;
+    Caller::of(&app, &request).await?.require(Scopes::ADMIN)?;
     let query: ListQuery = body::query(&request)?;
     let page = app
         .platform
@@ -95,7 +95,7 @@ pub async fn get(
     request: HttpRequest,
     path: web::Path<String>,
 ) -> Result<HttpResponse, Problem> {
-    administrator(&app, &request).await?;
+    Caller::of(&app, &request).await?.require(Scopes::ADMIN)?;
     let account = app.platform.account(account_id(&path)?).await?;
     ok(&AccountView::from(&account))
 }
@@ -103,11 +103,10 @@ pub async fn get(
 /// `PATCH /v1/accounts/{account}`
 pub async fn update(
     app: web::Data<App>,
-    request: HttpRequest,
     path: web::Path<String>,
-    bytes: web::Bytes,
+    Received { caller, bytes, .. }: Received,
 ) -> Result<HttpResponse, Problem> {
-    administrator(&app, &request).await?;
+    caller.require(Scopes::ADMIN)?;
     let id = account_id(&path)?;
     let name = named(&bytes)?;
     let account = app.platform.rename_account(id, &name).await?;
@@ -120,7 +119,7 @@ pub async fn delete(
     request: HttpRequest,
     path: web::Path<String>,
 ) -> Result<HttpResponse, Problem> {
-    administrator(&app, &request).await?;
+    Caller::of(&app, &request).await?.require(Scopes::ADMIN)?;
     let id = account_id(&path)?;
     let query: DeleteQuery = body::query(&request)?;
     app.platform.delete_account(id, query.cascade).await?;
@@ -199,8 +198,4 @@ pub fn checked_name(name: &str) -> Result<String, Problem> {
 pub fn named(bytes: &[u8]) -> Result<String, Problem> {
     let body: NameBody = body::json(bytes)?;
     checked_name(&body.name)
-}
-
-async fn administrator(app: &App, request: &HttpRequest) -> Result<(), Problem> {
-    Caller::of(app, request).await?.require(Scopes::ADMIN)
 }

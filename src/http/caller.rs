@@ -10,6 +10,7 @@ use actix_web::http::header::AUTHORIZATION;
 use actix_web::{HttpRequest, HttpResponse};
 use inferadb_actors::auth::{AuthError, Principal, Scopes};
 use inferadb_actors::{AccountId, Reach, Vault, VaultError, VaultId};
+use uuid::Uuid;
 
 use super::problem::Problem;
 use super::{App, span};
@@ -41,17 +42,35 @@ pub struct Visit {
 impl Caller {
     /// The caller of a request.
     pub async fn of(app: &App, request: &HttpRequest) -> Result<Self, Problem> {
+        match Self::known(app, request)? {
+            Some(caller) => Ok(caller),
+            None => Self::verified(app, request).await,
+        }
+    }
+
+    /// The caller of a request, if that can be told at once: whose token was verified before.
+    pub fn known(app: &App, request: &HttpRequest) -> Result<Option<Self>, Problem> {
+        let Some(authenticator) = &app.authenticator else {
+            return Ok(Some(Self(Arc::clone(&app.everybody))));
+        };
+        let token = bearer_token(request)?;
+        Ok(authenticator.cached(token, unix_seconds()).map(Self))
+    }
+
+    /// The caller of a request whose token is verified now, if it has not been.
+    pub async fn verified(app: &App, request: &HttpRequest) -> Result<Self, Problem> {
         let Some(authenticator) = &app.authenticator else {
             return Ok(Self(Arc::clone(&app.everybody)));
         };
-        let token = bearer_token(request)?;
-        let now = unix_seconds();
-        if let Some(principal) = authenticator.cached(token, now) {
-            return Ok(Self(principal));
-        }
+        let token = text_of(bearer_token(request)?)?;
         // Boxed, so that the future of a request whose token is known stays small.
-        let authenticated = Box::pin(authenticator.authenticate(text_of(token)?, now));
+        let authenticated = Box::pin(authenticator.authenticate(token, unix_seconds()));
         Ok(Self(authenticated.await?))
+    }
+
+    /// The account that the token names, if it names one.
+    pub fn account(&self) -> Option<Uuid> {
+        self.0.account
     }
 
     /// Refuses a caller who has none of `scopes`.
@@ -147,17 +166,17 @@ impl Lease {
     }
 }
 
-/// Runs `work` inside the vault of the request's token, for a caller who has one of `scopes`, and counts it.
+/// Runs `work` inside the vault of the token of `caller`, who has one of `scopes`, and counts it.
 pub async fn in_vault<F>(
     app: &App,
     request: &HttpRequest,
+    caller: Caller,
     scopes: Scopes,
     work: impl FnOnce(Visit) -> F,
 ) -> Result<HttpResponse, Problem>
 where
     F: Future<Output = Result<HttpResponse, Problem>>,
 {
-    let caller = Caller::of(app, request).await?;
     caller.require(scopes)?;
     let (vault, account) = caller.scope(app)?;
     let scope = LogScope::current()

@@ -15,6 +15,7 @@ use serde_json::value::RawValue;
 use super::caller::{Visit, in_vault};
 use super::problem::Problem;
 use super::question::{QuestionBody, Questions, decision_value, error_value, of_item, word};
+use super::received::Received;
 use super::trace::TraceView;
 use super::wire::{ConsistencyBody, RelationshipBody, at, parse_context, parse_contextual};
 use super::{App, body};
@@ -71,9 +72,9 @@ struct CheckView<'a> {
 pub async fn check(
     app: web::Data<App>,
     request: HttpRequest,
-    bytes: web::Bytes,
+    Received { caller, bytes, .. }: Received,
 ) -> Result<HttpResponse, Problem> {
-    in_vault(&app, &request, Scopes::CHECK | Scopes::READ, |visit| {
+    in_vault(&app, &request, caller, Scopes::CHECK | Scopes::READ, |visit| {
         answer_check(&app, visit, &bytes)
     })
     .await
@@ -125,9 +126,9 @@ const WORK_OF_LINE: u64 = 8;
 pub async fn batch(
     app: web::Data<App>,
     request: HttpRequest,
-    bytes: web::Bytes,
+    Received { caller, bytes, .. }: Received,
 ) -> Result<HttpResponse, Problem> {
-    in_vault(&app, &request, Scopes::CHECK | Scopes::READ, |visit| {
+    in_vault(&app, &request, caller, Scopes::CHECK | Scopes::READ, |visit| {
         answer_batch(&app, visit, &bytes)
     })
     .await

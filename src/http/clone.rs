@@ -1,11 +1,12 @@
 //! `POST /v1/vaults/{vault}/clone`: a new vault with another's state.
 
-use actix_web::{HttpRequest, HttpResponse, web};
+use actix_web::{HttpResponse, web};
 use inferadb_actors::{Reach, Revision, VaultError};
 use serde::Deserialize;
 
 use super::accounts::{account_id, checked_name};
 use super::problem::Problem;
+use super::received::Received;
 use super::vaults::VaultView;
 use super::{App, body, transfer};
 
@@ -24,11 +25,10 @@ body::objects!(CloneBody);
 /// `POST /v1/vaults/{vault}/clone`
 pub async fn clone(
     app: web::Data<App>,
-    request: HttpRequest,
     path: web::Path<String>,
-    bytes: web::Bytes,
+    Received { caller, bytes, .. }: Received,
 ) -> Result<HttpResponse, Problem> {
-    let (source, reach, _, _slot) = transfer::begin(&app, &request, &path).await?;
+    let (source, reach, _, _slot) = transfer::begin(&app, &caller, &path).await?;
     app.require_multi_tenancy()?;
     let body: CloneBody = body::json(&bytes)?;
     let name = checked_name(&body.name)?;

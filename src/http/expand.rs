@@ -18,6 +18,7 @@ use serde_json::{Map, Value, json};
 use super::caller::{Visit, in_vault};
 use super::nesting::{Left, MAX_NESTING, Parts};
 use super::problem::Problem;
+use super::received::Received;
 use super::trace::{arrow_mode, member_names, subject_text};
 use super::wire::{ConsistencyBody, ContextRoom, RelationshipBody, at, format_time, parse_contextual};
 use super::{App, body, ok};
@@ -50,9 +51,12 @@ body::objects!(ExpandBody<'a>);
 pub async fn expand(
     app: web::Data<App>,
     request: HttpRequest,
-    bytes: web::Bytes,
+    Received { caller, bytes, .. }: Received,
 ) -> Result<HttpResponse, Problem> {
-    in_vault(&app, &request, Scopes::READ, |visit| answer(&app, visit, &bytes)).await
+    in_vault(&app, &request, caller, Scopes::READ, |visit| {
+        answer(&app, visit, &bytes)
+    })
+    .await
 }
 
 async fn answer(app: &App, visit: Visit, bytes: &[u8]) -> Result<HttpResponse, Problem> {

@@ -45,8 +45,9 @@ pub async fn export(
     request: HttpRequest,
     path: web::Path<String>,
 ) -> Result<HttpResponse, Problem> {
-    let (id, reach, _, slot) = transfer::begin(&app, &request, &path).await?;
-    let lease = Caller::of(&app, &request).await?.lease(&app, &request)?;
+    let caller = Caller::of(&app, &request).await?;
+    let (id, reach, _, slot) = transfer::begin(&app, &caller, &path).await?;
+    let lease = caller.lease(&app, &request)?;
     let NoQuery {} = body::query(&request)?;
     let layout = match stream::preferred(&request, &["application/json", NDJSON]) {
         NDJSON => Layout::Lines,

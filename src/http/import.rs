@@ -14,6 +14,7 @@ use inferadb_actors::{Import, ImportMode, Imported, VaultError};
 use serde::Deserialize;
 use serde_json::json;
 
+use super::caller::Caller;
 use super::problem::Problem;
 use super::transfer::{self, Slot};
 use super::vault_file::{Bounds, Head, Layout, Page, Reader};
@@ -70,7 +71,8 @@ async fn import_body(
     path: &str,
     incoming: &mut Incoming,
 ) -> Result<HttpResponse, Problem> {
-    let (id, reach, _, slot) = transfer::begin(app, request, path).await?;
+    let caller = Caller::of(app, request).await?;
+    let (id, reach, _, slot) = transfer::begin(app, &caller, path).await?;
     let query: ImportQuery = body::query(request)?;
     let mode = mode(&query)?;
     let layout = layout(request)?;

@@ -20,6 +20,7 @@ use super::check::missing;
 use super::list_stream::{self, Streaming};
 use super::problem::Problem;
 use super::question::word;
+use super::received::Received;
 use super::stream::{self, NDJSON};
 use super::wire::{ConsistencyBody, RelationshipBody, at, parse_context, parse_contextual};
 use super::{App, body, ok};
@@ -181,9 +182,9 @@ impl<'a> ItemView<'a> {
 pub async fn resources(
     app: web::Data<App>,
     request: HttpRequest,
-    bytes: web::Bytes,
+    Received { caller, bytes, .. }: Received,
 ) -> Result<HttpResponse, Problem> {
-    in_vault(&app, &request, Scopes::READ, |visit| {
+    in_vault(&app, &request, caller, Scopes::READ, |visit| {
         let (app, request) = (app.clone(), request.clone());
         async move {
             let body: ResourcesBody<'_> = body::json(&bytes)?;
@@ -214,9 +215,9 @@ pub async fn resources(
 pub async fn subjects(
     app: web::Data<App>,
     request: HttpRequest,
-    bytes: web::Bytes,
+    Received { caller, bytes, .. }: Received,
 ) -> Result<HttpResponse, Problem> {
-    in_vault(&app, &request, Scopes::READ, |visit| {
+    in_vault(&app, &request, caller, Scopes::READ, |visit| {
         let (app, request) = (app.clone(), request.clone());
         async move {
             let body: SubjectsBody<'_> = body::json(&bytes)?;
@@ -252,9 +253,9 @@ pub async fn subjects(
 pub async fn permissions(
     app: web::Data<App>,
     request: HttpRequest,
-    bytes: web::Bytes,
+    Received { caller, bytes, .. }: Received,
 ) -> Result<HttpResponse, Problem> {
-    in_vault(&app, &request, Scopes::READ, |visit| {
+    in_vault(&app, &request, caller, Scopes::READ, |visit| {
         let app = app.clone();
         async move {
             let body: PermissionsBody<'_> = body::json(&bytes)?;

@@ -1,6 +1,7 @@
 //! The HTTP surface: it turns JSON into the engine's nouns and back, and decides nothing about permissions.
 
 mod accounts;
+mod bodies;
 mod body;
 mod caller;
 mod check;
@@ -17,6 +18,7 @@ mod metrics;
 mod nesting;
 mod problem;
 mod question;
+mod received;
 mod relationships;
 mod request;
 mod schema;
@@ -39,6 +41,7 @@ use inferadb_actors::auth::{Authenticator, Principal};
 use inferadb_actors::{AccountId, Platform, VaultId};
 use serde::Serialize;
 
+pub use self::bodies::Bodies;
 pub use self::export::RELATIONSHIPS;
 pub use self::health::livez;
 pub use self::metrics::HttpMetrics;
@@ -72,6 +75,8 @@ pub struct App {
     pub stopping: Stopping,
     /// The transfers of whole vaults that are under way.
     pub transfers: Transfers,
+    /// The bodies that are in memory.
+    pub bodies: Bodies,
 }
 
 /// The bounds of the HTTP surface.

@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::caller::in_vault;
 use super::problem::Problem;
+use super::received::Received;
 use super::stream::{self, NDJSON};
 use super::wire::{
     ConsistencyBody, FilterBody, PreconditionBody, RelationshipBody, RelationshipView, parse_keys,
@@ -60,9 +61,9 @@ body::objects!(WriteBody<'a>, DeleteBody, ReadBody);
 pub async fn write(
     app: web::Data<App>,
     request: HttpRequest,
-    bytes: web::Bytes,
+    Received { caller, bytes, .. }: Received,
 ) -> Result<HttpResponse, Problem> {
-    in_vault(&app, &request, Scopes::WRITE, |visit| {
+    in_vault(&app, &request, caller, Scopes::WRITE, |visit| {
         let (app, bytes) = (app.clone(), bytes.clone());
         async move {
             let write = parse(
@@ -81,9 +82,9 @@ pub async fn write(
 pub async fn delete(
     app: web::Data<App>,
     request: HttpRequest,
-    bytes: web::Bytes,
+    Received { caller, bytes, .. }: Received,
 ) -> Result<HttpResponse, Problem> {
-    in_vault(&app, &request, Scopes::WRITE, |visit| async move {
+    in_vault(&app, &request, caller, Scopes::WRITE, |visit| async move {
         let body: DeleteBody = body::json(&bytes)?;
         let filter = body.filter.parse("filter")?;
         if filter == RelationshipFilter::default() {
@@ -119,9 +120,9 @@ pub async fn delete(
 pub async fn read(
     app: web::Data<App>,
     request: HttpRequest,
-    bytes: web::Bytes,
+    Received { caller, bytes, .. }: Received,
 ) -> Result<HttpResponse, Problem> {
-    in_vault(&app, &request, Scopes::READ, |visit| {
+    in_vault(&app, &request, caller, Scopes::READ, |visit| {
         let (app, request, bytes) = (app.clone(), request.clone(), bytes.clone());
         let lines = stream::preferred(&request, &["application/json", NDJSON]) == NDJSON;
         async move {

@@ -119,7 +119,8 @@ fn complete(response: ServiceResponse<impl MessageBody + 'static>, id: &str) -> 
     response
 }
 
-fn problem_of(error: &Error) -> Problem {
+/// What the caller is told of an error.
+pub fn problem_of(error: &Error) -> Problem {
     match error.as_error::<Problem>() {
         Some(problem) => problem.clone(),
         None => {
@@ -133,7 +134,8 @@ fn problem_of(error: &Error) -> Problem {
     }
 }
 
-fn problem_of_status(status: StatusCode) -> Problem {
+/// What the caller is told where there is but a status.
+pub fn problem_of_status(status: StatusCode) -> Problem {
     match status {
         StatusCode::NOT_FOUND => Problem::new(status, "not_found", "there is nothing at this path"),
         StatusCode::METHOD_NOT_ALLOWED => Problem::new(
@@ -155,7 +157,8 @@ fn problem_of_status(status: StatusCode) -> Problem {
     }
 }
 
-fn internal_error() -> Problem {
+/// A failure of the server itself.
+pub fn internal_error() -> Problem {
     let detail = "the server failed; the request's id leads to its log lines";
     Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", detail)
 }

@@ -10,8 +10,9 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use super::caller::in_vault;
+use super::caller::{Caller, in_vault};
 use super::problem::{Problem, diagnostic};
+use super::received::Received;
 use super::{App, body, ok};
 
 #[derive(Deserialize)]
@@ -47,7 +48,8 @@ struct SchemaQuery {
 /// `GET /v1/schema`
 pub async fn get(app: web::Data<App>, request: HttpRequest) -> Result<HttpResponse, Problem> {
     let scopes = Scopes::READ | Scopes::SCHEMA | Scopes::CHECK;
-    in_vault(&app, &request, scopes, |visit| async move {
+    let caller = Caller::of(&app, &request).await?;
+    in_vault(&app, &request, caller, scopes, |visit| async move {
         let Some(stored) = visit.vault.schema().await? else {
             return Err(Problem::new(
                 StatusCode::NOT_FOUND,
@@ -68,9 +70,9 @@ pub async fn get(app: web::Data<App>, request: HttpRequest) -> Result<HttpRespon
 pub async fn put(
     app: web::Data<App>,
     request: HttpRequest,
-    bytes: web::Bytes,
+    Received { caller, bytes, .. }: Received,
 ) -> Result<HttpResponse, Problem> {
-    in_vault(&app, &request, Scopes::SCHEMA | Scopes::ADMIN, |visit| {
+    in_vault(&app, &request, caller, Scopes::SCHEMA | Scopes::ADMIN, |visit| {
         let (app, request, bytes) = (app.clone(), request.clone(), bytes.clone());
         async move {
             let query: SchemaQuery = body::query(&request)?;
@@ -92,9 +94,9 @@ pub async fn put(
 pub async fn validate(
     app: web::Data<App>,
     request: HttpRequest,
-    bytes: web::Bytes,
+    Received { caller, bytes, .. }: Received,
 ) -> Result<HttpResponse, Problem> {
-    in_vault(&app, &request, Scopes::READ | Scopes::SCHEMA, |visit| {
+    in_vault(&app, &request, caller, Scopes::READ | Scopes::SCHEMA, |visit| {
         let (app, request, bytes) = (app.clone(), request.clone(), bytes.clone());
         async move {
             let query: SchemaQuery = body::query(&request)?;

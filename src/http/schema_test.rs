@@ -11,6 +11,7 @@ use serde::Deserialize;
 
 use super::caller::in_vault;
 use super::problem::Problem;
+use super::received::Received;
 use super::{App, body, ok};
 use crate::schema_test::{Bounds, Flaw, Format, NoFiles, Unfit, parse, run};
 
@@ -41,9 +42,9 @@ impl Drop for Charge {
 pub async fn test(
     app: web::Data<App>,
     request: HttpRequest,
-    bytes: web::Bytes,
+    Received { caller, bytes, .. }: Received,
 ) -> Result<HttpResponse, Problem> {
-    in_vault(&app, &request, Scopes::READ | Scopes::SCHEMA, |visit| {
+    in_vault(&app, &request, caller, Scopes::READ | Scopes::SCHEMA, |visit| {
         let (request, bytes) = (request.clone(), bytes.clone());
         async move {
             let query: TestQuery = body::query(&request)?;

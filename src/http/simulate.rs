@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use super::caller::{Visit, in_vault};
 use super::problem::Problem;
 use super::question::{QuestionBody, Questions, decision_value, error_value, of_item};
+use super::received::Received;
 use super::schema::{format_named, held_text, refuse_long};
 use super::wire::{ConsistencyBody, RelationshipBody, parse_keys, parse_relationships};
 use super::{App, body, ok};
@@ -46,9 +47,12 @@ body::objects!(SimulateBody<'a>);
 pub async fn simulate(
     app: web::Data<App>,
     request: HttpRequest,
-    bytes: web::Bytes,
+    Received { caller, bytes, .. }: Received,
 ) -> Result<HttpResponse, Problem> {
-    in_vault(&app, &request, Scopes::READ, |visit| answer(&app, visit, &bytes)).await
+    in_vault(&app, &request, caller, Scopes::READ, |visit| {
+        answer(&app, visit, &bytes)
+    })
+    .await
 }
 
 async fn answer(app: &App, visit: Visit, bytes: &[u8]) -> Result<HttpResponse, Problem> {

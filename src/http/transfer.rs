@@ -4,17 +4,17 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use actix_web::HttpRequest;
 use inferadb_actors::{AccountId, Reach, VaultError, VaultId, VaultRecord};
 use prometheus::{IntGauge, Registry};
 
 use super::App;
+use super::caller::Caller;
 use super::problem::Problem;
 use super::vaults::reachable_vault;
 use crate::telemetry::LogScope;
 
 /// When to try again: transfers take their time.
-const RETRY_AFTER: Duration = Duration::from_secs(5);
+pub const RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// The transfers under way. Clones count together.
 #[derive(Debug, Clone)]
@@ -90,10 +90,10 @@ impl Drop for Slot {
 /// The vault of a path for a transfer by a caller who may have it, and a place for the transfer.
 pub async fn begin(
     app: &App,
-    request: &HttpRequest,
+    caller: &Caller,
     path: &str,
 ) -> Result<(VaultId, Reach, VaultRecord, Slot), Problem> {
-    let (id, reach) = reachable_vault(app, request, path).await?;
+    let (id, reach) = reachable_vault(caller, path)?;
     let record = app.platform.vault(id, reach).await?;
     if let Some(scope) = LogScope::current() {
         scope.set_vault(id.0, record.account.0);

@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::accounts::{ListQuery, account_id, checked_name, named};
 use super::caller::Caller;
 use super::problem::Problem;
+use super::received::Received;
 use super::wire::{format_time, parse_time};
 use super::{App, body, ok};
 
@@ -56,11 +57,10 @@ impl From<&VaultRecord> for VaultView {
 /// `POST /v1/accounts/{account}/vaults`
 pub async fn create(
     app: web::Data<App>,
-    request: HttpRequest,
     path: web::Path<String>,
-    bytes: web::Bytes,
+    Received { caller, bytes, .. }: Received,
 ) -> Result<HttpResponse, Problem> {
-    let account = reachable_account(&app, &request, &path).await?;
+    let account = reachable_account(&caller, &path)?;
     app.require_multi_tenancy()?;
     let name = named(&bytes)?;
     let vault = app.platform.create_vault(account, &name).await?;
@@ -74,7 +74,7 @@ pub async fn list(
     request: HttpRequest,
     path: web::Path<String>,
 ) -> Result<HttpResponse, Problem> {
-    let account = reachable_account(&app, &request, &path).await?;
+    let account = reachable_account(&Caller::of(&app, &request).await?, &path)?;
     let query: ListQuery = body::query(&request)?;
     let page = app
         .platform
@@ -95,18 +95,17 @@ pub async fn get(
     request: HttpRequest,
     path: web::Path<String>,
 ) -> Result<HttpResponse, Problem> {
-    let (id, reach) = reachable_vault(&app, &request, &path).await?;
+    let (id, reach) = reachable_vault(&Caller::of(&app, &request).await?, &path)?;
     ok(&VaultView::from(&app.platform.vault(id, reach).await?))
 }
 
 /// `PATCH /v1/vaults/{vault}`
 pub async fn update(
     app: web::Data<App>,
-    request: HttpRequest,
     path: web::Path<String>,
-    bytes: web::Bytes,
+    Received { caller, bytes, .. }: Received,
 ) -> Result<HttpResponse, Problem> {
-    let (id, reach) = reachable_vault(&app, &request, &path).await?;
+    let (id, reach) = reachable_vault(&caller, &path)?;
     let body: ChangeBody = body::json(&bytes)?;
     let change = VaultChange {
         name: body.name.as_deref().map(checked_name).transpose()?,
@@ -128,7 +127,7 @@ pub async fn delete(
     request: HttpRequest,
     path: web::Path<String>,
 ) -> Result<HttpResponse, Problem> {
-    let (id, reach) = reachable_vault(&app, &request, &path).await?;
+    let (id, reach) = reachable_vault(&Caller::of(&app, &request).await?, &path)?;
     app.platform.delete_vault(id, reach).await?;
     tracing::info!(vault = %id, "vault deleted");
     Ok(HttpResponse::NoContent().finish())
@@ -140,7 +139,7 @@ pub async fn stats(
     request: HttpRequest,
     path: web::Path<String>,
 ) -> Result<HttpResponse, Problem> {
-    let (id, reach) = reachable_vault(&app, &request, &path).await?;
+    let (id, reach) = reachable_vault(&Caller::of(&app, &request).await?, &path)?;
     let report = app.platform.stats(id, reach).await?;
     let limits = json!({
         "max_depth": report.limits.max_depth,
@@ -206,7 +205,7 @@ pub async fn activate(
     request: HttpRequest,
     path: web::Path<String>,
 ) -> Result<HttpResponse, Problem> {
-    let (id, reach) = reachable_vault(&app, &request, &path).await?;
+    let (id, reach) = reachable_vault(&Caller::of(&app, &request).await?, &path)?;
     app.platform.activate(id, reach).await?;
     ok(&json!({ "vault": id.to_string(), "active": true }))
 }
@@ -217,14 +216,14 @@ pub async fn deactivate(
     request: HttpRequest,
     path: web::Path<String>,
 ) -> Result<HttpResponse, Problem> {
-    let (id, reach) = reachable_vault(&app, &request, &path).await?;
+    let (id, reach) = reachable_vault(&Caller::of(&app, &request).await?, &path)?;
     app.platform.deactivate(id, reach).await?;
     ok(&json!({ "vault": id.to_string(), "active": false }))
 }
 
 /// The account of a path, if the caller may touch its vaults. One that the caller may not touch is one that does not exist.
-async fn reachable_account(app: &App, request: &HttpRequest, path: &str) -> Result<AccountId, Problem> {
-    let reach = Caller::of(app, request).await?.reach()?;
+fn reachable_account(caller: &Caller, path: &str) -> Result<AccountId, Problem> {
+    let reach = caller.reach()?;
     let account = account_id(path)?;
     match reach {
         Reach::Account(own) if own != account => Err(Problem::new(
@@ -237,12 +236,8 @@ async fn reachable_account(app: &App, request: &HttpRequest, path: &str) -> Resu
 }
 
 /// The vault of a path, and which vaults the caller may touch.
-pub async fn reachable_vault(
-    app: &App,
-    request: &HttpRequest,
-    path: &str,
-) -> Result<(VaultId, Reach), Problem> {
-    let reach = Caller::of(app, request).await?.reach()?;
+pub fn reachable_vault(caller: &Caller, path: &str) -> Result<(VaultId, Reach), Problem> {
+    let reach = caller.reach()?;
     let id = Uuid::try_parse(path).map(VaultId);
     let id = id.map_err(|_| Problem::new(StatusCode::NOT_FOUND, "not_found", "no such vault"))?;
     Ok((id, reach))

@@ -17,7 +17,7 @@ use serde_json::{Map, Value};
 use tokio::time::MissedTickBehavior;
 
 use super::App;
-use super::caller::{Lease, in_vault};
+use super::caller::{Caller, Lease, in_vault};
 use super::problem::Problem;
 use super::stream::{self, EVENT_STREAM, NDJSON, Unread, Writer};
 use super::wire::{FilterBody, RelationshipView, format_time};
@@ -78,7 +78,8 @@ struct OneChange {
 
 /// `GET /v1/watch`
 pub async fn watch(app: web::Data<App>, request: HttpRequest) -> Result<HttpResponse, Problem> {
-    in_vault(&app, &request, Scopes::WATCH | Scopes::READ, |visit| {
+    let caller = Caller::of(&app, &request).await?;
+    in_vault(&app, &request, caller, Scopes::WATCH | Scopes::READ, |visit| {
         let (app, request) = (app.clone(), request.clone());
         async move {
             let vault = visit.vault.id;

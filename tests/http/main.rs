@@ -8,6 +8,7 @@
 )]
 
 mod accounts;
+mod bodies;
 mod checks;
 #[cfg(feature = "foundationdb")]
 mod cluster;
