@@ -35,6 +35,8 @@ mod simulate;
 mod tokens;
 mod transfer_ends;
 mod transfers;
+#[cfg(feature = "foundationdb")]
+mod two_servers;
 mod vault_command;
 mod watch;
 mod watch_ends;

@@ -239,6 +239,10 @@ fn an_import_that_is_cut_off_changes_nothing() {
             &lines.as_bytes()[..cut],
             lines.len() + 100,
         );
+        // A request that ends before its vault was found is no import.
+        until("the import begins", || {
+            (server.metric("inferadb_transfers")? > 0.0).then_some(())
+        });
         socket.shutdown(Shutdown::Both).unwrap();
         until("the import is abandoned", || {
             (imports(&server, "sender_gone") + imports(&server, "given_up") > round as f64).then_some(())

@@ -3,16 +3,17 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 
-use inferadb_actors::{Answer, CheckRequest, RelationshipFilter, Revision, VaultError, WriteRequest};
+use inferadb_actors::{
+    Answer, ChangeOp, CheckRequest, RelationshipFilter, Revision, VaultError, WriteRequest,
+};
 use inferadb_engine::context::{Context, Value};
 use inferadb_engine::evaluate::{Decision, EvaluationError};
 use inferadb_engine::noun::{
     CaveatRef, Name, ObjectRef, Relationship, RelationshipKey, SubjectRef, Timestamp,
 };
-use inferadb_storage::ChangeOp;
 
-use crate::reference::{self, Node, Reference};
-use crate::world::{self, CAVEATS, Class, Dice, Edge, OBJECTS, Type, Who, World};
+use super::reference::{self, Node, Reference};
+use super::world::{self, CAVEATS, Class, Dice, Edge, OBJECTS, Type, Who, World};
 
 /// The worlds' moments are so many microseconds later here: far from the clock, by which creating asks what has expired.
 const BASE: i64 = 4_000_000_000_000_000;
