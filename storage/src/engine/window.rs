@@ -127,7 +127,6 @@ fn weight(keys: &[Bytes], ranges: &[Range<Bytes>]) -> usize {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test may fail")]
 mod tests {
     use super::*;
 
