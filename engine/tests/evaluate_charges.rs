@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 use evaluate_support::{Resident, Vault, run};
 use inferadb_engine::context::Value;
 use inferadb_engine::evaluate::{
-    Decision, EvaluationError, Limits, Step, Trace, TraceKind, TraceNode, TraceOutcome,
+    Decision, EvaluationError, Limits, Step, Trace, TraceKind, TraceNode, TraceOutcome, Verdict,
 };
 use inferadb_engine::schema::Format;
 
@@ -32,6 +32,19 @@ fn chain_of(operand: &str, operands: usize, groups: usize) -> Vault {
     let mut vault = Vault::new(&schema, &text);
     vault.limits.max_depth = 100_000;
     vault
+}
+
+/// What is decided where all rows are resident, and how often others had their turn meanwhile.
+fn decided(vault: &Vault, check: &str) -> (Verdict, u64) {
+    let mut evaluation = vault.evaluation(check);
+    let mut yields = 0;
+    loop {
+        match evaluation.step(&vault.rows).unwrap() {
+            Step::Done(verdict) => return (verdict, yields),
+            Step::Yield => yields += 1,
+            Step::Need(demands) => unreachable!("{demands:?}"),
+        }
+    }
 }
 
 #[test]
@@ -92,15 +105,7 @@ fn steps_of_caveats_are_charged() {
     let list = |items: i64| Value::List((0..items).map(Value::Int).collect());
     let mut vault = Vault::new(CAVEATED, &text);
     vault.context = [("l".to_owned(), list(100))].into_iter().collect();
-    let mut evaluation = vault.evaluation("doc:0#r@user:a");
-    let mut yields = 0;
-    let verdict = loop {
-        match evaluation.step(&vault.rows).unwrap() {
-            Step::Done(verdict) => break verdict,
-            Step::Yield => yields += 1,
-            Step::Need(demands) => panic!("{demands:?}"),
-        }
-    };
+    let (verdict, yields) = decided(&vault, "doc:0#r@user:a");
     assert_eq!(verdict.decision, Decision::Deny);
     // Each goes over 10,000 pairs, of a few steps each.
     assert!(verdict.work > 400 * 10_000 / 32, "{}", verdict.work);
@@ -147,15 +152,7 @@ fn wide_rows_are_followed_in_steps() {
             ("doc:0#every@user:all", Decision::Allow),
             ("doc:0#every@user:last", Decision::Deny),
         ] {
-            let mut evaluation = vault.evaluation(check);
-            let mut yields = 0;
-            let verdict = loop {
-                match evaluation.step(&vault.rows).unwrap() {
-                    Step::Done(verdict) => break verdict,
-                    Step::Yield => yields += 1,
-                    Step::Need(demands) => panic!("{demands:?}"),
-                }
-            };
+            let (verdict, yields) = decided(&vault, check);
             assert_eq!(verdict.decision, decision, "{check}, {quantum}");
             // One entry and the check behind it cost a few units.
             assert!(
