@@ -318,7 +318,16 @@ impl Platform {
             let now = now();
             let store = &platform.store;
             let record = store.update_vault_with(id, &|record| patch_of(record, &change, now), now).await;
-            let record = record.map_err(VaultError::from_store)?;
+            let record = match record.map_err(VaultError::from_store) {
+                Err(error) => {
+                    // The error may be about a change that happened, or yet will.
+                    if matches!(error, VaultError::OutcomeUnknown) {
+                        platform.registry.doubt(id).await;
+                    }
+                    return Err(error);
+                }
+                Ok(record) => record,
+            };
             if record.archived {
                 platform.registry.evict(id, Reason::Archived).await;
             } else if let Some(vault) = platform.registry.started(id).await {

@@ -24,7 +24,7 @@ use crate::overload::Overload;
 use crate::settings::Settings;
 use crate::sweeps::Sweeps;
 use crate::transfer::Inactive;
-use crate::vault::{Closed, Pass, RETRY_AFTER, VAULT_BYTES, Vault, now};
+use crate::vault::{Closed, Pass, VAULT_BYTES, Vault, now};
 
 /// The first wait before an actor that died is started again; it doubles with each further death.
 const FIRST_BACK_OFF: Duration = Duration::from_millis(10);
@@ -105,8 +105,8 @@ impl Registry {
             let (vault, entered) = self.resolve(id).await?;
             match entered.unwrap_or_else(|| vault.enter(now())) {
                 Ok(pass) => return Ok((vault, pass)),
-                Err(Closed::Full) => return Err(vault.over("max_concurrent_requests", RETRY_AFTER)),
-                Err(Closed::Spent) => return Err(vault.over("fair_share", RETRY_AFTER)),
+                Err(Closed::Full) => return Err(vault.turn_away("max_concurrent_requests")),
+                Err(Closed::Spent) => return Err(vault.turn_away("fair_share")),
                 Err(Closed::Gone) => self.discard(&vault),
             }
         }
@@ -291,38 +291,6 @@ impl Registry {
             .saturating_mul(1 << deaths.count.saturating_sub(1).min(10))
             .min(LONGEST_BACK_OFF);
         (deaths.latest.elapsed() < FORGIVEN_AFTER).then_some(wait)
-    }
-
-    /// Forgets a vault that closed by itself or whose actor died, so that the next request starts it anew.
-    fn discard(&self, vault: &Arc<Vault>) {
-        let removed = self.0.slots.remove_if(
-            &vault.id,
-            // A sweep that found somebody inside may have opened it again.
-            |_, slot| matches!(slot, Slot::Active(held) if Arc::ptr_eq(held, vault) && !held.is_open()),
-        );
-        if removed.is_none() {
-            return;
-        }
-        self.0.active.fetch_sub(1, Ordering::Relaxed);
-        self.0.evictions.fetch_add(1, Ordering::Relaxed);
-        self.0.metrics.active_vaults.dec();
-        self.0
-            .metrics
-            .evictions
-            .with_label_values(&[Reason::Failed.as_str()])
-            .inc();
-        if vault.is_dead() {
-            self.0.metrics.respawns.inc();
-            tracing::error!(vault = %vault.id, "the vault's actor died; the next request starts a new one");
-            self.note_death(vault.id);
-            if vault.is_in_doubt() {
-                self.0.doubts.insert(vault.id);
-            }
-        } else {
-            let vault = Arc::clone(vault);
-            self.arbiter_of(vault.id)
-                .spawn(async move { vault.drain().await });
-        }
     }
 
     /// Counts against a vault that its actor died, or did not even start.

@@ -742,6 +742,11 @@ async fn no_more_come_in_than_may_and_no_more_wait_than_may() {
     for _ in 0..4 {
         inside.push(stage.platform.enter(id, stage.account).await.unwrap());
     }
+    let counted = || {
+        let metrics = &inside[0].0.metrics;
+        (metrics.requests.get(), metrics.errors.get())
+    };
+    let before = counted();
     let full = stage.platform.enter(id, stage.account).await;
     assert!(matches!(
         full,
@@ -750,6 +755,11 @@ async fn no_more_come_in_than_may_and_no_more_wait_than_may() {
             ..
         })
     ));
+    assert_eq!(
+        counted(),
+        (before.0 + 1, before.1 + 1),
+        "nobody else counts who is not let in"
+    );
     let (held, holding) = watch::channel(true);
     stage.switch.arm(Some(id), Fault::Hold(holding), usize::MAX);
     let writes = join_all(
@@ -896,4 +906,59 @@ async fn a_delete_that_fails_half_way_is_seen_as_far_as_it_came() {
     assert_eq!(vault.stats().relationships, 1_001);
     let owed = put(&stage, id, "document:a#reader@user:ann").await;
     assert!(matches!(owed, Err(VaultError::RateLimited { .. })), "{owed:?}");
+}
+
+#[actix::test]
+async fn an_archival_of_unknown_outcome_comes_to_count() {
+    let stage = Stage::new(Settings {
+        poll_interval: Duration::from_millis(5),
+        ..Settings::default()
+    })
+    .await;
+    let id = furnished(&stage).await;
+    stage.switch.lose_a_commit();
+    let change = VaultChange {
+        archived: Some(true),
+        ..VaultChange::default()
+    };
+    let outcome = stage.platform.update_vault(id, Reach::Everything, change).await;
+    assert!(matches!(outcome, Err(VaultError::OutcomeUnknown)), "{outcome:?}");
+    assert_eq!(
+        ask(&stage, id, Consistency::default()).await.unwrap(),
+        Decision::Allow
+    );
+    stage.switch.recover().await;
+    let begun = Instant::now();
+    let end = loop {
+        match ask(&stage, id, Consistency::default()).await {
+            Ok(_) => assert!(begun.elapsed() < PATIENCE, "an archived vault goes on"),
+            Err(error) => break error,
+        }
+        tokio::task::yield_now().await;
+    };
+    assert!(matches!(end, VaultError::AccessDenied), "{end:?}");
+}
+
+#[actix::test]
+async fn a_vault_that_ends_by_itself_is_drained_like_any_other() {
+    let stage = Stage::over(Settings::default(), true).await;
+    let id = furnished(&stage).await;
+    let other = stage.neighbour(Settings::default()).await;
+    let (vault, pass) = stage.platform.enter(id, stage.account).await.unwrap();
+    other.delete_vault(id, Reach::Everything).await.unwrap();
+    eventually("its actor finds it gone", || !vault.is_open()).await;
+    let mut late = Box::pin(ask(&stage, id, Consistency::default()));
+    assert!(futures_util::poll!(late.as_mut()).is_pending());
+    assert_eq!(
+        (stage.platform.active_count(), stage.platform.evictions()),
+        (1, 0),
+        "somebody is inside"
+    );
+    drop((vault, pass));
+    let late = late.await;
+    assert!(matches!(late, Err(VaultError::AccessDenied)), "{late:?}");
+    assert_eq!(
+        (stage.platform.active_count(), stage.platform.evictions()),
+        (0, 1)
+    );
 }

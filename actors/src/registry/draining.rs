@@ -105,6 +105,28 @@ impl Registry {
         true
     }
 
+    /// Drains a vault that closed by itself or whose actor died, so that the next request starts it anew.
+    pub(super) fn discard(&self, vault: &Arc<Vault>) {
+        let done = {
+            let Some(mut slot) = self.0.slots.get_mut(&vault.id) else {
+                return;
+            };
+            // A sweep that found somebody inside may have opened it again.
+            if !matches!(&*slot, Slot::Active(held) if Arc::ptr_eq(held, vault) && !held.is_open()) {
+                return;
+            }
+            let (done, waiting) = watch::channel(None);
+            *slot = Slot::Draining(waiting);
+            done
+        };
+        if vault.is_dead() {
+            self.0.metrics.respawns.inc();
+            tracing::error!(vault = %vault.id, "the vault's actor died; the next request starts a new one");
+            self.note_death(vault.id);
+        }
+        self.start_draining(Arc::clone(vault), Reason::Failed, done);
+    }
+
     /// Drains a vault whose slot says so. It goes on though whoever asked goes away: the slot does not stay as it is.
     fn start_draining(&self, vault: Arc<Vault>, reason: Reason, done: watch::Sender<Failure>) {
         let (registry, id) = (self.clone(), vault.id);

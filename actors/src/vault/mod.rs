@@ -305,6 +305,13 @@ impl Vault {
         VaultError::RateLimited { limit, retry_after }
     }
 
+    /// As [`Vault::over`], for a request that is not let in: nobody else counts it.
+    pub(crate) fn turn_away(&self, limit: &'static str) -> VaultError {
+        self.metrics.requests.inc();
+        self.metrics.errors.inc();
+        self.over(limit, RETRY_AFTER)
+    }
+
     /// Charges so many nanoseconds of CPU to the vault.
     pub(crate) fn charge(&self, nanos: u64) {
         self.pulse.used.fetch_add(nanos, Ordering::Relaxed);
@@ -407,10 +414,14 @@ impl Vault {
         self.gate.close_if_empty()
     }
 
-    /// Lets no request in any more, waits for those inside, and stops the actor.
+    /// Lets no request in any more, waits for those inside, and stops the actor. Those inside one whose actor died are not waited for:
+    /// what they read stays as it is.
     pub async fn drain(&self) {
         self.gate.close();
         self.feed.close();
+        if self.is_dead() {
+            return;
+        }
         self.gate.emptied().await;
         if let Some(address) = self.address.get() {
             // An error says that the actor is gone already.
