@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use inferadb_actors::{
     AccountId, Backend, CacheSettings, CheckRequest, Consistency, Pass, Platform, Reach, SchemaWrite,
-    Settings, Vault, VaultError, VaultId, WriteRequest, now,
+    Settings, Vault, VaultError, VaultId, Watch, WriteRequest, now,
 };
 use inferadb_engine::evaluate::Decision;
 use inferadb_engine::noun::{Name, ObjectRef, Relationship, RelationshipKey, SubjectRef};
@@ -101,6 +101,11 @@ impl World {
 
     async fn enter(&self, id: VaultId) -> (Arc<Vault>, Pass) {
         self.platform.enter(id, self.account).await.unwrap()
+    }
+
+    async fn watch(&self, id: VaultId) -> Watch {
+        let (vault, _pass) = self.enter(id).await;
+        self.platform.watch(vault, None).await.unwrap()
     }
 
     async fn write(&mut self, random: &mut Random, id: VaultId) {
@@ -320,7 +325,7 @@ async fn where_memory_stays_short_the_largest_that_nobody_watches_takes_no_reque
     let world = World::new(settings, 2).await;
     let (watched, other) = (world.ids[0], world.ids[1]);
     let _inside = [world.enter(watched).await, world.enter(other).await];
-    let watch = world.platform.watch(watched, world.account, None).await.unwrap();
+    let watch = world.watch(watched).await;
     for (id, relations) in [(watched, 800), (other, 400)] {
         let relations = (0..relations).map(|at| format!("relation r{at}: user\n"));
         let text = format!(
@@ -365,7 +370,7 @@ async fn where_memory_is_short_what_a_watch_may_want_is_left_to_the_log() {
     };
     let world = World::new(settings, 2).await;
     let (watched, other) = (world.ids[0], world.ids[1]);
-    let mut watch = world.platform.watch(watched, world.account, None).await.unwrap();
+    let mut watch = world.watch(watched).await;
     for document in 0..WRITES {
         world.share(watched, (0..5).map(|user| (document, user))).await;
     }

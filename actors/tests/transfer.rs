@@ -262,7 +262,7 @@ async fn watches_are_told_what_they_can_be_told() {
     let stage = Stage::new(settings(64 << 20)).await;
     let id = stage.vault().await;
     let start = put_schema(&stage, id, SCHEMA).await;
-    let mut watch = stage.platform.watch(id, stage.account, None).await.unwrap();
+    let mut watch = stage.watch(&stage.platform, id, None).await.unwrap();
     // A small merge is a write like any other.
     let small = import(&stage.platform, id, ImportMode::Merge, &side("left", 900)).await;
     let changes = watch.next().await.unwrap();
@@ -274,12 +274,11 @@ async fn watches_are_told_what_they_can_be_told() {
         let end = tokio::time::timeout(PATIENCE, watch.next()).await.unwrap();
         assert!(matches!(end, Err(VaultError::HistoryGone)), "{end:?}");
         for since in [start, before] {
-            let resumed = stage.platform.watch(id, stage.account, Some(since)).await;
+            let resumed = stage.watch(&stage.platform, id, Some(since)).await;
             assert!(matches!(resumed.err(), Some(VaultError::HistoryGone)));
         }
         watch = stage
-            .platform
-            .watch(id, stage.account, Some(done.revision))
+            .watch(&stage.platform, id, Some(done.revision))
             .await
             .unwrap();
         let written = write(&stage.platform, &stage, id, &["document:new#left@user:bob"]).await;

@@ -79,7 +79,7 @@ async fn a_follower_is_woken_by_what_another_server_commits() {
     let stage = Stage::over(without_poll(), true).await;
     let other = Platform::over(stage.store.clone(), without_poll(), &prometheus::Registry::new()).unwrap();
     let id = stage.vault().await;
-    let mut watch = other.watch(id, stage.account, None).await.unwrap();
+    let mut watch = stage.watch(&other, id, None).await.unwrap();
     let mut expected = vec![put_schema(&stage.platform, &stage, id).await];
     for at in 0..200 {
         let text = format!("document:a#reader@user:u{at}");
@@ -107,7 +107,7 @@ async fn a_watch_goes_on_with_the_next_actor() {
     let stage = Stage::new(Settings::default()).await;
     let id = stage.vault().await;
     put_schema(&stage.platform, &stage, id).await;
-    let mut watch = stage.platform.watch(id, stage.account, None).await.unwrap();
+    let mut watch = stage.watch(&stage.platform, id, None).await.unwrap();
     for round in 0..6 {
         let text = format!("document:a#reader@user:u{round}");
         if round % 2 == 0 {
@@ -152,25 +152,19 @@ async fn a_watch_that_begins_in_the_past_catches_up_from_the_log() {
         let text = format!("document:a#reader@user:u{at}");
         expected.push(put(&stage.platform, &stage, id, &text).await.unwrap());
     }
-    let mut watch = stage
-        .platform
-        .watch(id, stage.account, Some(start))
-        .await
-        .unwrap();
+    let mut watch = stage.watch(&stage.platform, id, Some(start)).await.unwrap();
     assert_eq!(revisions(&mut watch, 300).await, expected);
     stage.store.trim_changes(id, kept(100)).await.unwrap();
-    let gone = stage.platform.watch(id, stage.account, Some(expected[0])).await;
+    let gone = stage.watch(&stage.platform, id, Some(expected[0])).await;
     assert!(matches!(gone.err(), Some(VaultError::HistoryGone)));
     let mut watch = stage
-        .platform
-        .watch(id, stage.account, Some(expected[199]))
+        .watch(&stage.platform, id, Some(expected[199]))
         .await
         .unwrap();
     assert_eq!(revisions(&mut watch, 100).await, expected[200..]);
     // A watch that is overtaken by the trimming is told so, and not shown a history with a hole.
     let mut slow = stage
-        .platform
-        .watch(id, stage.account, Some(expected[199]))
+        .watch(&stage.platform, id, Some(expected[199]))
         .await
         .unwrap();
     stage.store.trim_changes(id, kept(10)).await.unwrap();
@@ -183,7 +177,7 @@ async fn a_watch_is_not_ahead_of_what_reads_show() {
     let stage = Stage::new(Settings::default()).await;
     let id = stage.vault().await;
     put_schema(&stage.platform, &stage, id).await;
-    let mut watch = stage.platform.watch(id, stage.account, None).await.unwrap();
+    let mut watch = stage.watch(&stage.platform, id, None).await.unwrap();
     let writing = async {
         for at in 0..200 {
             let text = format!("document:a#reader@user:u{at}");
@@ -247,4 +241,26 @@ async fn a_state_that_storage_keeps_no_longer_makes_an_evaluation_start_again() 
     stage.switch.arm(Some(id), Fault::RowsTooOld, usize::MAX);
     let answer = vault.check(&check, Consistency::default(), now()).await;
     assert!(matches!(answer, Err(VaultError::Overloaded(_))), "{answer:?}");
+}
+
+#[actix::test]
+async fn who_is_inside_watches_though_the_vault_is_going() {
+    let stage = Stage::new(Settings::default()).await;
+    let id = stage.vault().await;
+    put_schema(&stage.platform, &stage, id).await;
+    let (vault, pass) = stage.platform.enter(id, stage.account).await.unwrap();
+    let mut draining = Box::pin(stage.platform.deactivate(id, Reach::Everything));
+    while vault.is_open() {
+        assert!(futures_util::poll!(draining.as_mut()).is_pending());
+        tokio::task::yield_now().await;
+    }
+    // Waiting for the next actor would be waiting for oneself to leave.
+    let watching = tokio::time::timeout(PATIENCE, stage.platform.watch(vault, None)).await;
+    let mut watch = watching.unwrap().unwrap();
+    drop(pass);
+    draining.await.unwrap();
+    let written = put(&stage.platform, &stage, id, "document:a#reader@user:ann")
+        .await
+        .unwrap();
+    assert_eq!(revisions(&mut watch, 1).await, [written]);
 }

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix_web::http::ConnectionType;
@@ -89,11 +90,10 @@ pub async fn watch(app: web::Data<App>, request: HttpRequest) -> Result<HttpResp
                 NDJSON => Format::Lines,
                 _ => Format::Events,
             };
-            let account = visit.vault.record().account;
             let since = query.since.map(|(since, _)| since);
             let watch = app
                 .platform
-                .watch(vault, account, since)
+                .watch(Arc::clone(&visit.vault), since)
                 .await
                 .map_err(|error| refusal(error, query.since.map(|(_, field)| field)))?;
             let patience = app.settings.slow_reader;

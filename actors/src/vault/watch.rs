@@ -39,19 +39,15 @@ struct Session {
 }
 
 impl Platform {
-    /// Watches a vault of `account` from the state after `since`, or from its newest state on.
+    /// Watches a vault, on behalf of somebody inside, from the state after `since`, or from its newest state on.
     ///
     /// # Errors
     ///
     /// [`VaultError::RevisionAhead`], [`VaultError::HistoryGone`], [`VaultError::RateLimited`] where the vault has as many
-    /// watches as it may, and whatever [`Platform::enter`] answers.
-    pub async fn watch(
-        &self,
-        vault: VaultId,
-        account: AccountId,
-        since: Option<Revision>,
-    ) -> Result<Watch, VaultError> {
-        let session = Session::open(self, vault, account).await?;
+    /// watches as it may; storage's.
+    pub async fn watch(&self, vault: Arc<Vault>, since: Option<Revision>) -> Result<Watch, VaultError> {
+        let (id, account) = (vault.id, vault.account);
+        let session = Session::of(vault)?;
         let position = match since {
             Some(since) => {
                 session.vault.view_for(Consistency::AtLeast(since)).await?;
@@ -69,7 +65,7 @@ impl Platform {
         };
         Ok(Watch {
             platform: self.clone(),
-            vault,
+            vault: id,
             account,
             session,
             position,
@@ -107,16 +103,16 @@ impl Watch {
             }
             let is_gone = pulse.closed || self.session.pulse.changed().await.is_err();
             if is_gone {
-                self.session = Session::open(&self.platform, self.vault, self.account).await?;
+                let (vault, _pass) = self.platform.enter(self.vault, self.account).await?;
+                self.session = Session::of(vault)?;
             }
         }
     }
 }
 
 impl Session {
-    async fn open(platform: &Platform, vault: VaultId, account: AccountId) -> Result<Self, VaultError> {
-        // The place is taken while inside: nobody can evict the vault in between.
-        let (vault, _pass) = platform.enter(vault, account).await?;
+    /// A session of somebody inside: nobody can evict the vault before the place is taken.
+    fn of(vault: Arc<Vault>) -> Result<Self, VaultError> {
         let most = vault.limits.load().max_watches as usize;
         let place = vault
             .gate

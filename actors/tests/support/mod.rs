@@ -10,7 +10,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use inferadb_actors::{AccountId, Platform, Settings, VaultId};
+use inferadb_actors::{AccountId, Platform, Revision, Settings, VaultError, VaultId, Watch};
 use inferadb_engine::noun::{Name, ObjectRef, Relationship, SubjectRef};
 use inferadb_storage::engine::MemoryEngine;
 use inferadb_storage::kv::{Engine, Isolation, KvError, Pair, RangeOptions, Transaction, Versionstamp};
@@ -336,6 +336,17 @@ impl Stage {
     pub async fn vault(&self) -> VaultId {
         let vault = self.platform.create_vault(self.account, "vault").await;
         vault.unwrap().id
+    }
+
+    /// A watch of a vault on one of the servers.
+    pub async fn watch(
+        &self,
+        platform: &Platform,
+        id: VaultId,
+        since: Option<Revision>,
+    ) -> Result<Watch, VaultError> {
+        let (vault, _pass) = platform.enter(id, self.account).await?;
+        platform.watch(vault, since).await
     }
 
     /// The sum of a counter's or gauge's series.
