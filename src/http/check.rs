@@ -3,18 +3,17 @@
 use std::borrow::Cow;
 use std::time::Instant;
 
+use actix_web::http::header::ContentType;
 use actix_web::{HttpRequest, HttpResponse, web};
 use inferadb_actors::auth::Scopes;
 use inferadb_actors::{Answer, CheckRequest, now};
-use inferadb_engine::evaluate::Decision;
 use inferadb_engine::noun::{Name, ObjectRef, SubjectRef};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 use serde_json::value::RawValue;
 
 use super::caller::{Visit, in_vault};
 use super::problem::Problem;
-use super::question::{QuestionBody, Questions, decision_value, error_value, of_item, word};
+use super::question::{DecisionView, QuestionBody, Questions, error_value, missing, of_item, word};
 use super::received::Received;
 use super::trace::TraceView;
 use super::wire::{ConsistencyBody, RelationshipBody, at, parse_context, parse_contextual};
@@ -122,6 +121,11 @@ async fn answer_check(app: &App, visit: Visit, bytes: &[u8]) -> Result<HttpRespo
 /// What a line of the log and a piece of the answer are worth, beside the work of evaluations.
 const WORK_OF_LINE: u64 = 8;
 
+/// What reading a check of a batch from JSON is worth.
+const WORK_OF_BODY: u64 = 4;
+/// The length of an allowed check in the answer of a batch.
+const BYTES_OF_ALLOW: usize = r#"{"decision":"allow"},"#.len();
+
 /// `POST /v1/check/batch`
 pub async fn batch(
     app: web::Data<App>,
@@ -136,25 +140,31 @@ pub async fn batch(
 
 async fn answer_batch(app: &App, visit: Visit, bytes: &[u8]) -> Result<HttpResponse, Problem> {
     let body: BatchBody<'_> = body::json(bytes)?;
-    let questions = Questions::parse(&app.settings, &body.checks, body.context)?;
+    let mut turn = visit.vault.turn();
+    turn.pace(WORK_OF_BODY * body.checks.len() as u64).await;
+    let questions = Questions::parse(&app.settings, &body.checks, body.context, &mut turn).await?;
     let shared = &body.contextual_relationships;
     let contextual = parse_contextual(CONTEXTUAL, shared, app.settings.max_stored_context_bytes)?;
     let consistency = body.consistency.parse(visit.vault.id)?;
     let started = Instant::now();
+    turn.pause();
     let batch = visit
         .vault
         .check_batch_with(&questions.sound, &contextual, consistency, now())
         .await?;
     let revision = visit.vault.token(batch.revision);
     let outcomes = questions.outcomes(batch.results).into_iter().zip(&body.checks);
-    let mut results = Vec::with_capacity(body.checks.len());
-    let mut turn = visit.vault.turn();
+    let mut answer = Vec::with_capacity(body.checks.len() * BYTES_OF_ALLOW);
+    answer.extend_from_slice(b"{\"results\":[");
     for (index, (outcome, item)) in outcomes.enumerate() {
         // A thousand lines of the log are no small piece of work either.
         turn.pace(WORK_OF_LINE).await;
         let outcome = outcome.and_then(|answer| answer.map_err(|error| of_item(error.into(), index)));
-        results.push(match outcome {
-            Ok(answer) => {
+        if index > 0 {
+            answer.push(b',');
+        }
+        match outcome {
+            Ok(checked) => {
                 log(
                     app,
                     &visit,
@@ -165,22 +175,23 @@ async fn answer_batch(app: &App, visit: Visit, bytes: &[u8]) -> Result<HttpRespo
                         contextual: contextual.len() + item.contextual_relationships.len(),
                         started,
                     },
-                    &answer,
+                    &checked,
                     &revision,
                 );
-                decision_value(&answer.decision)
+                write(&mut answer, &DecisionView::from(&checked.decision));
             }
-            Err(problem) => error_value(&problem),
-        });
+            Err(problem) => write(&mut answer, &error_value(&problem)),
+        }
     }
-    Ok(HttpResponse::Ok().json(json!({ "results": results, "revision": &*revision })))
+    answer.extend_from_slice(b"],\"revision\":");
+    write(&mut answer, &*revision);
+    answer.push(b'}');
+    Ok(HttpResponse::Ok().content_type(ContentType::json()).body(answer))
 }
 
-pub(super) fn missing(decision: &Decision) -> Option<&[String]> {
-    match decision {
-        Decision::Conditional { missing } => Some(missing),
-        Decision::Allow | Decision::Deny => None,
-    }
+fn write(answer: &mut Vec<u8>, value: &(impl Serialize + ?Sized)) {
+    // It has no keys that JSON cannot have, and memory does not fail.
+    let _ = serde_json::to_writer(answer, value);
 }
 
 /// A check as it was asked.

@@ -16,10 +16,9 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::caller::{Visit, in_vault};
-use super::check::missing;
 use super::list_stream::{self, Streaming};
 use super::problem::Problem;
-use super::question::word;
+use super::question::{missing, word};
 use super::received::Received;
 use super::stream::{self, NDJSON};
 use super::wire::{ConsistencyBody, RelationshipBody, at, parse_context, parse_contextual};

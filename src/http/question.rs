@@ -3,11 +3,11 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use inferadb_actors::CheckRequest;
+use inferadb_actors::{CheckRequest, Turn};
 use inferadb_engine::context::Context;
 use inferadb_engine::evaluate::Decision;
 use inferadb_engine::noun::{Name, ObjectRef, SubjectRef};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
@@ -15,6 +15,9 @@ use super::HttpSettings;
 use super::body;
 use super::problem::Problem;
 use super::wire::{RelationshipBody, at, parse_context, parse_contextual};
+
+/// What parsing a check is worth, beside the work of evaluations.
+const WORK_OF_QUESTION: u64 = 8;
 
 /// One check in JSON.
 #[derive(Deserialize)]
@@ -47,11 +50,12 @@ pub struct Questions {
 }
 
 impl Questions {
-    /// Parses the `checks` of a request that has a `context` for all of them. What is wrong with one is that one's.
-    pub fn parse(
+    /// Parses the `checks` of a request that has a `context` for all of them, in turns. What is wrong with one is that one's.
+    pub async fn parse(
         settings: &HttpSettings,
         bodies: &[QuestionBody<'_>],
         context: Option<&RawValue>,
+        turn: &mut Turn<'_>,
     ) -> Result<Self, Problem> {
         let most = settings.max_batch_checks;
         if bodies.len() > most {
@@ -65,6 +69,7 @@ impl Questions {
             problems: Vec::with_capacity(bodies.len()),
         };
         for (index, body) in bodies.iter().enumerate() {
+            turn.pace(WORK_OF_QUESTION).await;
             let problem = match body.parse(index, settings, &shared) {
                 Ok(question) => {
                     questions.sound.push(question);
@@ -96,24 +101,33 @@ impl QuestionBody<'_> {
         settings: &HttpSettings,
         shared: &Arc<Context>,
     ) -> Result<CheckRequest, Problem> {
-        let field = |member: &str| format!("checks[{index}].{member}");
         let context = match self.context {
             None => Arc::clone(shared),
             Some(_) => {
                 // A check's own values win over the request's.
                 let mut context = Context::clone(shared);
-                let own = parse_context(&field("context"), self.context, settings.max_context_bytes)?;
+                let field = format!("checks[{index}].context");
+                let own = parse_context(&field, self.context, settings.max_context_bytes)?;
                 context.extend(own);
                 Arc::new(context)
             }
         };
         Ok(CheckRequest {
-            subject: at(&field("subject"), SubjectRef::parse(&self.subject))?,
-            resource: at(&field("resource"), ObjectRef::parse(&self.resource))?,
-            permission: at(&field("permission"), Name::parse(&self.permission))?,
+            subject: at(
+                format_args!("checks[{index}].subject"),
+                SubjectRef::parse(&self.subject),
+            )?,
+            resource: at(
+                format_args!("checks[{index}].resource"),
+                ObjectRef::parse(&self.resource),
+            )?,
+            permission: at(
+                format_args!("checks[{index}].permission"),
+                Name::parse(&self.permission),
+            )?,
             context,
             contextual: parse_contextual(
-                &field("contextual_relationships"),
+                format_args!("checks[{index}].contextual_relationships"),
                 &self.contextual_relationships,
                 settings.max_stored_context_bytes,
             )?,
@@ -131,16 +145,33 @@ pub fn of_item(problem: Problem, index: usize) -> Problem {
 }
 
 /// A decision in JSON.
-pub fn decision_value(decision: &Decision) -> Value {
-    match decision {
-        Decision::Conditional { missing } => json!({ "decision": "conditional", "missing_context": missing }),
-        decision => json!({ "decision": word(decision) }),
+#[derive(Serialize)]
+pub struct DecisionView<'a> {
+    decision: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    missing_context: Option<&'a [String]>,
+}
+
+impl<'a> From<&'a Decision> for DecisionView<'a> {
+    fn from(decision: &'a Decision) -> Self {
+        Self {
+            decision: word(decision),
+            missing_context: missing(decision),
+        }
     }
 }
 
 /// A problem in the place of a decision.
 pub fn error_value(problem: &Problem) -> Value {
     json!({ "error": problem.to_value() })
+}
+
+/// What is missing for a decision, where that is all it says.
+pub fn missing(decision: &Decision) -> Option<&[String]> {
+    match decision {
+        Decision::Conditional { missing } => Some(missing),
+        Decision::Allow | Decision::Deny => None,
+    }
 }
 
 /// A decision in one word.

@@ -57,6 +57,9 @@ struct ReadBody {
 
 body::objects!(WriteBody<'a>, DeleteBody, ReadBody);
 
+/// What reading a change of a write from JSON is worth, beside the work of evaluations.
+const WORK_OF_BODY: u64 = 4;
+
 /// `POST /v1/relationships/write`
 pub async fn write(
     app: web::Data<App>,
@@ -66,11 +69,15 @@ pub async fn write(
     in_vault(&app, &request, caller, Scopes::WRITE, |visit| {
         let (app, bytes) = (app.clone(), bytes.clone());
         async move {
-            let write = parse(
-                &bytes,
+            let body: WriteBody<'_> = body::json(&bytes)?;
+            // Two things that take a while where it is large: others have their turn between them.
+            let mut turn = visit.vault.turn();
+            turn.pace(WORK_OF_BODY * body.changes() as u64).await;
+            let write = body.parse(
                 app.settings.max_write_changes,
                 app.settings.max_stored_context_bytes,
             )?;
+            drop(turn);
             let revision = visit.vault.write(write).await?;
             ok(&json!({ "revision": revision.encode(visit.vault.id) }))
         }
@@ -171,20 +178,29 @@ pub async fn read(
 
 /// Parses the body of a write.
 pub fn parse(bytes: &[u8], most: usize, max_context_bytes: usize) -> Result<WriteRequest, Problem> {
-    let body: WriteBody<'_> = body::json(bytes)?;
-    let changes = body.touch.len() + body.create.len() + body.delete.len();
-    if changes > most {
-        let detail = format!("at most {most} changes in one write, this one has {changes}");
-        return Err(Problem::invalid("too_many", "touch", detail));
+    body::json::<WriteBody<'_>>(bytes)?.parse(most, max_context_bytes)
+}
+
+impl WriteBody<'_> {
+    fn changes(&self) -> usize {
+        self.touch.len() + self.create.len() + self.delete.len()
     }
-    if changes == 0 {
-        let detail = "a write must name at least one relationship in `touch`, `create` or `delete`";
-        return Err(Problem::invalid("empty_write", "touch", detail));
+
+    fn parse(&self, most: usize, max_context_bytes: usize) -> Result<WriteRequest, Problem> {
+        let changes = self.changes();
+        if changes > most {
+            let detail = format!("at most {most} changes in one write, this one has {changes}");
+            return Err(Problem::invalid("too_many", "touch", detail));
+        }
+        if changes == 0 {
+            let detail = "a write must name at least one relationship in `touch`, `create` or `delete`";
+            return Err(Problem::invalid("empty_write", "touch", detail));
+        }
+        Ok(WriteRequest {
+            touch: parse_relationships("touch", &self.touch, max_context_bytes)?,
+            create: parse_relationships("create", &self.create, max_context_bytes)?,
+            delete: parse_keys("delete", &self.delete)?,
+            preconditions: parse_preconditions(&self.preconditions)?,
+        })
     }
-    Ok(WriteRequest {
-        touch: parse_relationships("touch", &body.touch, max_context_bytes)?,
-        create: parse_relationships("create", &body.create, max_context_bytes)?,
-        delete: parse_keys("delete", &body.delete)?,
-        preconditions: parse_preconditions(&body.preconditions)?,
-    })
 }

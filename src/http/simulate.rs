@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::caller::{Visit, in_vault};
 use super::problem::Problem;
-use super::question::{QuestionBody, Questions, decision_value, error_value, of_item};
+use super::question::{DecisionView, QuestionBody, Questions, error_value, of_item};
 use super::received::Received;
 use super::schema::{format_named, held_text, refuse_long};
 use super::wire::{ConsistencyBody, RelationshipBody, parse_keys, parse_relationships};
@@ -64,7 +64,9 @@ async fn answer(app: &App, visit: Visit, bytes: &[u8]) -> Result<HttpResponse, P
         return Err(Problem::invalid("too_many", "touch", detail));
     }
     let (schema, schema_format) = schema_of(&body, settings.max_schema_bytes)?;
-    let mut questions = Questions::parse(settings, &body.checks, body.context)?;
+    let mut turn = visit.vault.turn();
+    let mut questions = Questions::parse(settings, &body.checks, body.context, &mut turn).await?;
+    drop(turn);
     let request = SimulateRequest {
         touch: parse_relationships("touch", &body.touch, settings.max_stored_context_bytes)?,
         delete: parse_keys("delete", &body.delete)?,
@@ -122,7 +124,7 @@ fn schema_of(body: &SimulateBody<'_>, most: usize) -> Result<(Option<String>, Fo
 
 fn result(index: usize, sides: BeforeAfter) -> Value {
     let side = |outcome: Result<Decision, VaultError>| match outcome {
-        Ok(decision) => decision_value(&decision),
+        Ok(decision) => json!(DecisionView::from(&decision)),
         Err(error) => error_value(&of_item(error.into(), index)),
     };
     let (before, after) = (side(sides.before), side(sides.after));

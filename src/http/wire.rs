@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::cell::Cell;
-use std::fmt;
+use std::fmt::{self, Display};
 use std::sync::Arc;
 
 use inferadb_actors::{
@@ -144,19 +144,22 @@ impl ConsistencyBody {
     }
 }
 
-/// Names the member that a noun came from.
-pub fn at<T>(field: &str, noun: Result<T, InvalidNoun>) -> Result<T, Problem> {
-    noun.map_err(|invalid| Problem::invalid("invalid_value", field, format!("{field}: {invalid}")))
+/// Names the member that a noun came from; its name is only put together where it is told.
+pub fn at<T>(field: impl Display, noun: Result<T, InvalidNoun>) -> Result<T, Problem> {
+    noun.map_err(|invalid| {
+        let detail = format!("{field}: {invalid}");
+        Problem::invalid("invalid_value", field.to_string(), detail)
+    })
 }
 
 impl RelationshipBody<'_> {
     /// The relationship; `field` names where in the request it stands.
-    pub fn parse(&self, field: &str, max_context_bytes: usize) -> Result<Relationship, Problem> {
+    pub fn parse(&self, field: impl Display, max_context_bytes: usize) -> Result<Relationship, Problem> {
         let RelationshipKey {
             resource,
             relation,
             subject,
-        } = self.parse_key(field)?;
+        } = self.parse_key(&field)?;
         let caveat = match &self.caveat {
             Some(caveat) => Some(caveat.parse(&format!("{field}.caveat"), max_context_bytes)?),
             None => None,
@@ -175,18 +178,18 @@ impl RelationshipBody<'_> {
     }
 
     /// What identifies it, whatever its caveat and expiry.
-    pub fn parse_key(&self, field: &str) -> Result<RelationshipKey, Problem> {
+    pub fn parse_key(&self, field: impl Display) -> Result<RelationshipKey, Problem> {
         Ok(RelationshipKey {
-            resource: at(&format!("{field}.resource"), ObjectRef::parse(&self.resource))?,
-            relation: at(&format!("{field}.relation"), Name::parse(&self.relation))?,
-            subject: at(&format!("{field}.subject"), SubjectRef::parse(&self.subject))?,
+            resource: at(format_args!("{field}.resource"), ObjectRef::parse(&self.resource))?,
+            relation: at(format_args!("{field}.relation"), Name::parse(&self.relation))?,
+            subject: at(format_args!("{field}.subject"), SubjectRef::parse(&self.subject))?,
         })
     }
 }
 
 impl CaveatBody<'_> {
     fn parse(&self, field: &str, max_context_bytes: usize) -> Result<CaveatRef, Problem> {
-        let name = at(&format!("{field}.name"), Name::parse(&self.name))?;
+        let name = at(format_args!("{field}.name"), Name::parse(&self.name))?;
         let context = parse_context(&format!("{field}.context"), self.context, max_context_bytes)?;
         Ok(CaveatRef { name, context })
     }
@@ -201,19 +204,19 @@ impl FilterBody {
             return Err(Problem::invalid("invalid_value", field, detail));
         }
         let name = |member: &str, text: &Option<String>| match text {
-            Some(text) => at(&format!("{field}.{member}"), Name::parse(text)).map(Some),
+            Some(text) => at(format_args!("{field}.{member}"), Name::parse(text)).map(Some),
             None => Ok(None),
         };
         let id = |member: &str, text: &Option<String>| match text.as_deref() {
             Some("*") if member == "subject_id" => Ok(Some(ObjectId::wildcard())),
-            Some(text) => at(&format!("{field}.{member}"), ObjectId::parse(text)).map(Some),
+            Some(text) => at(format_args!("{field}.{member}"), ObjectId::parse(text)).map(Some),
             None => Ok(None),
         };
         let prefix = match self.resource_id_prefix.as_deref() {
             // Whatever can start an id is an id itself, but for the lone `*`.
             Some("") | None => None,
             Some(text) => Some(
-                at(&format!("{field}.resource_id_prefix"), ObjectId::parse(text))?
+                at(format_args!("{field}.resource_id_prefix"), ObjectId::parse(text))?
                     .as_str()
                     .to_owned(),
             ),
@@ -222,7 +225,7 @@ impl FilterBody {
             None => None,
             Some("" | "...") => Some(SubjectRelation::Plain),
             Some(text) => Some(SubjectRelation::Userset(at(
-                &format!("{field}.subject_relation"),
+                format_args!("{field}.subject_relation"),
                 Name::parse(text),
             )?)),
         };
@@ -240,32 +243,33 @@ impl FilterBody {
 
 /// The relationships of a request's member `field`.
 pub fn parse_relationships(
-    field: &str,
+    field: impl Display,
     bodies: &[RelationshipBody<'_>],
     max_context_bytes: usize,
 ) -> Result<Vec<Relationship>, Problem> {
     let parse = |(index, body): (usize, &RelationshipBody<'_>)| {
-        body.parse(&format!("{field}[{index}]"), max_context_bytes)
+        body.parse(format_args!("{field}[{index}]"), max_context_bytes)
     };
     bodies.iter().enumerate().map(parse).collect()
 }
 
 /// The keys of the relationships of a request's member `field`; their caveats and expiries are not looked at.
 pub fn parse_keys(field: &str, bodies: &[RelationshipBody<'_>]) -> Result<Vec<RelationshipKey>, Problem> {
-    let parse = |(index, body): (usize, &RelationshipBody<'_>)| body.parse_key(&format!("{field}[{index}]"));
+    let parse =
+        |(index, body): (usize, &RelationshipBody<'_>)| body.parse_key(format_args!("{field}[{index}]"));
     bodies.iter().enumerate().map(parse).collect()
 }
 
 /// The relationships that count for a request, or a check of a batch, alone.
 pub fn parse_contextual(
-    field: &str,
+    field: impl Display,
     bodies: &[RelationshipBody<'_>],
     max_context_bytes: usize,
 ) -> Result<Arc<[Relationship]>, Problem> {
     let (count, most) = (bodies.len(), MAX_CONTEXTUAL_RELATIONSHIPS);
     if count > most {
         let detail = format!("at most {most} contextual relationships in `{field}`, this one has {count}");
-        return Err(Problem::invalid("too_many", field, detail));
+        return Err(Problem::invalid("too_many", field.to_string(), detail));
     }
     Ok(parse_relationships(field, bodies, max_context_bytes)?.into())
 }

@@ -23,6 +23,8 @@ pub const MAX_PRECONDITIONS: usize = 1_000;
 const NATIVE_FORMAT: u8 = 0;
 /// An OpenFGA model, in a stored schema's record.
 const OPENFGA_FORMAT: u8 = 1;
+/// What one of the steps before a commit takes for a relationship, beside the work of evaluations.
+const WORK_OF_CHANGE: u64 = 2;
 /// How often a write is checked anew against a schema that changed meanwhile.
 const SCHEMA_ATTEMPTS: usize = 5;
 
@@ -108,12 +110,19 @@ impl Vault {
                 MAX_PRECONDITIONS,
             ));
         }
+        // What a large write takes before it is committed is done in steps, between which others have their turn.
+        let work = WORK_OF_CHANGE * changes as u64;
+        let mut turn = self.turn();
+        turn.pace(work).await;
         refuse_duplicates(&request)?;
+        turn.pace(work).await;
         let _held = self.hold_write(bytes_of(&request))?;
         self.take_writes(changes)?;
         for _ in 0..SCHEMA_ATTEMPTS {
             let schema = Arc::clone(&self.view.load().schema);
             let misfit = first_misfit(&request, &schema);
+            turn.pace(work).await;
+            turn.pause();
             if let Some(misfit) = misfit {
                 // The schema may be older than one that another server stored: look again before refusing.
                 self.view_for(Consistency::FullyConsistent).await?;
