@@ -385,7 +385,8 @@ fn play(connection: &mut Connection, part: &Part) -> Result<Vec<Played>, Failure
             let answer = connection.exchange(&cue.request)?;
             match cue.expected {
                 Some(expected) => verify(&answer, expected, "a quiet vault's request")?,
-                None if matches!(answer.status, 200 | 429 | 503) => {}
+                // 409: of an import that another one, of the same noise, overtook by replacing everything.
+                None if matches!(answer.status, 200 | 409 | 429 | 503) => {}
                 None => {
                     let got = String::from_utf8_lossy(answer.body);
                     return Err(format!("noise was answered {}: {got}", answer.status).into());
