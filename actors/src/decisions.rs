@@ -23,13 +23,15 @@ const INLINE_ID_BYTES: usize = 23;
 
 /// Decisions of one vault, least recently used first out.
 pub struct Decisions {
-    shards: [Mutex<LruCache<Check, Decided, ahash::RandomState>>; SHARDS],
+    shards: [Mutex<Shard>; SHARDS],
     hasher: ahash::RandomState,
     settings: CacheSettings,
     budget_bytes: usize,
     charge: Charge,
     entries: AtomicUsize,
 }
+
+type Shard = LruCache<Check, Decided, ahash::RandomState>;
 
 /// A cached verdict and what it holds under.
 #[derive(Debug, Clone, Copy)]
@@ -110,20 +112,21 @@ impl Decisions {
         let weight = weight(&check);
         let capacity = self.settings.max_entries / self.shard_count();
         let mut shard = self.shard(&check);
-        if shard.put(check, decided).is_none() {
-            self.charge.add(weight);
-            self.entries.fetch_add(1, Ordering::Relaxed);
+        if let Some(known) = shard.get_mut(&check) {
+            *known = decided;
+            return;
         }
-        // While all vaults together hold too much, none takes more: two go for the one that came.
-        let mut excess: usize = if self.charge.ledger().is_over() { 2 } else { 0 };
-        while shard.len() > capacity || excess > 0 || (self.bytes() > self.budget_bytes && !shard.is_empty())
-        {
-            let Some((dropped, _)) = shard.pop_lru() else {
-                break;
-            };
-            self.forget(&dropped);
-            excess = excess.saturating_sub(1);
+        if !self.charge.try_add(weight) {
+            // Where all vaults together may hold no more, two older ones go; where that is not enough, it is not kept.
+            self.drop_oldest(&mut shard);
+            self.drop_oldest(&mut shard);
+            if !self.charge.try_add(weight) {
+                return;
+            }
         }
+        shard.put(check, decided);
+        self.entries.fetch_add(1, Ordering::Relaxed);
+        while (shard.len() > capacity || self.bytes() > self.budget_bytes) && self.drop_oldest(&mut shard) {}
     }
 
     /// Drops about half of all entries, the least recently used ones.
@@ -131,22 +134,21 @@ impl Decisions {
         for shard in &self.shards {
             let mut shard = lock(shard);
             for _ in 0..shard.len().div_ceil(2) {
-                let Some((dropped, _)) = shard.pop_lru() else {
-                    break;
-                };
-                self.forget(&dropped);
+                self.drop_oldest(&mut shard);
             }
         }
     }
 
-    /// Drops all entries.
-    pub fn clear(&self) {
+    /// Drops all entries; says whether there were any.
+    pub fn clear(&self) -> bool {
+        let mut had_any = false;
         for shard in &self.shards {
             let mut shard = lock(shard);
-            while let Some((dropped, _)) = shard.pop_lru() {
-                self.forget(&dropped);
+            while self.drop_oldest(&mut shard) {
+                had_any = true;
             }
         }
+        had_any
     }
 
     /// How many entries there are.
@@ -159,9 +161,14 @@ impl Decisions {
         self.charge.bytes()
     }
 
-    fn forget(&self, dropped: &Check) {
-        self.charge.give_back(weight(dropped));
+    /// Drops the least recently used entry, if there is any.
+    fn drop_oldest(&self, shard: &mut Shard) -> bool {
+        let Some((dropped, _)) = shard.pop_lru() else {
+            return false;
+        };
+        self.charge.give_back(weight(&dropped));
         self.entries.fetch_sub(1, Ordering::Relaxed);
+        true
     }
 
     /// As many as there are, but for a cache of so few entries that each shard would round their number up.
@@ -169,7 +176,7 @@ impl Decisions {
         SHARDS.min(self.settings.max_entries.max(1))
     }
 
-    fn shard(&self, check: &Check) -> MutexGuard<'_, LruCache<Check, Decided, ahash::RandomState>> {
+    fn shard(&self, check: &Check) -> MutexGuard<'_, Shard> {
         let at = (self.hasher.hash_one(&check.object) >> 32) as usize % self.shard_count();
         #[expect(
             clippy::indexing_slicing,

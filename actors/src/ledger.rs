@@ -45,9 +45,14 @@ impl Ledger {
         usize::try_from(self.0.held.load(Ordering::Relaxed)).unwrap_or(0)
     }
 
-    /// Whether more is held than may be.
+    /// Whether more is held than may be: what nobody could be asked for before it came.
     pub fn is_over(&self) -> bool {
-        self.held() > self.0.limit
+        self.lacks(0) > 0
+    }
+
+    /// How much would be too much if so much more were held, in bytes.
+    pub fn lacks(&self, bytes: usize) -> usize {
+        self.held().saturating_add(bytes).saturating_sub(self.0.limit)
     }
 
     /// Whether more was held than may be at all times since this was last asked.
@@ -59,7 +64,7 @@ impl Ledger {
 
     /// Whether so much more would not be too much.
     pub fn has_room(&self, bytes: usize) -> bool {
-        self.held().saturating_add(bytes) <= self.0.limit
+        self.lacks(bytes) == 0
     }
 
     /// Whether so much more would not be too much. Where it would be, calls for a sweep that finds room for it, or for
@@ -73,9 +78,14 @@ impl Ledger {
         fits
     }
 
-    /// What a sweep is to find room for: what was asked for since this was last taken.
+    /// What somebody found no room for since this was last taken.
     pub fn take_wanted(&self) -> usize {
         self.0.wanted.swap(0, Ordering::Relaxed).min(self.margin())
+    }
+
+    /// How much is to be free, in bytes: less calls for a sweep, so that there is room by the time it is needed.
+    pub fn headroom(&self) -> usize {
+        self.0.limit / 64
     }
 
     /// What a sweep frees beyond what is needed, in bytes, so that the next row does not start the same again.
@@ -96,14 +106,35 @@ impl Ledger {
         self.0.pressed.notified().await;
     }
 
+    /// Takes so many bytes more, unless more would be held then than may be.
+    fn take(&self, bytes: usize) -> bool {
+        let (grown, limit) = (signed(bytes), signed(self.0.limit));
+        let grow = |held: isize| held.checked_add(grown).filter(|held| *held <= limit);
+        let before = self
+            .0
+            .held
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, grow);
+        match before {
+            Ok(before) => self.grew_to(before.wrapping_add(grown)),
+            Err(_) => {
+                self.0.wanted.fetch_max(bytes, Ordering::Relaxed);
+                self.0.pressed.notify_one();
+            }
+        }
+        before.is_ok()
+    }
+
+    fn grew_to(&self, held: isize) {
+        if usize::try_from(held).unwrap_or(0) > self.0.limit - self.headroom() {
+            self.0.pressed.notify_one();
+        }
+    }
+
     fn move_by(&self, before: usize, after: usize) {
         let held = &self.0.held;
         if after > before {
             let grown = signed(after - before);
-            let now = held.fetch_add(grown, Ordering::Relaxed).wrapping_add(grown);
-            if usize::try_from(now).unwrap_or(0) > self.0.limit {
-                self.0.pressed.notify_one();
-            }
+            self.grew_to(held.fetch_add(grown, Ordering::Relaxed).wrapping_add(grown));
         } else {
             let shrunk = signed(before - after);
             let left = held.fetch_sub(shrunk, Ordering::Relaxed).wrapping_sub(shrunk);
@@ -137,10 +168,25 @@ impl Charge {
             .move_by(self.bytes.swap(bytes, Ordering::Relaxed), bytes);
     }
 
-    /// Charges it with so many more.
-    pub fn add(&self, bytes: usize) {
-        self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        self.ledger.move_by(0, bytes);
+    /// Charges it with `bytes` in all, if there is room for what that is more. Where there is none it stays charged as it was, and a
+    /// sweep is called for. One that is changed by two threads at once is not set by any.
+    pub fn try_set(&self, bytes: usize) -> bool {
+        match bytes.checked_sub(self.bytes()) {
+            None | Some(0) => {
+                self.set(bytes);
+                true
+            }
+            Some(more) => self.try_add(more),
+        }
+    }
+
+    /// Charges it with so many more, if there is room for them. Where there is none, a sweep is called for.
+    pub fn try_add(&self, bytes: usize) -> bool {
+        let taken = self.ledger.take(bytes);
+        if taken {
+            self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        }
+        taken
     }
 
     /// Gives so many of them back.
@@ -165,7 +211,7 @@ mod tests {
         let ledger = Ledger::new(1_000);
         let (first, second) = (ledger.charge(), ledger.charge());
         first.set(400);
-        second.add(500);
+        assert!(second.try_add(500));
         assert!(ledger.has_room(100));
         assert!(!ledger.has_room(101));
         assert!(!ledger.is_over());
@@ -191,6 +237,24 @@ mod tests {
         assert_eq!(ledger.held(), 0);
         charge.set(7);
         assert_eq!(ledger.held(), 7);
+    }
+
+    #[test]
+    fn what_is_taken_by_many_at_once_is_never_more_than_may_be() {
+        let ledger = Ledger::new(10_000);
+        std::thread::scope(|scope| {
+            for bytes in [7, 11, 130, 400] {
+                let ledger = &ledger;
+                scope.spawn(move || {
+                    for _ in 0..2_000 {
+                        let (first, second) = (ledger.charge(), ledger.charge());
+                        let taken = [first.try_add(bytes), second.try_set(20 * bytes), first.try_set(3)];
+                        assert!(ledger.held() <= 10_000, "{taken:?}");
+                    }
+                });
+            }
+        });
+        assert_eq!(ledger.held(), 0);
     }
 
     #[test]
@@ -222,6 +286,8 @@ mod tests {
         );
         assert!(!ledger.ask_room(60) && !ledger.ask_room(90) && !ledger.ask_room(70));
         assert_eq!((ledger.take_wanted(), ledger.take_wanted()), (90, 0));
+        assert!(!charge.try_add(80) && !charge.try_set(1_601));
+        assert_eq!((ledger.take_wanted(), charge.bytes()), (80, 1_550));
         assert!(!ledger.ask_room(1_000));
         assert_eq!(ledger.take_wanted(), 100, "one is not given what many have");
     }
@@ -234,9 +300,9 @@ mod tests {
         let pressed = ledger.pressed();
         tokio::pin!(pressed);
         assert!(futures_util::poll!(pressed.as_mut()).is_pending());
-        charge.add(1);
+        assert!(!charge.try_add(1));
         pressed.await;
-        charge.add(1);
+        charge.set(11);
         ledger.pressed().await;
     }
 }

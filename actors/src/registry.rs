@@ -24,7 +24,7 @@ use crate::overload::Overload;
 use crate::settings::Settings;
 use crate::sweeps::Sweeps;
 use crate::transfer::Inactive;
-use crate::vault::{Closed, Pass, VAULT_BYTES, Vault, now};
+use crate::vault::{Admitted, Closed, Opened, Pass, VAULT_BYTES, Vault, now};
 
 /// The first wait before an actor that died is started again; it doubles with each further death.
 const FIRST_BACK_OFF: Duration = Duration::from_millis(10);
@@ -245,24 +245,24 @@ impl Registry {
             tokio::time::sleep(wait).await;
         }
         let inner = &self.0;
+        // Not read at all where there is no room for the least of it.
         if !self.make_room(VAULT_BYTES).await {
-            return Err(VaultError::Overloaded(
-                "the vaults in use take all memory there is for vaults",
-            ));
+            return Err(no_memory());
         }
-        let arbiter = self.arbiter_of(id);
         let (store, settings) = (inner.store.clone(), Arc::clone(&inner.settings));
         let memory = inner.memory.clone();
-        let vault = Vault::activate(
-            id,
+        let opened = Opened::read(&store, &memory.schemas, id, settings.memory_budget_bytes).await?;
+        let admitted = self.admit(opened).await?;
+        let arbiter = self.arbiter_of(id);
+        let vault = Vault::start(
+            admitted,
             store,
             memory,
             settings,
             &inner.metrics,
             &arbiter,
             back_off.is_some() || inner.doubts.contains(&id),
-        )
-        .await?;
+        );
         inner.metrics.activations.inc();
         let took = started.elapsed();
         vault.activated_in(took);
@@ -282,6 +282,17 @@ impl Registry {
             });
         }
         Ok((vault, Some(entered)))
+    }
+
+    /// Finds room for a vault that was read: at the cost of colder ones, and without its rows if need be.
+    async fn admit(&self, mut opened: Opened) -> Result<Admitted, VaultError> {
+        let charge = self.ledger().charge();
+        while !charge.try_set(opened.bytes()) {
+            if !self.make_room(opened.bytes()).await && !opened.drop_rows() {
+                return Err(no_memory());
+            }
+        }
+        Ok(Admitted { opened, charge })
     }
 
     /// How long to wait before a vault whose actor died lately is started again.
@@ -327,6 +338,10 @@ impl Registry {
         )]
         self.0.arbiters[at].handle()
     }
+}
+
+fn no_memory() -> VaultError {
+    VaultError::Overloaded("the vaults in use take all memory there is for vaults")
 }
 
 /// Empties a slot whose start did not succeed, even where it ended in a panic.

@@ -69,6 +69,11 @@ impl Plans {
         self.held().bytes
     }
 
+    /// Drops all of them: they can be made again.
+    fn clear(&self) {
+        *self.held() = Kept::default();
+    }
+
     fn held(&self) -> MutexGuard<'_, Kept> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -173,6 +178,11 @@ impl VaultSchema {
         self.plans.get((target, class, breadth), || {
             Plan::new(&self.compiled, target, class, breadth)
         })
+    }
+
+    /// Drops the plans that were worked out: each is worked out again at its next use.
+    pub fn forget_plans(&self) {
+        self.plans.clear();
     }
 
     /// Whether a plan has to be made first, for a schema that is large.

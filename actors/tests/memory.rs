@@ -1,4 +1,4 @@
-//! Memory caps under random work: the sum never passes its bound by more than what came in at once, and answers stay right.
+//! Memory caps under random work: the sum never passes its bound, and answers stay right.
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may fail")]
 
 use std::collections::{BTreeSet, HashMap};
@@ -164,8 +164,6 @@ impl World {
 
 #[actix::test]
 async fn answers_stay_right_and_the_sum_within_its_bound() {
-    /// The most that one write and the rows it touches can add before anybody notices.
-    const AT_ONCE: usize = 64 << 10;
     for (seed, vaults, total, budget) in [
         (1, 40, 300_000, 1 << 20),
         (2, 12, 150_000, 20_000),
@@ -192,10 +190,7 @@ async fn answers_stay_right_and_the_sum_within_its_bound() {
                 _ => world.check(&mut random, id).await,
             }
             most = most.max(world.platform.held_bytes());
-            assert!(
-                most <= total + AT_ONCE,
-                "seed {seed}: {most} bytes held of {total}"
-            );
+            assert!(most <= total, "seed {seed}: {most} bytes held of {total}");
         }
         let began = Instant::now();
         while world.platform.held_bytes() > total {
@@ -253,7 +248,7 @@ async fn cold_vaults_make_room_for_a_row_of_a_hot_one_though_no_more_is_held_tha
     const TOTAL: usize = 400_000;
     let settings = Settings {
         total_memory_bytes: TOTAL,
-        memory_budget_bytes: 30_000,
+        memory_budget_bytes: 60_000,
         idle_timeout: None,
         // So that every check asks for the rows.
         cache: CacheSettings {
@@ -293,7 +288,7 @@ async fn cold_vaults_make_room_for_a_row_of_a_hot_one_though_no_more_is_held_tha
     };
     let began = Instant::now();
     // A sweep also finds that the cold ones share more of their schema than they knew: some more than is left.
-    for document in (0..3).cycle() {
+    for document in (0..8).cycle() {
         if vault.stats().row_bytes > left + 2 * each {
             break;
         }

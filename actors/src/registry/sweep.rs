@@ -51,8 +51,8 @@ impl Registry {
         // Taken once: they are used while they are sorted.
         vaults.sort_by_cached_key(|vault| vault.last_used());
         let (settings, ledger) = (&self.0.settings, self.ledger());
-        let is_short = !ledger.has_room(wanted);
-        let wanted = wanted + ledger.margin();
+        let is_short = !ledger.has_room(wanted.max(ledger.headroom()));
+        let enough = wanted + ledger.margin();
         let mut count = vaults.len();
         // Where those that are watched are too many by themselves, evicting all others does not help.
         let can_fit = vaults.iter().filter(|vault| vault.is_watched()).count() <= settings.max_active;
@@ -70,7 +70,7 @@ impl Registry {
                 Reason::Idle
             } else if count > most && can_fit {
                 Reason::MaxActive
-            } else if is_short && !ledger.has_room(wanted) {
+            } else if is_short && !ledger.has_room(enough) {
                 Reason::Memory
             } else {
                 break;
@@ -79,9 +79,8 @@ impl Registry {
                 count -= 1;
             }
         }
-        if is_short && ledger.is_over() {
-            self.slim(&vaults);
-        }
+        // Not for headroom alone: who fits exactly, and is in use, may stay as he is.
+        self.slim(&vaults, ledger.lacks(wanted));
         let evicted = vaults.len() - count;
         drop(vaults);
         let held = i64::try_from(ledger.held()).unwrap_or(i64::MAX);
@@ -95,21 +94,16 @@ impl Registry {
         evicted
     }
 
-    /// Takes the rows and decisions of vaults that cannot be evicted, since somebody is inside or watches: the coldest first, and
-    /// not of more vaults than it takes.
-    fn slim(&self, coldest_first: &[Arc<Vault>]) {
-        let excess = self
-            .ledger()
-            .held()
-            .saturating_sub(self.0.settings.total_memory_bytes);
-        let mut freed = 0;
+    /// Takes so many bytes of rows and decisions from vaults that cannot be evicted, since somebody is inside or watches: from the coldest
+    /// first.
+    fn slim(&self, coldest_first: &[Arc<Vault>], mut lacking: usize) {
         for vault in coldest_first.iter().filter(|vault| vault.is_open()) {
-            if freed >= excess {
+            if lacking == 0 {
                 return;
             }
+            vault.slim(lacking);
             let stats = vault.stats();
-            freed += stats.row_bytes + stats.decision_bytes;
-            vault.slim();
+            lacking = lacking.saturating_sub(stats.row_bytes + stats.decision_bytes);
         }
     }
 

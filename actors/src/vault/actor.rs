@@ -81,7 +81,26 @@ impl VaultActor {
     fn publish(&mut self) {
         self.enforce_budget();
         self.view.advance_tick();
-        self.vault.publish(self.view.clone());
+        while !self.vault.publish(&self.view) {
+            if !self.give_up_something() {
+                self.vault.publish_in_any_case(&self.view);
+                break;
+            }
+        }
+    }
+
+    /// Where all vaults together may hold no more than they do, this one grows at the cost of what it holds itself. Says whether there was
+    /// anything to give up.
+    fn give_up_something(&mut self) -> bool {
+        let rows = self.view.bytes();
+        if self.vault.feed.clear() {
+            return true;
+        }
+        if rows > 0 {
+            self.view.shrink_to(rows - rows.div_ceil(4));
+            return true;
+        }
+        self.vault.decisions.clear()
     }
 
     fn enforce_budget(&mut self) {
@@ -412,8 +431,7 @@ impl VaultActor {
                 // From here on the vault's own.
                 drop(charge);
                 actor.publish();
-            } else {
-                charge.set(loaded.bytes());
+            } else if charge.try_set(loaded.bytes()) {
                 actor.loaded = Some((loaded, charge));
                 actor.replay(through, ctx);
             }
@@ -520,10 +538,10 @@ impl Handler<Admit> for VaultActor {
 impl Handler<Slim> for VaultActor {
     type Result = ();
 
-    fn handle(&mut self, _message: Slim, _ctx: &mut Self::Context) {
-        self.vault.decisions.clear();
-        self.vault.feed.clear();
-        self.view.shrink_to(0);
+    fn handle(&mut self, Slim(bytes): Slim, _ctx: &mut Self::Context) {
+        let before = self.vault.bytes();
+        let freed = |actor: &Self| before.saturating_sub(actor.vault.bytes_with(&actor.view));
+        while freed(self) < bytes && self.give_up_something() {}
         self.publish();
     }
 }

@@ -54,13 +54,10 @@ impl Vault {
             .try_acquire_many_owned(kib.clamp(1, WRITING_KIB))
             .map_err(|_| self.over("mailbox_capacity", RETRY_AFTER))?;
         let charge = self.memory.ledger.charge();
-        if bytes > SMALL_WRITE_BYTES {
-            if !self.memory.ledger.ask_room(bytes) {
-                return Err(VaultError::Overloaded(
-                    "there is no memory for so large a write now",
-                ));
-            }
-            charge.set(bytes);
+        if bytes > SMALL_WRITE_BYTES && !charge.try_set(bytes) {
+            return Err(VaultError::Overloaded(
+                "there is no memory for so large a write now",
+            ));
         }
         Ok(HeldWrite {
             _room: room,

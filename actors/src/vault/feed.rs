@@ -116,11 +116,12 @@ impl Feed {
         )
     }
 
-    /// Lets go of the changes: the watches read them from the log.
-    pub(super) fn clear(&self) {
+    /// Lets go of the changes: the watches read them from the log. Says whether there were any.
+    pub(super) fn clear(&self) -> bool {
         let mut recent = self.recent();
-        let last = recent.last();
+        let (last, had_any) = (recent.last(), recent.bytes > 0);
         recent.start_after(last);
+        had_any
     }
 
     /// What the changes that it holds weigh, in bytes.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use inferadb_engine::schema::{Format, Schema};
 use inferadb_storage::{Revision, SchemaRecord, Snapshot, Store, StoreError, VaultId, VaultRecord};
 
+use super::VAULT_BYTES;
 use super::operation::format_of;
 use crate::apart;
 use crate::error::VaultError;
@@ -27,6 +28,47 @@ pub struct Opened {
     pub record: VaultRecord,
     /// Its schema and, if there are few, all of its rows.
     pub view: View,
+}
+
+impl Opened {
+    /// Reads a vault that is to be active, and all its rows if they are few.
+    pub async fn read(
+        store: &Store,
+        schemas: &Schemas,
+        vault: VaultId,
+        budget_bytes: usize,
+    ) -> Result<Self, VaultError> {
+        let opened = open(store, schemas, vault, budget_bytes).await?;
+        match opened.record.archived {
+            true => Err(VaultError::AccessDenied),
+            false => Ok(opened),
+        }
+    }
+
+    /// What an active vault holds of this, in bytes.
+    pub fn bytes(&self) -> usize {
+        bytes_with(&self.view)
+    }
+
+    /// Lets go of the rows, if there are any; says whether there were. They are read as they are needed.
+    pub fn drop_rows(&mut self) -> bool {
+        let had_any = self.view.bytes() > 0;
+        self.view.shrink_to(0);
+        had_any
+    }
+}
+
+/// What a vault with this view holds, in bytes, beside decisions and what watches may want.
+pub fn bytes_with(view: &View) -> usize {
+    VAULT_BYTES + view.bytes() + view.schema.shared_bytes()
+}
+
+/// A vault that was read, and has room in memory.
+pub struct Admitted {
+    /// What was read.
+    pub opened: Opened,
+    /// What it is charged to.
+    pub charge: Charge,
 }
 
 /// The outcome of loading a vault wholly.
@@ -140,8 +182,7 @@ pub async fn whole(
             Err(StoreError::SnapshotTooOld) => snapshot = store.snapshot(vault).await?,
             Err(error) => return Err(error),
         }
-        charge.set(view.bytes());
-        if view.bytes() > budget_bytes || ledger.is_over() {
+        if view.bytes() > budget_bytes || !charge.try_set(view.bytes()) {
             return Ok(Loaded::TooLarge);
         }
         tokio::task::yield_now().await;

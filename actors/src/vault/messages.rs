@@ -42,10 +42,10 @@ pub struct Commit {
     pub share: OwnedSemaphorePermit,
 }
 
-/// Lets go of all rows and decisions: others need the memory more.
+/// Lets go of so many bytes of rows and decisions, the coldest ones: others need the memory more.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub struct Slim;
+pub struct Slim(pub usize);
 
 /// Something was committed to the vault by another way than its actor, or may have been: nobody knows, and it may yet be.
 #[derive(Message)]

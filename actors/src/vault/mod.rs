@@ -21,7 +21,7 @@ mod trial;
 mod watch;
 
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use actix::prelude::*;
@@ -40,6 +40,7 @@ pub(crate) use self::fit::Fit;
 pub use self::gate::{Closed, Pass};
 pub use self::list::{ListPage, ListRequest, Paging, ResourcesRequest, SubjectsRequest};
 pub(crate) use self::load::compile_apart as compile_stored;
+pub(crate) use self::load::{Admitted, Opened};
 pub use self::messages::Until;
 pub use self::operation::{Committed, DeleteRequest, Operation, SchemaWrite, StoredSchema, WriteRequest};
 pub(crate) use self::operation::{format_number, format_of};
@@ -101,6 +102,8 @@ pub struct Vault {
     memory: Memory,
     /// For all it holds but decisions, which are charged by themselves.
     charge: Charge,
+    /// Held while that changes with what is published.
+    sizing: Mutex<()>,
     settings: Arc<Settings>,
     address: OnceLock<Addr<VaultActor>>,
     pulse: Pulse,
@@ -195,20 +198,17 @@ pub struct VaultStats {
 }
 
 impl Vault {
-    /// Reads a vault from storage and starts its actor on `arbiter`.
-    pub async fn activate(
-        id: VaultId,
+    /// Starts the actor of a vault that was read from storage on `arbiter`.
+    pub fn start(
+        Admitted { opened, charge }: Admitted,
         store: Store,
         memory: Memory,
         settings: Arc<Settings>,
         metrics: &Metrics,
         arbiter: &ArbiterHandle,
         follows_failure: bool,
-    ) -> Result<Arc<Self>, VaultError> {
-        let opened = load::open(&store, &memory.schemas, id, settings.memory_budget_bytes).await?;
-        if opened.record.archived {
-            return Err(VaultError::AccessDenied);
-        }
+    ) -> Arc<Self> {
+        let id = opened.record.id;
         let limits = effective_limits(&settings, &opened.record);
         let account = opened.record.account;
         let revision = opened.view.revision;
@@ -228,7 +228,8 @@ impl Vault {
             gate: Arc::default(),
             feed: Feed::new(revision),
             store,
-            charge: memory.ledger.charge(),
+            charge,
+            sizing: Mutex::default(),
             memory,
             settings,
             address: OnceLock::new(),
@@ -254,7 +255,7 @@ impl Vault {
         let address = VaultActor::start_in_arbiter(arbiter, move |_| VaultActor::new(actor_of));
         // Set once, here, before anybody else has the vault.
         let _ = vault.address.set(address);
-        Ok(vault)
+        vault
     }
 
     /// Comes in for one request.
@@ -374,8 +375,12 @@ impl Vault {
     }
 
     fn bytes_beside_decisions(&self) -> usize {
-        let view = self.view.load();
-        VAULT_BYTES + view.bytes() + self.feed.bytes() + view.schema.shared_bytes()
+        self.bytes_with(&self.view.load())
+    }
+
+    /// What it holds, or would with this view, beside decisions.
+    fn bytes_with(&self, view: &View) -> usize {
+        load::bytes_with(view) + self.feed.bytes()
     }
 
     /// Requests under way.
@@ -429,11 +434,11 @@ impl Vault {
         }
     }
 
-    /// Asks the actor to let go of all rows and decisions. It does so when it comes to it.
-    pub fn slim(&self) {
+    /// Asks the actor to let go of so many bytes, the coldest ones. It does so when it comes to it.
+    pub fn slim(&self, bytes: usize) {
         if let Some(address) = self.address.get() {
             // Where its mailbox is full it is asked again at the next sweep.
-            let _ = address.try_send(Slim);
+            let _ = address.try_send(Slim(bytes));
         }
     }
 
@@ -478,12 +483,24 @@ impl Vault {
         }
     }
 
-    /// Tells the ledger and the metrics what the vault holds.
+    /// Tells the ledger and the metrics what the vault holds. It can have grown unseen by the plans of lists, which it gives up where there is
+    /// no room for them, and by its part of a schema that others share no longer: that is counted as soon as there is room.
     pub fn report_size(&self) {
-        let view = self.view.load();
-        self.metrics.set_relationships(view.relationships);
-        self.charge.set(self.bytes_beside_decisions());
+        let _sizing = self.sizing();
+        if !self.charge.try_set(self.bytes_beside_decisions()) {
+            self.view.load().schema.forget_plans();
+            self.charge.try_set(self.bytes_beside_decisions());
+        }
+        self.show_size();
+    }
+
+    fn show_size(&self) {
+        self.metrics.set_relationships(self.view.load().relationships);
         self.metrics.set_cache_memory(self.bytes());
+    }
+
+    fn sizing(&self) -> MutexGuard<'_, ()> {
+        self.sizing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Brings the view as far as `until` says.
@@ -515,11 +532,27 @@ impl Vault {
         }
     }
 
-    fn publish(&self, view: View) {
-        let revision = view.revision;
-        self.view.store(Arc::new(view));
-        self.feed.moved(revision);
-        self.report_size();
+    /// Publishes a view if there is room for what it holds more than the one before.
+    fn publish(&self, view: &View) -> bool {
+        let _sizing = self.sizing();
+        let has_room = self.charge.try_set(self.bytes_with(view));
+        if has_room {
+            self.show(view);
+        }
+        has_room
+    }
+
+    /// Publishes a view of a vault that has nothing left to give up: its schema has to be held.
+    fn publish_in_any_case(&self, view: &View) {
+        let _sizing = self.sizing();
+        self.charge.set(self.bytes_with(view));
+        self.show(view);
+    }
+
+    fn show(&self, view: &View) {
+        self.view.store(Arc::new(view.clone()));
+        self.feed.moved(view.revision);
+        self.show_size();
     }
 
     fn set_record(&self, record: VaultRecord) {
