@@ -11,8 +11,7 @@ use super::problem::Problem;
 use super::received::Received;
 use super::stream::{self, NDJSON};
 use super::wire::{
-    ConsistencyBody, FilterBody, PreconditionBody, RelationshipBody, RelationshipView, parse_keys,
-    parse_preconditions, parse_relationships,
+    ConsistencyBody, FilterBody, PreconditionBody, RelationshipBody, RelationshipView, parse_preconditions,
 };
 use super::{App, body, lines, ok};
 
@@ -59,6 +58,8 @@ body::objects!(WriteBody<'a>, DeleteBody, ReadBody);
 
 /// What reading a change of a write from JSON is worth, beside the work of evaluations.
 const WORK_OF_BODY: u64 = 4;
+/// What it is worth to make a relationship of it.
+const WORK_OF_CHANGE: u64 = 2;
 
 /// `POST /v1/relationships/write`
 pub async fn write(
@@ -70,14 +71,17 @@ pub async fn write(
         let (app, bytes) = (app.clone(), bytes.clone());
         async move {
             let body: WriteBody<'_> = body::json(&bytes)?;
-            // Two things that take a while where it is large: others have their turn between them.
+            // What takes a while where it is large is done in steps, between which others have their turn.
             let mut turn = visit.vault.turn();
             turn.pace(WORK_OF_BODY * body.changes() as u64).await;
-            let write = body.parse(
-                app.settings.max_write_changes,
-                app.settings.max_stored_context_bytes,
-            )?;
+            body.count(app.settings.max_write_changes)?;
+            let mut write = WriteRequest::default();
+            for change in body.each_change() {
+                turn.pace(WORK_OF_CHANGE).await;
+                change.parse_into(&mut write, app.settings.max_stored_context_bytes)?;
+            }
             drop(turn);
+            write.preconditions = parse_preconditions(&body.preconditions)?;
             let revision = visit.vault.write(write).await?;
             ok(&json!({ "revision": revision.encode(visit.vault.id) }))
         }
@@ -178,7 +182,14 @@ pub async fn read(
 
 /// Parses the body of a write.
 pub fn parse(bytes: &[u8], most: usize, max_context_bytes: usize) -> Result<WriteRequest, Problem> {
-    body::json::<WriteBody<'_>>(bytes)?.parse(most, max_context_bytes)
+    let body: WriteBody<'_> = body::json(bytes)?;
+    body.count(most)?;
+    let mut write = WriteRequest::default();
+    for change in body.each_change() {
+        change.parse_into(&mut write, max_context_bytes)?;
+    }
+    write.preconditions = parse_preconditions(&body.preconditions)?;
+    Ok(write)
 }
 
 impl WriteBody<'_> {
@@ -186,7 +197,8 @@ impl WriteBody<'_> {
         self.touch.len() + self.create.len() + self.delete.len()
     }
 
-    fn parse(&self, most: usize, max_context_bytes: usize) -> Result<WriteRequest, Problem> {
+    /// Whether there are as many changes as a write may have.
+    fn count(&self, most: usize) -> Result<(), Problem> {
         let changes = self.changes();
         if changes > most {
             let detail = format!("at most {most} changes in one write, this one has {changes}");
@@ -196,11 +208,54 @@ impl WriteBody<'_> {
             let detail = "a write must name at least one relationship in `touch`, `create` or `delete`";
             return Err(Problem::invalid("empty_write", "touch", detail));
         }
-        Ok(WriteRequest {
-            touch: parse_relationships("touch", &self.touch, max_context_bytes)?,
-            create: parse_relationships("create", &self.create, max_context_bytes)?,
-            delete: parse_keys("delete", &self.delete)?,
-            preconditions: parse_preconditions(&self.preconditions)?,
+        Ok(())
+    }
+
+    fn each_change(&self) -> impl Iterator<Item = ChangeBody<'_>> {
+        let lists = [
+            (ChangeKind::Touch, &self.touch),
+            (ChangeKind::Create, &self.create),
+            (ChangeKind::Delete, &self.delete),
+        ];
+        lists.into_iter().flat_map(|(kind, bodies)| {
+            let change = move |(index, body)| ChangeBody { kind, index, body };
+            bodies.iter().enumerate().map(change)
         })
+    }
+}
+
+/// What is to become of a relationship.
+#[derive(Clone, Copy)]
+enum ChangeKind {
+    Touch,
+    Create,
+    Delete,
+}
+
+/// One change of a write.
+struct ChangeBody<'a> {
+    kind: ChangeKind,
+    /// Which of its kind.
+    index: usize,
+    body: &'a RelationshipBody<'a>,
+}
+
+impl ChangeBody<'_> {
+    fn parse_into(&self, write: &mut WriteRequest, max_context_bytes: usize) -> Result<(), Problem> {
+        let (index, body) = (self.index, self.body);
+        match self.kind {
+            ChangeKind::Touch => {
+                let touched = body.parse(format_args!("touch[{index}]"), max_context_bytes)?;
+                write.touch.push(touched);
+            }
+            ChangeKind::Create => {
+                let created = body.parse(format_args!("create[{index}]"), max_context_bytes)?;
+                write.create.push(created);
+            }
+            ChangeKind::Delete => write
+                .delete
+                .push(body.parse_key(format_args!("delete[{index}]"))?),
+        }
+        Ok(())
     }
 }

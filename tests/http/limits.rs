@@ -263,8 +263,9 @@ fn an_overloaded_server_refuses_the_vault_that_causes_it() {
     };
     let noisy = furnished("noisy");
     let quiet: Vec<_> = (0..5).map(|_| furnished("quiet")).collect();
-    // Each is read, and answered, in one piece: many of them at once make the thread late for all else.
-    let checks = json!({ "checks": vec![question_body("user:ann view document:d"); 1_000] });
+    // Its JSON is read in one piece, nearly as much as a body may be: many of them at once make the thread late for all else.
+    let long = format!("user:{} view document:d", "a".repeat(800));
+    let checks = json!({ "checks": vec![question_body(&long); 1_000] });
     let seen = AtomicBool::new(false);
     let deadline = Instant::now() + 3 * PATIENCE;
     std::thread::scope(|scope| {

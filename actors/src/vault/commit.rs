@@ -30,9 +30,9 @@ impl Vault {
         let changes = u32::try_from(operation.changes()).unwrap_or(u32::MAX);
         let _waiting = Waiting::enter(self)?;
         let most = match operation {
-            // It can go on for long: smaller writes need not wait for all of it.
-            Operation::Delete(_) => CHANGES_AT_STORAGE / 2,
-            Operation::Write(..) | Operation::Schema(..) => CHANGES_AT_STORAGE,
+            // They can go on for long: smaller writes need not wait for all of it.
+            Operation::Delete(_) | Operation::Schema(..) => CHANGES_AT_STORAGE / 2,
+            Operation::Write(..) => CHANGES_AT_STORAGE,
         };
         // The semaphore is never closed.
         let share = Arc::clone(&self.committing)
