@@ -80,7 +80,7 @@ impl Registry {
             }
         }
         // Not for headroom alone: who fits exactly, and is in use, may stay as he is.
-        self.slim(&vaults, ledger.lacks(wanted));
+        self.slim(&vaults, wanted).await;
         let evicted = vaults.len() - count;
         drop(vaults);
         let held = i64::try_from(ledger.held()).unwrap_or(i64::MAX);
@@ -94,16 +94,16 @@ impl Registry {
         evicted
     }
 
-    /// Takes so many bytes of rows and decisions from vaults that cannot be evicted, since somebody is inside or watches: from the coldest
-    /// first.
-    fn slim(&self, coldest_first: &[Arc<Vault>], mut lacking: usize) {
-        for vault in coldest_first.iter().filter(|vault| vault.is_open()) {
+    /// Finds room for so many bytes among the rows and decisions of vaults that cannot be evicted, since somebody is inside or watches: from
+    /// the coldest first.
+    async fn slim(&self, coldest_first: &[Arc<Vault>], wanted: usize) {
+        let can_give = |vault: &&Arc<Vault>| vault.is_open() && vault.can_slim();
+        for vault in coldest_first.iter().filter(can_give) {
+            let lacking = self.ledger().lacks(wanted);
             if lacking == 0 {
                 return;
             }
-            vault.slim(lacking);
-            let stats = vault.stats();
-            lacking = lacking.saturating_sub(stats.row_bytes + stats.decision_bytes);
+            vault.slim(lacking).await;
         }
     }
 

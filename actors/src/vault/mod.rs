@@ -69,6 +69,8 @@ use crate::view::View;
 pub(crate) const VAULT_BYTES: usize = 6_400;
 /// What a request is taken to cost beside its evaluation, in nanoseconds: reading it, looking at its token, answering it.
 const NANOS_A_REQUEST: u64 = 30_000;
+/// How long a sweep waits for an actor that is to let go of something.
+const SLIM_PATIENCE: Duration = Duration::from_millis(100);
 /// When to try again where only others can tell.
 pub(crate) const RETRY_AFTER: Duration = Duration::from_secs(1);
 
@@ -434,11 +436,16 @@ impl Vault {
         }
     }
 
-    /// Asks the actor to let go of so many bytes, the coldest ones. It does so when it comes to it.
-    pub fn slim(&self, bytes: usize) {
+    /// Whether it holds anything that it could do without.
+    pub fn can_slim(&self) -> bool {
+        self.view.load().bytes() + self.decisions.bytes() + self.feed.bytes() > 0
+    }
+
+    /// Has the actor let go of so many bytes, the coldest ones; waits a moment for it.
+    pub async fn slim(&self, bytes: usize) {
         if let Some(address) = self.address.get() {
-            // Where its mailbox is full it is asked again at the next sweep.
-            let _ = address.try_send(Slim(bytes));
+            // One that is gone holds nothing, and one that is late is asked again at the next sweep.
+            let _ = tokio::time::timeout(SLIM_PATIENCE, address.send(Slim(bytes))).await;
         }
     }
 
