@@ -3,14 +3,17 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// A bucket that leaks so many units a second and holds one second's worth. The rate can change between calls.
+/// A bucket that leaks so many units a second and holds one second's worth. The rate can change between calls: what is
+/// in the bucket then stays as many seconds' worth if the rate falls, so that nobody is locked out by what was within
+/// the rate when it was taken.
 #[derive(Debug, Default)]
 pub struct Limiter(Mutex<Bucket>);
 
 #[derive(Debug, Default)]
 struct Bucket {
     units: f64,
-    at: Option<Instant>,
+    /// The rate that they were taken at, and when they last leaked.
+    leaked: Option<(u32, Instant)>,
 }
 
 impl Limiter {
@@ -43,14 +46,29 @@ impl Limiter {
         Ok(())
     }
 
+    /// Whether all that was taken has leaked by `now`: then the limiter is as good as a new one.
+    pub(crate) fn is_spent_out(&self, now: Instant) -> bool {
+        let bucket = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        bucket.leaked.is_none_or(|(rate, before)| {
+            let elapsed = now.saturating_duration_since(before);
+            bucket.units <= elapsed.as_secs_f64() * f64::from(rate)
+        })
+    }
+
     /// The bucket, leaked up to `now`.
     fn bucket(&self, per_second: u32, now: Instant) -> MutexGuard<'_, Bucket> {
         let mut bucket = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(before) = bucket.at {
-            let leaked = now.saturating_duration_since(before).as_secs_f64() * f64::from(per_second);
-            bucket.units = (bucket.units - leaked).max(0.0);
+        let mut at = now;
+        if let Some((rate, before)) = bucket.leaked {
+            // Others may have had the lock in between: time does not go back.
+            at = now.max(before);
+            let elapsed = at.saturating_duration_since(before).as_secs_f64();
+            bucket.units = (bucket.units - elapsed * f64::from(rate)).max(0.0);
+            if per_second < rate {
+                bucket.units *= f64::from(per_second) / f64::from(rate);
+            }
         }
-        bucket.at = Some(now);
+        bucket.leaked = Some((per_second, at));
         bucket
     }
 }
@@ -103,5 +121,49 @@ mod tests {
         limiter.owe(10, 500);
         assert!(limiter.take(10, 1).is_err());
         limiter.owe(0, 500);
+    }
+
+    #[test]
+    fn a_rate_that_falls_locks_nobody_out_for_what_was_within_it() {
+        let limiter = Limiter::default();
+        let start = Instant::now();
+        assert!(limiter.take_at(20_000, 20_000, start).is_ok());
+        let wait = limiter.take_at(10, 1, start).unwrap_err();
+        assert!(wait <= Duration::from_millis(101), "{wait:?}");
+        // Debts stay as long as they were.
+        limiter
+            .take_at(10, 1_000, start + Duration::from_secs(2))
+            .unwrap();
+        let wait = limiter.take_at(5, 1, start + Duration::from_secs(2)).unwrap_err();
+        assert!(wait > Duration::from_secs(99), "{wait:?}");
+        // One that rises lets them leak the sooner.
+        let wait = limiter
+            .take_at(100, 1, start + Duration::from_secs(2))
+            .unwrap_err();
+        assert!(wait < Duration::from_secs(6), "{wait:?}");
+    }
+
+    #[test]
+    fn who_looked_at_the_clock_earlier_gives_no_time_twice() {
+        let limiter = Limiter::default();
+        let start = Instant::now();
+        let later = start + Duration::from_secs(1);
+        limiter.take_at(10, 10, start).unwrap();
+        limiter.take_at(10, 10, later).unwrap();
+        assert!(limiter.take_at(10, 1, start).is_err());
+        assert!(
+            limiter.take_at(10, 1, later).is_err(),
+            "the second has leaked already"
+        );
+    }
+
+    #[test]
+    fn all_of_it_leaks_in_time() {
+        let limiter = Limiter::default();
+        let start = Instant::now();
+        assert!(limiter.is_spent_out(start));
+        limiter.take_at(10, 20, start).unwrap();
+        assert!(!limiter.is_spent_out(start + Duration::from_millis(1_999)));
+        assert!(limiter.is_spent_out(start + Duration::from_secs(2)));
     }
 }
