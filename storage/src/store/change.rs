@@ -10,11 +10,11 @@ use super::filter::whole;
 use super::retry::Retry;
 use super::snapshot::{Head, require_head};
 use super::vaults::require_vault;
-use super::{SchemaRecord, Store, StoreError};
+use super::{Breath, SchemaRecord, Store, StoreError};
 use crate::codec::{Reader, StoredTerms, put_text};
 use crate::id::{Revision, VaultId};
 use crate::keys;
-use crate::kv::{Isolation, RangeOptions, Transaction, Versionstamp, key_after};
+use crate::kv::{Isolation, MAX_TRANSACTION_BYTES, RangeOptions, Transaction, Versionstamp, key_after};
 
 /// The size of one stored piece of a record or of a schema, in bytes; below what one value can hold.
 pub(super) const PIECE_BYTES: usize = 90_000;
@@ -76,9 +76,13 @@ pub(super) struct Changed {
     pub(super) after: Option<StoredTerms>,
 }
 
+/// Changes of one commit, in their order, as the log keeps them: what they replace may be large, and is not kept otherwise.
+#[derive(Debug, Default)]
+pub(super) struct LoggedChanges(Vec<u8>);
+
 /// What a commit appends to the log.
 pub(super) enum Appended<'a> {
-    Relationships(&'a [Changed]),
+    Relationships(&'a LoggedChanges),
     /// The schema is another one; it was this.
     Schema(Option<&'a SchemaRecord>),
     Settings,
@@ -304,6 +308,30 @@ impl Store {
     }
 }
 
+impl LoggedChanges {
+    /// # Errors
+    ///
+    /// [`StoreError::TooLarge`] once they are more than one transaction takes.
+    pub(super) fn push(&mut self, changed: &Changed) -> Result<(), StoreError> {
+        put_changed(&mut self.0, changed)?;
+        if self.0.len() > MAX_TRANSACTION_BYTES {
+            return Err(StoreError::TooLarge(format!(
+                "what one commit stores and replaces comes to {MAX_TRANSACTION_BYTES} bytes at most"
+            )));
+        }
+        Ok(())
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// What they come to, in bytes.
+    pub(super) fn bytes(&self) -> usize {
+        self.0.len()
+    }
+}
+
 /// How much of a log there is.
 async fn read_log_size(transaction: &dyn Transaction, vault: VaultId) -> Result<LogSize, StoreError> {
     let [records, bytes] = keys::log_size(vault);
@@ -341,6 +369,7 @@ pub(super) async fn read_records(
     let mut records = Vec::new();
     let mut bytes = 0;
     let mut record: Option<(Versionstamp, Vec<u8>)> = None;
+    let mut breath = Breath::default();
     while records.len() < limit && (bytes < max_bytes || records.is_empty()) {
         // No piece is larger than one value can be: a chunk of so many is not much more than may be read.
         let most = (max_bytes.saturating_sub(bytes) / PIECE_BYTES).clamp(MIN_CHUNK, CHUNK);
@@ -375,7 +404,8 @@ pub(super) async fn read_records(
             };
             held.extend_from_slice(&value);
             if piece + 1 == pieces(held).ok_or_else(damaged)? {
-                records.push(decode(stamp, held).ok_or_else(damaged)?);
+                let decoded = decode(stamp, held, &mut breath).await;
+                records.push(decoded.ok_or_else(damaged)?);
                 record = None;
             }
         }
@@ -402,9 +432,7 @@ pub(super) fn append(
     let mut bytes = Vec::new();
     let tag = match appended {
         Appended::Relationships(changes) => {
-            for changed in changes {
-                put_changed(&mut bytes, changed)?;
-            }
+            bytes.extend_from_slice(&changes.0);
             RELATIONSHIPS
         }
         Appended::Schema(before) => {
@@ -468,7 +496,7 @@ fn pieces(bytes: &[u8]) -> Option<u16> {
     Some(u16::from_be_bytes(bytes.get(10..HEADER_BYTES)?.try_into().ok()?))
 }
 
-fn decode(stamp: Versionstamp, bytes: &[u8]) -> Option<Record> {
+async fn decode(stamp: Versionstamp, bytes: &[u8], breath: &mut Breath) -> Option<Record> {
     let mut reader = Reader(bytes);
     let [format, tag] = reader.array()?;
     let at = Timestamp(i64::from_be_bytes(reader.array()?));
@@ -477,7 +505,9 @@ fn decode(stamp: Versionstamp, bytes: &[u8]) -> Option<Record> {
         (FORMAT, RELATIONSHIPS) => {
             let mut changes = Vec::new();
             while !reader.is_empty() {
+                let left = reader.0.len();
                 changes.push(take_changed(&mut reader)?);
+                breath.after(left - reader.0.len()).await;
             }
             RecordKind::Relationships(changes)
         }

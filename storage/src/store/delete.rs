@@ -3,14 +3,14 @@
 use futures_util::future::{BoxFuture, ready, try_join_all};
 use inferadb_engine::noun::Timestamp;
 
-use super::change::{Appended, ChangeOp, Changed, append};
+use super::change::{Appended, ChangeOp, Changed, LoggedChanges, append};
 use super::filter::{Scan, removal_bytes};
 use super::retry::{Marker, Retry};
 use super::shape::ShapeDeltas;
 use super::snapshot::require_head;
 use super::vaults::require_vault;
 use super::write::{check_preconditions, decode_answer, encode_answer, read_terms, remove};
-use super::{Precondition, RelationshipFilter, Store, StoreError};
+use super::{Precondition, RelationshipFilter, Store, StoreError, VALUES_AT_ONCE};
 use crate::id::{Revision, VaultId};
 use crate::keys::Keyspace;
 use crate::kv::Isolation;
@@ -186,11 +186,10 @@ impl Store {
                 next: scanned.next,
             });
         }
-        let reads = scanned
-            .found
-            .iter()
-            .map(|(key, _)| read_terms(&*transaction, space, key));
-        try_join_all(reads).await?;
+        for some in scanned.found.chunks(VALUES_AT_ONCE) {
+            let reads = some.iter().map(|(key, _)| read_terms(&*transaction, space, key));
+            try_join_all(reads).await?;
+        }
         let removed = scanned.found.len();
         let live = scanned
             .found
@@ -198,16 +197,16 @@ impl Store {
             .filter(|(_, terms)| !terms.is_expired(now))
             .count();
         let mut shapes = ShapeDeltas::default();
-        let mut changes = Vec::with_capacity(removed);
+        let mut changes = LoggedChanges::default();
         for (key, terms) in scanned.found {
             remove(&mut *transaction, space, &key);
             shapes.removed(&key, &terms);
-            changes.push(Changed {
+            changes.push(&Changed {
                 op: ChangeOp::Deleted,
                 key,
                 before: Some(terms),
                 after: None,
-            });
+            })?;
         }
         shapes.apply(&mut *transaction, space).await?;
         append(&mut *transaction, vault, now, Appended::Relationships(&changes))?;

@@ -6,22 +6,23 @@
 //! the vault as it is, and neither memory nor the kept history bounds the time it takes. At the end writers are held off for a
 //! moment, so that the last changes can be taken over and the switch made, however busily they write.
 
-use std::collections::BTreeMap;
+use std::iter::Peekable;
 
 use bytes::Bytes;
-use futures_util::future::try_join_all;
 use inferadb_engine::noun::{RelationshipKey, Timestamp};
 use uuid::Uuid;
 
 use super::change::{Changed, Record, RecordKind, read_records};
 use super::filter::whole;
-use super::past::{PASS_BYTES, PASS_RECORDS, decode_key, decode_terms, read_rows, segments};
+use super::past::{
+    PASS_BYTES, PASS_RECORDS, Row, decode_key, decode_terms, read_rows, rows_at_once, segments,
+};
 use super::retry::Retry;
 use super::shape::shape_of;
 use super::staging::{Staged, Staging};
 use super::switch::{Basis, Switch};
 use super::vaults::require_vault;
-use super::{FitCheck, Snapshot, StoreError, breathe};
+use super::{Breath, FitCheck, Snapshot, StoreError, VALUES_AT_ONCE};
 use crate::codec::StoredTerms;
 use crate::id::Revision;
 use crate::keys::{self, Keyspace, Order};
@@ -56,7 +57,7 @@ struct Merge<'a> {
     staging: &'a mut Staging,
     /// What is merged with.
     base: Keyspace,
-    /// Judges what is stored by another schema, if there is to be one.
+    /// Judges what stays of what is stored by another schema, if there is to be one.
     fit: Option<&'a FitCheck<'a>>,
     snapshot: Snapshot,
     /// Up to here all changes have been taken over.
@@ -84,11 +85,12 @@ struct Tally {
 
 impl Staging {
     /// Merges what was handed in with what the vault holds, and switches over: what was handed in counts where both have a
-    /// relationship. If another schema comes with it, `fit` judges what the vault holds by it.
+    /// relationship. If another schema comes with it, `fit` judges what stays of what the vault holds by it.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Misfits`] if what the vault holds does not fit the schema; [`StoreError::SchemaMoved`] and
+    /// [`StoreError::Misfits`] if what stays does not fit the schema; [`StoreError::TooLarge`] if both together have more than
+    /// [`MAX_SHAPES`](super::MAX_SHAPES) kinds of relationships; [`StoreError::SchemaMoved`] and
     /// [`StoreError::Replaced`] if schema or state were replaced meanwhile; [`StoreError::HistoryGone`] if fewer changes are kept than are made in the
     /// time that some pages take; [`StoreError::ImportGone`], [`StoreError::VaultNotFound`], [`StoreError::VaultArchived`].
     pub async fn merge(mut self, switch: &Switch, fit: Option<&FitCheck<'_>>) -> Result<Merged, StoreError> {
@@ -109,9 +111,6 @@ impl Staging {
 
 impl Merge<'_> {
     async fn run(mut self, switch: &Switch) -> Result<Merged, StoreError> {
-        if let Some(fit) = self.fit {
-            self.judge_shapes(fit).await?;
-        }
         let mut pages = 0;
         let mut retry = Retry::default();
         while !matches!(self.passed, Passed::All) {
@@ -160,19 +159,6 @@ impl Merge<'_> {
         Err(StoreError::Contended)
     }
 
-    /// Refuses early what can be seen to not fit.
-    async fn judge_shapes(&self, fit: &FitCheck<'_>) -> Result<(), StoreError> {
-        let shapes = self.snapshot.shapes().await?;
-        let Err(misfits) = fit.shapes(&shapes) else {
-            return Ok(());
-        };
-        let examples = super::schema::examples(self.snapshot.transaction(), self.base, &misfits).await?;
-        Err(StoreError::Misfits {
-            shapes: misfits,
-            examples,
-        })
-    }
-
     /// Merges the next keys.
     async fn copy_page(&mut self) -> Result<(), StoreError> {
         let after = match &self.passed {
@@ -180,24 +166,22 @@ impl Merge<'_> {
             Passed::To(key) => Some(key.as_slice()),
             Passed::All => return Ok(()),
         };
+        let at_once = rows_at_once(&self.staging.store);
         let transaction = self.snapshot.transaction();
         let stored = keys::relationships(self.base, Order::Forward);
-        let stored = read_rows(transaction, &stored, after).await?;
+        let stored = read_rows(transaction, &stored, after, at_once).await?;
         let input = keys::input(self.staging.space);
-        let input = read_rows(transaction, &input, after).await?;
+        let input = read_rows(transaction, &input, after, at_once).await?;
         // Up to where both are known.
         let end = [stored.end, input.end].into_iter().flatten().min();
-        let mut sides: BTreeMap<Vec<u8>, (Option<Bytes>, Option<Bytes>)> = BTreeMap::new();
-        let is_known = |key: &Vec<u8>| end.as_ref().is_none_or(|end| key <= end);
-        for (key, terms) in stored.rows.into_iter().filter(|(key, _)| is_known(key)) {
-            sides.entry(key).or_default().0 = Some(terms);
-        }
-        for (key, terms) in input.rows.into_iter().filter(|(key, _)| is_known(key)) {
-            sides.entry(key).or_default().1 = Some(terms);
-        }
-        let mut staged = Vec::with_capacity(sides.len());
-        for (at, (key, (held, input))) in sides.into_iter().enumerate() {
-            breathe(at).await;
+        let is_known = |(key, _): &Row| end.as_ref().is_none_or(|end| key <= end);
+        let mut stored = stored.rows.into_iter().take_while(is_known).peekable();
+        let mut input = input.rows.into_iter().take_while(is_known).peekable();
+        let mut staged = Vec::new();
+        let mut breath = Breath::default();
+        while let Some(Sides { key, held, input }) = next_of(&mut stored, &mut input) {
+            let bytes = |terms: &Option<Bytes>| terms.as_ref().map_or(0, Bytes::len);
+            breath.after(bytes(&held) + bytes(&input)).await;
             let key = decode_key(&key)?;
             let held = held.map(|terms| decode_terms(&terms)).transpose()?;
             let terms = match (input, held) {
@@ -212,7 +196,7 @@ impl Merge<'_> {
                 }
                 (None, None) => continue,
             };
-            self.staging.counts.stored(&key, &terms);
+            self.staging.counts.stored(&key, &terms)?;
             staged.push(Staged::Put(key, terms.encode()?.into()));
         }
         self.staging.write(staged).await?;
@@ -254,68 +238,80 @@ impl Merge<'_> {
                 self.through = snapshot.revision();
                 break;
             };
-            let changes = self.passed_changes(records);
+            let changes = self.passed_changes(records).await;
             *followed += changes.len();
-            self.take_over(snapshot, changes).await?;
+            self.take_over(changes).await?;
             self.through = last;
         }
         Ok(())
     }
 
     /// What was changed of what has been passed: the rest is yet to be met.
-    fn passed_changes(&self, records: Vec<Record>) -> Vec<(Vec<u8>, Changed)> {
+    async fn passed_changes(&self, records: Vec<Record>) -> Vec<(Vec<u8>, Changed)> {
         let changes = records.into_iter().flat_map(|record| match record.kind {
             RecordKind::Relationships(changes) => changes,
             // Another schema is found out about at the switch.
             RecordKind::Schema(_) | RecordKind::Settings => Vec::new(),
         });
-        changes
-            .map(|changed| (segments(&changed.key), changed))
-            .filter(|(key, _)| match &self.passed {
+        let (mut passed, mut breath) = (Vec::new(), Breath::default());
+        for changed in changes {
+            breath.after(0).await;
+            let key = segments(&changed.key);
+            let is_passed = match &self.passed {
                 Passed::None => false,
-                Passed::To(last) => key <= last,
+                Passed::To(last) => key <= *last,
                 Passed::All => true,
-            })
-            .collect()
+            };
+            if is_passed {
+                passed.push((key, changed));
+            }
+        }
+        passed
     }
 
-    async fn take_over(
-        &mut self,
-        snapshot: &Snapshot,
-        changes: Vec<(Vec<u8>, Changed)>,
-    ) -> Result<(), StoreError> {
+    /// Makes changes in the new generation too. What was handed in for them does not change and is read from no snapshot that could
+    /// become too old: so nothing is counted twice.
+    async fn take_over(&mut self, changes: Vec<(Vec<u8>, Changed)>) -> Result<(), StoreError> {
         let prefix = keys::input(self.staging.space);
-        let read = async |(key, _): &(Vec<u8>, Changed)| {
-            let whole = [&prefix, key.as_slice()].concat();
-            snapshot.transaction().get(&whole, Isolation::Snapshot).await
-        };
-        let inputs = try_join_all(changes.iter().map(read)).await?;
         let mut staged = Vec::with_capacity(changes.len());
-        // Only what cannot fail any more is counted: a snapshot that has become too old makes this start again.
-        for ((_, changed), input) in changes.into_iter().zip(inputs) {
-            let Changed {
-                key, before, after, ..
-            } = changed;
-            if let Some(input) = input {
-                // What was handed in counts anyway; whether it will have been there is another matter now.
-                let terms = decode_terms(&input)?;
-                *self.tally.of(before.as_ref(), &terms, self.now) -= 1;
-                *self.tally.of(after.as_ref(), &terms, self.now) += 1;
-                continue;
+        let mut breath = Breath::default();
+        let mut changes = changes.into_iter();
+        loop {
+            let some: Vec<(Vec<u8>, Changed)> = changes.by_ref().take(VALUES_AT_ONCE).collect();
+            if some.is_empty() {
+                break;
             }
-            if let Some(before) = &before {
-                self.staging.counts.removed(&key, before);
+            let keys: Vec<&Vec<u8>> = some.iter().map(|(key, _)| key).collect();
+            let inputs = self.staging.values(&prefix, &keys).await?;
+            for ((_, changed), input) in some.into_iter().zip(inputs) {
+                breath.after(input.as_ref().map_or(0, Bytes::len)).await;
+                staged.extend(self.overtake(changed, input)?);
             }
-            staged.push(match after {
-                None => Staged::Remove(key),
-                Some(after) => {
-                    self.judge(&key, &after)?;
-                    self.staging.counts.stored(&key, &after);
-                    Staged::Put(key, after.encode()?.into())
-                }
-            });
         }
         self.staging.write(staged).await
+    }
+
+    /// What a change comes to in the new generation, where `input` was handed in for its key.
+    fn overtake(&mut self, changed: Changed, input: Option<Bytes>) -> Result<Option<Staged>, StoreError> {
+        let Changed {
+            key, before, after, ..
+        } = changed;
+        if let Some(input) = input {
+            // What was handed in counts anyway; whether it will have been there is another matter now.
+            let terms = decode_terms(&input)?;
+            *self.tally.of(before.as_ref(), &terms, self.now) -= 1;
+            *self.tally.of(after.as_ref(), &terms, self.now) += 1;
+            return Ok(None);
+        }
+        if let Some(before) = &before {
+            self.staging.counts.removed(&key, before);
+        }
+        let Some(after) = after else {
+            return Ok(Some(Staged::Remove(key)));
+        };
+        self.judge(&key, &after)?;
+        self.staging.counts.stored(&key, &after)?;
+        Ok(Some(Staged::Put(key, after.encode()?.into())))
     }
 
     fn judge(&self, key: &RelationshipKey, terms: &StoredTerms) -> Result<(), StoreError> {
@@ -353,6 +349,33 @@ impl Merge<'_> {
         transaction.commit().await?;
         Ok(())
     }
+}
+
+/// What is there of one key: what the vault holds, and what was handed in.
+struct Sides {
+    key: Vec<u8>,
+    held: Option<Bytes>,
+    input: Option<Bytes>,
+}
+
+/// The next key of two sides that are in the order of keys.
+fn next_of(
+    stored: &mut Peekable<impl Iterator<Item = Row>>,
+    input: &mut Peekable<impl Iterator<Item = Row>>,
+) -> Option<Sides> {
+    let key = match (stored.peek(), input.peek()) {
+        (Some((held, _)), Some((handed_in, _))) => held.min(handed_in),
+        (Some((key, _)), None) | (None, Some((key, _))) => key,
+        (None, None) => return None,
+    };
+    let key = key.clone();
+    let held = stored.next_if(|(held, _)| *held == key);
+    let input = input.next_if(|(handed_in, _)| *handed_in == key);
+    Some(Sides {
+        held: held.map(|(_, terms)| terms),
+        input: input.map(|(_, terms)| terms),
+        key,
+    })
 }
 
 impl Tally {

@@ -35,7 +35,7 @@ pub use merge::Merged;
 pub use past::PastState;
 pub use prefix::{BadKeyPrefix, KeyPrefix};
 pub use schema::{FitCheck, MAX_SCHEMA_BYTES, PutSchema, SchemaFit, SchemaPut};
-pub use shape::{Shape, SubjectClass};
+pub use shape::{MAX_SHAPES, Shape, SubjectClass};
 pub use snapshot::{Head, MAX_ROW_BYTES, RowLimit, RowRead, SchemaRecord, Snapshot, StoredEntry};
 pub use staging::Staging;
 pub use stretch::{OppositeRead, StretchOf, StretchRead};
@@ -52,11 +52,27 @@ use sweep::Sweeper;
 
 /// How many relationships are taken apart or put together before others of the thread get their turn.
 const PIECE: usize = 50;
+/// A large one counts as several: as one more for each so many bytes.
+const ORDINARY_BYTES: usize = 256;
+/// How many pairs are read in one go where storage answers at once: nothing else lets others of the thread have their turn.
+const PAIRS_AT_ONCE: usize = 250;
+/// How many values are read at a time where they are looked up one by one, since each may be as large as a value can be.
+const VALUES_AT_ONCE: usize = 50;
 
-/// Lets others of the thread have their turn, now and then: to be called with each number of a count.
-async fn breathe(count: usize) {
-    if count % PIECE == PIECE - 1 {
-        tokio::task::yield_now().await;
+/// Lets others of the thread have their turn, now and then.
+#[derive(Debug, Default)]
+struct Breath {
+    done: usize,
+}
+
+impl Breath {
+    /// To be called after each relationship that was worked on, with about what it comes to where it is stored, in bytes.
+    async fn after(&mut self, bytes: usize) {
+        self.done += 1 + bytes / ORDINARY_BYTES;
+        if self.done >= PIECE {
+            self.done = 0;
+            tokio::task::yield_now().await;
+        }
     }
 }
 

@@ -1,16 +1,21 @@
 //! Shapes: how many relationships of each kind a vault stores, known without a scan.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::ops::Range;
 
+use bytes::Bytes;
 use inferadb_engine::noun::{Name, Relationship, RelationshipKey};
 
-use super::StoreError;
+use super::{Breath, PAIRS_AT_ONCE, StoreError};
 use crate::codec::StoredTerms;
 use crate::keys::{self, Keyspace};
-use crate::kv::{Isolation, RangeOptions, Transaction};
+use crate::kv::{Isolation, Pair, RangeOptions, Transaction, key_after};
 
-/// The most shapes a vault can hold.
-const MAX_SHAPES: usize = 100_000;
+/// The most kinds of relationships that may come together in what an import or a clone builds. A schema that people write has some hundreds;
+/// what is taken in without one could have as many as there are relationships.
+pub const MAX_SHAPES: usize = 10_000;
+/// The most that are read of one vault.
+const MAX_READ: usize = 10 * MAX_SHAPES;
 
 /// Which subjects of a type a relationship names.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -142,8 +147,18 @@ pub(super) struct ShapeCounts {
 }
 
 impl ShapeCounts {
-    pub(super) fn stored(&mut self, key: &RelationshipKey, terms: &StoredTerms) {
+    /// # Errors
+    ///
+    /// [`StoreError::TooLarge`] for one kind too many.
+    pub(super) fn stored(&mut self, key: &RelationshipKey, terms: &StoredTerms) -> Result<(), StoreError> {
         self.add(key, terms, 1);
+        if self.counts.len() > MAX_SHAPES {
+            return Err(StoreError::TooLarge(format!(
+                "more than {MAX_SHAPES} kinds of relationships: kinds differ in type, relation, type and relation of the subject, \
+                 caveat, or in whether they expire"
+            )));
+        }
+        Ok(())
     }
 
     pub(super) fn removed(&mut self, key: &RelationshipKey, terms: &StoredTerms) {
@@ -191,13 +206,10 @@ pub(super) async fn stored_shapes(
     transaction: &dyn Transaction,
     space: Keyspace,
 ) -> Result<Vec<Shape>, StoreError> {
-    let options = RangeOptions {
-        limit: MAX_SHAPES,
-        reverse: false,
-        isolation: Isolation::Snapshot,
-    };
-    let mut shapes = Vec::new();
-    for (key, value) in transaction.range(keys::shape_counts(space), options).await? {
+    let pairs = read_all(transaction, keys::shape_counts(space), Isolation::Snapshot).await?;
+    let (mut shapes, mut breath) = (Vec::new(), Breath::default());
+    for (key, value) in pairs {
+        breath.after(key.len()).await;
         let count = count(&value).ok_or_else(|| StoreError::unreadable("counter"))?;
         if let Ok(count @ 1..) = u64::try_from(count) {
             shapes.push(Shape::decode(&key, count).ok_or_else(|| StoreError::unreadable("shape"))?);
@@ -212,23 +224,48 @@ pub(super) async fn claim_shapes(
     transaction: &mut dyn Transaction,
     space: Keyspace,
 ) -> Result<Vec<Shape>, StoreError> {
-    let options = RangeOptions {
-        limit: MAX_SHAPES,
-        reverse: false,
-        isolation: Isolation::Serializable,
-    };
-    let known = transaction.range(keys::shapes_known(space), options).await?;
+    let known = read_all(transaction, keys::shapes_known(space), Isolation::Serializable).await?;
     let shapes = stored_shapes(transaction, space).await?;
-    for (key, _) in known {
-        let segments = keys::decode_shape(&key).ok_or_else(|| StoreError::unreadable("shape"))?;
-        if !shapes.iter().any(|shape| shape.segments() == segments) {
+    let stored: HashSet<[&str; 6]> = shapes.iter().map(Shape::segments).collect();
+    let mut breath = Breath::default();
+    for (key, _) in &known {
+        breath.after(key.len()).await;
+        let segments = keys::decode_shape(key).ok_or_else(|| StoreError::unreadable("shape"))?;
+        if !stored.contains(&segments) {
             let counter = keys::shape_count(space, &segments);
             transaction.get(&counter, Isolation::Serializable).await?;
             transaction.clear(&counter);
-            transaction.clear(&key);
+            transaction.clear(key);
         }
     }
     Ok(shapes)
+}
+
+/// The pairs of a range, some at a time.
+async fn read_all(
+    transaction: &dyn Transaction,
+    mut range: Range<Bytes>,
+    isolation: Isolation,
+) -> Result<Vec<Pair>, StoreError> {
+    let options = RangeOptions {
+        limit: PAIRS_AT_ONCE,
+        reverse: false,
+        isolation,
+    };
+    let mut all = Vec::new();
+    while all.len() < MAX_READ {
+        let pairs = transaction.range(range.clone(), options).await?;
+        let is_last = pairs.len() < PAIRS_AT_ONCE;
+        if let Some((last, _)) = pairs.last() {
+            range.start = key_after(last);
+        }
+        all.extend(pairs);
+        if is_last {
+            break;
+        }
+        tokio::task::yield_now().await;
+    }
+    Ok(all)
 }
 
 fn segments<'a>(key: &'a RelationshipKey, terms: &'a StoredTerms) -> [&'a str; 6] {

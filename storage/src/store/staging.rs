@@ -13,13 +13,12 @@ use futures_util::future::try_join_all;
 use inferadb_engine::noun::{Relationship, RelationshipKey};
 use uuid::Uuid;
 
-use super::filter::Found;
 use super::past::{decode_key, decode_terms, segments};
 use super::retry::Retry;
 use super::shape::ShapeCounts;
 use super::vaults::require_vault;
 use super::write::remove;
-use super::{PIECE, Store, StoreError, breathe};
+use super::{Breath, PIECE, Store, StoreError, VALUES_AT_ONCE};
 use crate::codec::{Reader, StoredTerms};
 use crate::id::VaultId;
 use crate::keys::{self, Keyspace, Order};
@@ -85,31 +84,39 @@ impl Store {
     ///
     /// [`StoreError::VaultNotFound`], [`StoreError::TooManyImports`].
     pub async fn stage(&self, vault: VaultId) -> Result<Staging, StoreError> {
-        let mut retry = Retry::default();
-        loop {
-            match self.try_stage(vault).await {
-                Err(error) => retry.pause(error).await?,
-                done => return done,
+        let store = self.clone();
+        see_through(async move {
+            let mut retry = Retry::default();
+            loop {
+                match store.try_stage(vault).await {
+                    Err(error) => retry.pause(error).await?,
+                    done => return done,
+                }
             }
-        }
+        })
+        .await
     }
 
     /// Begins to build the first state of a vault that does not exist yet.
     pub async fn stage_new(&self) -> Result<Staging, StoreError> {
-        let space = Keyspace {
-            vault: VaultId::generate(),
-            generation: 0,
-        };
-        let mut retry = Retry::default();
-        loop {
-            let mut transaction = self.engine().begin().await?;
-            let lease = self.lease(0);
-            transaction.set(&keys::staging(space), &lease.encode());
-            match transaction.commit().await {
-                Ok(_) => return Ok(Staging::new(self, space)),
-                Err(error) => retry.pause(error.into()).await?,
+        let store = self.clone();
+        see_through(async move {
+            let space = Keyspace {
+                vault: VaultId::generate(),
+                generation: 0,
+            };
+            let mut retry = Retry::default();
+            loop {
+                let mut transaction = store.engine().begin().await?;
+                let lease = store.lease(0);
+                transaction.set(&keys::staging(space), &lease.encode());
+                match transaction.commit().await {
+                    Ok(_) => return Ok(Staging::new(&store, space)),
+                    Err(error) => retry.pause(error.into()).await?,
+                }
             }
-        }
+        })
+        .await
     }
 
     async fn try_stage(&self, vault: VaultId) -> Result<Staging, StoreError> {
@@ -182,26 +189,24 @@ impl Staging {
     ///
     /// # Errors
     ///
-    /// [`StoreError::ImportGone`] if too much time has passed since the last call, or the vault was deleted;
-    /// [`StoreError::TooLarge`] for one relationship that is.
+    /// [`StoreError::ImportGone`] if too much time has passed since the last call, [`StoreError::VaultNotFound`] if the vault was
+    /// deleted; [`StoreError::TooLarge`] for one relationship that is, or more than [`MAX_SHAPES`](super::MAX_SHAPES) kinds of them.
     pub async fn add(&mut self, page: &[Relationship]) -> Result<(), StoreError> {
-        let mut rows: BTreeMap<Vec<u8>, Found> = BTreeMap::new();
-        for (at, relationship) in page.iter().enumerate() {
-            breathe(at).await;
-            let key = relationship.key();
-            rows.insert(segments(&key), (key, StoredTerms::from(relationship)));
+        let mut breath = Breath::default();
+        let mut rows: BTreeMap<Vec<u8>, &Relationship> = BTreeMap::new();
+        for relationship in page {
+            breath.after(0).await;
+            rows.insert(segments(&relationship.key()), relationship);
         }
-        let held = self.held(rows.keys()).await?;
-        for (key, terms) in held {
-            self.relationships -= 1;
-            self.counts.removed(&key, &terms);
-        }
+        self.uncount(&rows).await?;
         let mut staged = Vec::with_capacity(rows.len());
-        for (at, (key, terms)) in rows.values().enumerate() {
-            breathe(at).await;
+        for relationship in rows.values() {
+            let (key, terms) = (relationship.key(), StoredTerms::from(*relationship));
             self.relationships += 1;
-            self.counts.stored(key, terms);
-            staged.push(Staged::Put(key.clone(), terms.encode()?.into()));
+            self.counts.stored(&key, &terms)?;
+            let terms = terms.encode()?;
+            breath.after(terms.len()).await;
+            staged.push(Staged::Put(key, terms.into()));
         }
         self.write(staged).await?;
         self.highest = self.highest.take().max(rows.into_keys().next_back());
@@ -214,48 +219,62 @@ impl Staging {
     ///
     /// As [`Staging::add`].
     pub async fn hand_in(&mut self, page: &[Relationship]) -> Result<(), StoreError> {
+        let mut breath = Breath::default();
         let mut staged = Vec::with_capacity(page.len());
-        for (at, relationship) in page.iter().enumerate() {
-            breathe(at).await;
+        for relationship in page {
             let terms = StoredTerms::from(relationship).encode()?;
+            breath.after(terms.len()).await;
             staged.push(Staged::Input(segments(&relationship.key()), terms.into()));
         }
         self.write(staged).await
     }
 
-    /// Which of these keys have been added before, with their terms. Only what is not above all earlier ones is looked for: pages in
-    /// the order of keys cost no reads.
-    async fn held(&self, keys: impl Iterator<Item = &Vec<u8>>) -> Result<Vec<Found>, StoreError> {
+    /// Takes back the counts of those of these keys that have been added before. Only what is not above all earlier ones is looked
+    /// for: pages in the order of keys cost no reads.
+    async fn uncount(&mut self, rows: &BTreeMap<Vec<u8>, &Relationship>) -> Result<(), StoreError> {
         let Some(highest) = &self.highest else {
-            return Ok(Vec::new());
+            return Ok(());
         };
-        let doubtful: Vec<&Vec<u8>> = keys.take_while(|key| *key <= highest).collect();
-        if doubtful.is_empty() {
-            return Ok(Vec::new());
+        let doubtful: Vec<&Vec<u8>> = rows.keys().take_while(|key| *key <= highest).collect();
+        let prefix = keys::relationships(self.space, Order::Forward);
+        let mut breath = Breath::default();
+        for some in doubtful.chunks(VALUES_AT_ONCE) {
+            let values = self.values(&prefix, some).await?;
+            for (key, value) in some.iter().zip(values) {
+                let bytes = value.as_ref().map_or(0, Bytes::len);
+                if let Some(value) = value {
+                    self.relationships -= 1;
+                    self.counts.removed(&decode_key(key)?, &decode_terms(&value)?);
+                }
+                breath.after(bytes).await;
+            }
         }
+        Ok(())
+    }
+
+    /// What stands behind `prefix` under keys of what is being built, to which nobody else adds. They are to be few: each value may be as
+    /// large as a value can be.
+    pub(super) async fn values(
+        &self,
+        prefix: &[u8],
+        keys: &[&Vec<u8>],
+    ) -> Result<Vec<Option<Bytes>>, StoreError> {
         let mut retry = Retry::default();
         loop {
-            match self.try_held(&doubtful).await {
+            match self.try_values(prefix, keys).await {
                 Err(error) => retry.pause(error).await?,
-                held => return held,
+                values => return values,
             }
         }
     }
 
-    async fn try_held(&self, keys: &[&Vec<u8>]) -> Result<Vec<Found>, StoreError> {
+    async fn try_values(&self, prefix: &[u8], keys: &[&Vec<u8>]) -> Result<Vec<Option<Bytes>>, StoreError> {
         let transaction = self.store.engine().begin().await?;
-        let prefix = keys::relationships(self.space, Order::Forward);
         let read = async |key: &&Vec<u8>| {
-            let whole = [&prefix, key.as_slice()].concat();
+            let whole = [prefix, key.as_slice()].concat();
             transaction.get(&whole, Isolation::Snapshot).await
         };
-        let values = try_join_all(keys.iter().map(read)).await?;
-        let held = keys
-            .iter()
-            .zip(values)
-            .filter_map(|(key, value)| Some((key, value?)));
-        held.map(|(key, value)| Ok((decode_key(key)?, decode_terms(&value)?)))
-            .collect()
+        Ok(try_join_all(keys.iter().map(read)).await?)
     }
 
     /// Stores changes, in order, in as many transactions as it takes.
@@ -332,7 +351,12 @@ impl Staging {
             .await?;
         match held {
             Some(value) if Lease::decode(&value)?.stage == Stage::Building => Ok(()),
-            _ => Err(StoreError::ImportGone),
+            // The first state of a vault is built before there is a vault.
+            _ if self.space.generation == 0 => Err(StoreError::ImportGone),
+            _ => {
+                require_vault(transaction, self.space.vault, Isolation::Snapshot).await?;
+                Err(StoreError::ImportGone)
+            }
         }
     }
 
@@ -344,18 +368,27 @@ impl Staging {
             .map(|(shape, count)| (shape.to_vec(), count))
             .collect();
         for chunk in counts.chunks(CHUNK) {
-            let fill = |transaction: &mut dyn Transaction, space, _| {
-                for (shape, count) in chunk {
+            let fill = |transaction: &mut dyn Transaction, space, piece: usize| {
+                let mut pieces = chunk.chunks(PIECE).skip(piece);
+                for (shape, count) in pieces.next().unwrap_or_default() {
                     let [counter, known] = keys::shape_keys(space, shape);
                     transaction.set(&counter, &count.to_le_bytes());
                     transaction.set(&known, &[]);
                 }
-                false
+                pieces.next().is_some()
             };
             self.commit_chunk(&fill, false).await?;
         }
         Ok(())
     }
+}
+
+/// Does to its end what must not be left half done. If whoever waits goes away what it comes to is dropped, and with that given up.
+async fn see_through(
+    work: impl Future<Output = Result<Staging, StoreError>> + Send + 'static,
+) -> Result<Staging, StoreError> {
+    let done = tokio::spawn(work).await;
+    done.unwrap_or_else(|error| Err(StoreError::Unavailable(error.to_string())))
 }
 
 impl Drop for Staging {

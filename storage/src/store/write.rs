@@ -6,14 +6,14 @@ use bytes::Bytes;
 use futures_util::future::{try_join_all, try_join3};
 use inferadb_engine::noun::{Relationship, RelationshipKey, Timestamp};
 
-use super::change::{Appended, ChangeOp, Changed, append};
+use super::change::{Appended, ChangeOp, Changed, LoggedChanges, append};
 use super::filter::{MAX_SCANNED, SCAN_BYTES, Scan, stored_bytes};
 use super::retry::{Marker, Retry};
 use super::schema::read_schema_header;
 use super::shape::ShapeDeltas;
 use super::snapshot::require_head;
 use super::vaults::require_vault;
-use super::{RelationshipFilter, Store, StoreError};
+use super::{Breath, RelationshipFilter, Store, StoreError, VALUES_AT_ONCE};
 use crate::codec::StoredTerms;
 use crate::id::{Revision, VaultId};
 use crate::keys::{self, Keyspace, Order};
@@ -111,13 +111,17 @@ impl Store {
             return Err(StoreError::SchemaMoved);
         }
         check_preconditions(&*transaction, space, &write.preconditions, write.now).await?;
-        let reads = planned
-            .iter()
-            .map(|change| read_terms(&*transaction, space, &change.key));
-        let held = try_join_all(reads).await?;
-        let mut effect = Effect::default();
-        for (change, held) in planned.iter().zip(held) {
-            effect.apply(&mut *transaction, space, change, held, write.now)?;
+        let (mut effect, mut breath) = (Effect::default(), Breath::default());
+        for some in planned.chunks(VALUES_AT_ONCE) {
+            let reads = some
+                .iter()
+                .map(|change| read_terms(&*transaction, space, &change.key));
+            let held = try_join_all(reads).await?;
+            for (change, held) in some.iter().zip(held) {
+                let logged = effect.changes.bytes();
+                effect.apply(&mut *transaction, space, change, held, write.now)?;
+                breath.after(effect.changes.bytes() - logged).await;
+            }
         }
         if effect.changes.is_empty() {
             let revision = require_head(&*transaction, vault).await?.revision;
@@ -151,7 +155,7 @@ impl Store {
 /// What a write does to what is stored.
 #[derive(Default)]
 struct Effect {
-    changes: Vec<Changed>,
+    changes: LoggedChanges,
     shapes: ShapeDeltas,
     created: usize,
     updated: usize,
@@ -200,13 +204,12 @@ impl Effect {
             (ChangeOp::Updated, true) => self.updated += 1,
             (ChangeOp::Deleted, lives) => self.deleted += usize::from(lives),
         }
-        self.changes.push(Changed {
+        self.changes.push(&Changed {
             op,
             key: change.key.clone(),
             before: held,
             after: change.terms.clone(),
-        });
-        Ok(())
+        })
     }
 }
 

@@ -28,6 +28,8 @@ struct Seen {
     gone: AtomicUsize,
     ended: AtomicUsize,
     read_bytes: AtomicUsize,
+    looking_up: AtomicUsize,
+    most_looked_up: AtomicUsize,
 }
 
 struct ShortLivedTransaction {
@@ -64,6 +66,11 @@ impl ShortLived {
     pub fn transactions(&self) -> (usize, usize) {
         let begun = self.seen.begun.load(Ordering::SeqCst);
         (begun, begun - self.seen.gone.load(Ordering::SeqCst))
+    }
+
+    /// The most values that were looked up at a time.
+    pub fn most_looked_up(&self) -> usize {
+        self.seen.most_looked_up.load(Ordering::SeqCst)
     }
 
     /// How much reads of ranges brought, in bytes of keys and values.
@@ -126,7 +133,13 @@ impl Engine for ShortLived {
 #[async_trait]
 impl Transaction for ShortLivedTransaction {
     async fn get(&self, key: &[u8], isolation: Isolation) -> Result<Option<Bytes>, KvError> {
-        self.inner().get(key, isolation).await
+        let at_once = self.seen.looking_up.fetch_add(1, Ordering::SeqCst) + 1;
+        self.seen.most_looked_up.fetch_max(at_once, Ordering::SeqCst);
+        // So that what is asked for together is under way together.
+        tokio::task::yield_now().await;
+        let value = self.inner().get(key, isolation).await;
+        self.seen.looking_up.fetch_sub(1, Ordering::SeqCst);
+        value
     }
 
     async fn range(&self, range: Range<Bytes>, options: RangeOptions) -> Result<Vec<Pair>, KvError> {
