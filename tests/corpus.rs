@@ -5,9 +5,9 @@
 //! new case needs no Rust. `INFERADB_CORPUS_DIR=folder` runs the files of another folder.
 #![expect(clippy::unwrap_used, reason = "a test may fail")]
 
-use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use inferadb::schema_test::{self, Bounds, Expectable, Expected, NoFiles, Suite};
@@ -138,7 +138,7 @@ async fn run(platform: &Platform, path: &Path) -> Result<(usize, Vec<String>), S
         max_relationships: 1_000_000,
         max_checks: 1_000_000,
     };
-    let report = schema_test::run(&suite, &bounds, now(), &Cell::new(0), false).await;
+    let report = schema_test::run(&suite, &bounds, now(), &AtomicUsize::new(0), false).await;
     let report = report.map_err(|unfit| format!("{unfit:?}"))?;
     if report.failed() > 0 {
         return Err(report.to_text("as a schema test"));

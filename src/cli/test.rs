@@ -1,8 +1,8 @@
 //! `inferadb schema test`: runs test files and says which of their assertions do not hold.
 
-use std::cell::Cell;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicUsize;
 
 use actix_web::rt::System;
 use inferadb_actors::now;
@@ -75,7 +75,7 @@ fn run_file(path: &Path, verbose: bool) -> (String, Result<Report, Refused>) {
             max_relationships: MAX_RELATIONSHIPS,
             max_checks: MAX_CHECKS,
         };
-        let checks = Cell::new(0);
+        let checks = AtomicUsize::new(0);
         let running = run_suite(&suite, &bounds, now(), &checks, verbose);
         System::new().block_on(running).map_err(Refused::Unfit)
     });

@@ -1,18 +1,17 @@
-//! Schema tests over HTTP: a test file is run inside the vault's limits, and nothing of it is stored.
-
-use std::cell::Cell;
-use std::sync::Arc;
+//! Schema tests over HTTP: a test file is run inside the vault's limits, apart from the threads that answer requests, and nothing of
+//! it is stored.
 
 use actix_web::http::StatusCode;
+use actix_web::http::header::ContentType;
 use actix_web::{HttpRequest, HttpResponse, web};
 use inferadb_actors::auth::Scopes;
-use inferadb_actors::{Vault, VaultError, now};
+use inferadb_actors::{VaultError, now};
 use serde::Deserialize;
 
 use super::caller::in_vault;
 use super::problem::Problem;
 use super::received::Received;
-use super::{App, body, ok};
+use super::{App, body};
 use crate::schema_test::{Bounds, Flaw, Format, NoFiles, Unfit, parse, run};
 
 /// The most relationships of one run, those of each test counted with the common ones.
@@ -24,18 +23,6 @@ const MAX_CHECKS: usize = 100_000;
 #[serde(deny_unknown_fields, default)]
 struct TestQuery {
     format: Option<String>,
-}
-
-/// The checks of one run, charged to the vault when it ends, however it ends.
-struct Charge {
-    vault: Arc<Vault>,
-    checks: Cell<usize>,
-}
-
-impl Drop for Charge {
-    fn drop(&mut self) {
-        self.vault.end_trial(self.checks.get());
-    }
 }
 
 /// `POST /v1/schema/test`
@@ -56,24 +43,20 @@ pub async fn test(
                     "the test file is not UTF-8",
                 )
             })?;
-            let limits = visit.vault.begin_trial()?;
-            let charge = Charge {
-                vault: Arc::clone(&visit.vault),
-                checks: Cell::new(0),
-            };
             let text = text.to_owned();
-            // It is read as a whole, and the schema in it compiled.
-            let read = visit.vault.apart(move || parse(&text, format, &NoFiles)).await?;
-            let suite = read.map_err(problem_of)?;
-            let bounds = Bounds {
-                limits,
-                max_relationships: MAX_RELATIONSHIPS,
-                max_checks: MAX_CHECKS,
-            };
-            let report = run(&suite, &bounds, now(), &charge.checks, false)
-                .await
-                .map_err(problem_of)?;
-            ok(&report.to_value())
+            let answer = visit.vault.run_trial(|limits, checks| async move {
+                let suite = parse(&text, format, &NoFiles)?;
+                let bounds = Bounds {
+                    limits,
+                    max_relationships: MAX_RELATIONSHIPS,
+                    max_checks: MAX_CHECKS,
+                };
+                let report = run(&suite, &bounds, now(), &checks, false).await?;
+                // Strings, numbers and lists of them are always JSON.
+                Ok(serde_json::to_vec(&report.to_value()).unwrap_or_default())
+            });
+            let answer = answer.await?.map_err(problem_of)?;
+            Ok(HttpResponse::Ok().content_type(ContentType::json()).body(answer))
         }
     })
     .await

@@ -76,6 +76,16 @@ impl Members {
         self.0.iter()
     }
 
+    /// How many subjects are in it.
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// How many of them are wildcards.
+    pub(super) fn wildcards(&self) -> usize {
+        self.0.keys().filter(|subject| subject.id.is_wildcard()).count()
+    }
+
     /// How much it holds: subjects, places and exceptions.
     pub(super) fn size(&self) -> usize {
         self.0.values().map(Found::size).sum()

@@ -39,6 +39,8 @@ struct Needs {
     all: BTreeSet<Place>,
     /// Those of them behind an exclusion.
     excluding: BTreeSet<Place>,
+    /// How many relationships were looked at to find them.
+    looks: usize,
 }
 
 impl<'s> Membership<'s> {
@@ -121,6 +123,7 @@ impl<'s> Membership<'s> {
             if let Some(member) = self.schema.members().get(place.0.index()) {
                 self.needs(&place, &member.expr, false, &mut needs);
             }
+            run.look_at(needs.looks)?;
             run.spend(1 + needs.all.len())?;
             for needed in &needs.all {
                 found.push(needed.clone());
@@ -141,6 +144,7 @@ impl<'s> Membership<'s> {
 
     /// Adds what an expression is decided by. A schema's expressions are not deep.
     fn needs(&self, place: &Place, expr: &Expr, excluding: bool, needs: &mut Needs) {
+        let mut looks = 0;
         let mut need = |needed: Place| {
             if excluding {
                 needs.excluding.insert(needed.clone());
@@ -152,6 +156,7 @@ impl<'s> Membership<'s> {
             Expr::Member(member) => need((*member, place.1.clone())),
             Expr::This => {
                 for (subject, _) in self.row(place) {
+                    looks += 1;
                     self.userset(subject).into_iter().for_each(&mut need);
                 }
             }
@@ -159,6 +164,7 @@ impl<'s> Membership<'s> {
                 relation, targets, ..
             } => {
                 for (subject, _) in self.row(&(*relation, place.1.clone())) {
+                    looks += 1;
                     self.target(subject, targets).into_iter().for_each(&mut need);
                 }
             }
@@ -172,6 +178,7 @@ impl<'s> Membership<'s> {
                 self.needs(place, excluded, true, needs);
             }
         }
+        needs.looks += looks;
     }
 
     /// Who is in a place, given who is in those that it is decided by.
@@ -192,6 +199,12 @@ impl<'s> Membership<'s> {
         progress: &Progress,
     ) -> Result<Members, Halted> {
         let mut members = Members::default();
+        // A wildcard that is added is compared with everybody who is there.
+        let unite = |members: &mut Members, part: &Members| -> Result<(), Halted> {
+            run.look_at(part.wildcards().saturating_mul(members.len()))?;
+            members.unite(part);
+            Ok(())
+        };
         let behind = |needed: &Place, is_conditional: bool| -> Result<Members, Halted> {
             let mut behind = progress
                 .known
@@ -219,9 +232,13 @@ impl<'s> Membership<'s> {
             Expr::Member(member) => members = behind(&(*member, place.1.clone()), false)?,
             Expr::This => {
                 for (subject, is_conditional) in self.row(place) {
+                    run.look_at(1)?;
+                    if subject.id.is_wildcard() {
+                        run.look_at(members.len())?;
+                    }
                     members.add(subject, &Found::at(place, is_conditional));
                     if let Some(userset) = self.userset(subject) {
-                        members.unite(&behind(&userset, is_conditional)?);
+                        unite(&mut members, &behind(&userset, is_conditional)?)?;
                     }
                 }
             }
@@ -232,24 +249,29 @@ impl<'s> Membership<'s> {
             } => {
                 for (index, (subject, is_conditional)) in self.row(&(*relation, place.1.clone())).enumerate()
                 {
+                    run.look_at(1)?;
                     let part = match self.target(subject, targets) {
                         Some(target) => behind(&target, is_conditional)?,
                         None => Members::default(),
                     };
                     match mode {
-                        ArrowMode::All if index > 0 => members = members.intersect(&part),
-                        ArrowMode::Any | ArrowMode::All => members.unite(&part),
+                        ArrowMode::All if index > 0 => {
+                            run.spend(members.len())?;
+                            members = members.intersect(&part);
+                        }
+                        ArrowMode::Any | ArrowMode::All => unite(&mut members, &part)?,
                     }
                 }
             }
             Expr::Union(parts) => {
                 for part in parts {
-                    members.unite(&self.members(run, place, part, progress)?);
+                    unite(&mut members, &self.members(run, place, part, progress)?)?;
                 }
             }
             Expr::Intersection(parts) => {
                 for (index, part) in parts.iter().enumerate() {
                     let part = self.members(run, place, part, progress)?;
+                    run.spend(members.len())?;
                     members = if index == 0 {
                         part
                     } else {
@@ -259,7 +281,9 @@ impl<'s> Membership<'s> {
             }
             Expr::Exclusion(base, excluded) => {
                 members = self.members(run, place, base, progress)?;
-                members.exclude(&self.members(run, place, excluded, progress)?);
+                let excluded = self.members(run, place, excluded, progress)?;
+                run.look_at((1 + excluded.wildcards()).saturating_mul(members.len()))?;
+                members.exclude(&excluded);
             }
         }
         Ok(members)
@@ -422,12 +446,15 @@ impl Progress {
     }
 }
 
-/// What two lists of subjects differ in, a sentence each.
+/// What two lists of subjects differ in, a sentence each. Nobody is found twice.
 pub(super) fn differences(expected: &[ExpectedSubject], found: &[ExpectedSubject]) -> Vec<String> {
+    let there: BTreeMap<&SubjectRef, &ExpectedSubject> =
+        found.iter().map(|found| (&found.subject, found)).collect();
+    let named: BTreeSet<&SubjectRef> = expected.iter().map(|wanted| &wanted.subject).collect();
     let mut sentences = Vec::new();
     for wanted in expected {
         let subject = &wanted.subject;
-        let Some(there) = found.iter().find(|found| found.subject == *subject) else {
+        let Some(there) = there.get(subject) else {
             sentences.push(format!("`{subject}` is expected and not found"));
             continue;
         };
@@ -456,9 +483,7 @@ pub(super) fn differences(expected: &[ExpectedSubject], found: &[ExpectedSubject
             ));
         }
     }
-    let unexpected = found
-        .iter()
-        .filter(|found| expected.iter().all(|wanted| wanted.subject != found.subject));
+    let unexpected = found.iter().filter(|found| !named.contains(&found.subject));
     sentences.extend(unexpected.map(|found| format!("`{}` is found and not expected", found.line())));
     sentences
 }

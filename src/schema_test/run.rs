@@ -1,6 +1,6 @@
 //! Runs a suite: every expectation is asked of the engine, in memory, and compared.
 
-use std::cell::Cell;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use inferadb_actors::{CheckRequest, Trial, TrialAnswer, TrialMisfit, VaultError};
 use inferadb_engine::evaluate::{Decision, Limits};
@@ -11,6 +11,9 @@ use super::flaw::{Flaw, Unfit};
 use super::report::{Outcome, Report, Told};
 use super::sets::World;
 use super::suite::{Expectable, Expectation, Expected, ExpectedSubject, Group, Placed, Suite};
+
+/// So many things that are but looked at cost as much as a check.
+const LOOKS_A_CHECK: usize = 16;
 
 /// How far one run may go.
 #[derive(Debug)]
@@ -28,8 +31,10 @@ pub struct Bounds {
 pub(super) struct Run<'a> {
     bounds: &'a Bounds,
     now: Timestamp,
-    checks: &'a Cell<usize>,
-    turns: Cell<u64>,
+    checks: &'a AtomicUsize,
+    /// Things that were looked at.
+    looks: AtomicUsize,
+    turns: AtomicU64,
 }
 
 /// Why an expectation has no answer.
@@ -57,14 +62,15 @@ pub async fn run(
     suite: &Suite,
     bounds: &Bounds,
     now: Timestamp,
-    checks: &Cell<usize>,
+    checks: &AtomicUsize,
     explain: bool,
 ) -> Result<Report, Unfit> {
     let run = Run {
         bounds,
         now,
         checks,
-        turns: Cell::new(0),
+        looks: AtomicUsize::new(0),
+        turns: AtomicU64::new(0),
     };
     let own: usize = suite.groups.iter().map(|group| group.relationships.len()).sum();
     let common = suite
@@ -115,20 +121,27 @@ fn world<'a>(suite: &'a Suite, group: &'a Group) -> Result<World<'a>, Unfit> {
 impl Run<'_> {
     /// Counts what costs as much as some checks at most, if there may be so many more.
     pub(super) fn spend(&self, checks: usize) -> Result<(), Halted> {
-        let made = self.checks.get().saturating_add(checks);
+        let made = self.checks.load(Ordering::Relaxed).saturating_add(checks);
         if made > self.bounds.max_checks {
             let message = format!("at most {} checks in one run", self.bounds.max_checks);
             return Err(Halted::TooLarge(message));
         }
-        self.checks.set(made);
+        self.checks.store(made, Ordering::Relaxed);
         Ok(())
     }
 
-    /// Small checks never wait: others of the thread get their turn all the same.
+    /// Counts things that are but looked at: many of them cost as much as a check.
+    pub(super) fn look_at(&self, things: usize) -> Result<(), Halted> {
+        let before = self.looks.load(Ordering::Relaxed);
+        let after = before.saturating_add(things);
+        self.looks.store(after, Ordering::Relaxed);
+        self.spend(after / LOOKS_A_CHECK - before / LOOKS_A_CHECK)
+    }
+
+    /// Small checks never wait: others get their turn all the same.
     pub(super) async fn turn(&self) {
-        let turns = self.turns.get() + 1;
-        self.turns.set(turns);
-        if turns.is_multiple_of(64) {
+        let turns = self.turns.fetch_add(1, Ordering::Relaxed);
+        if turns % 64 == 63 {
             tokio::task::yield_now().await;
         }
     }
@@ -228,7 +241,7 @@ impl Run<'_> {
                 context,
                 users,
             } => {
-                let question = (resource, permission, kinds.as_slice());
+                let question = (resource, permission, &**kinds);
                 world.users(self, question, context, users).await
             }
         }

@@ -1,8 +1,7 @@
 //! What lists should hold, found the slow and obvious way: by asking about everybody and everything that is named.
 
-use std::cell::OnceCell;
-use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, OnceLock};
 
 use inferadb_actors::{CheckRequest, Trial, TrialMisfit, TrialSchema, VaultError};
 use inferadb_engine::context::Context;
@@ -20,9 +19,11 @@ pub(super) struct World<'a> {
     schema: &'a TrialSchema,
     relationships: Vec<&'a Relationship>,
     /// The same without wildcards: who has a permission there has it not only as one of everybody.
-    explicit: OnceCell<Trial>,
+    explicit: OnceLock<Trial>,
     /// The same as sets of subjects.
-    membership: OnceCell<Membership<'a>>,
+    membership: OnceLock<Membership<'a>>,
+    /// Every object that a relationship names, as a resource or as a subject, by its type.
+    named: OnceLock<BTreeMap<&'a Name, BTreeSet<&'a ObjectId>>>,
 }
 
 /// A decision without its names.
@@ -50,8 +51,9 @@ impl<'a> World<'a> {
             trial: Trial::new(schema, relationships.iter().copied())?,
             schema,
             relationships,
-            explicit: OnceCell::new(),
-            membership: OnceCell::new(),
+            explicit: OnceLock::new(),
+            membership: OnceLock::new(),
+            named: OnceLock::new(),
         })
     }
 
@@ -70,6 +72,7 @@ impl<'a> World<'a> {
             .get_or_init(|| Membership::new(self.schema.compiled(), relationships(), run));
         let members = membership.of(run, resource, permission).await?;
         let found = membership.told(&members);
+        run.look_at(expected.len() + found.len())?;
         let told = Told::list(found.iter().map(ExpectedSubject::line));
         Ok((told, differences(expected, &found)))
     }
@@ -82,20 +85,20 @@ impl<'a> World<'a> {
         context: &Arc<Context>,
         expected: &[SubjectRef],
     ) -> Result<Told, Halted> {
-        let mut named: BTreeSet<SubjectRef> = expected.iter().cloned().collect();
+        run.spend(1)?;
+        run.look_at(expected.len())?;
+        let expected: BTreeSet<&SubjectRef> = expected.iter().collect();
+        let mut named: BTreeSet<SubjectRef> = expected.iter().copied().cloned().collect();
         for (object_type, relation) in kinds {
-            let of_type = |object: &ObjectRef| object.object_type == *object_type;
-            named.extend(self.named_objects().filter(of_type).map(|object| SubjectRef {
+            let objects = self.named(object_type);
+            run.look_at(1 + objects.map_or(0, BTreeSet::len))?;
+            let everybody = relation.is_none().then(ObjectId::wildcard);
+            let ids = objects.into_iter().flatten().copied().cloned();
+            named.extend(ids.chain(everybody).map(|id| SubjectRef {
+                object_type: object_type.clone(),
+                id,
                 relation: relation.clone(),
-                ..plain(object)
             }));
-            if relation.is_none() {
-                named.insert(SubjectRef {
-                    object_type: object_type.clone(),
-                    id: ObjectId::wildcard(),
-                    relation: None,
-                });
-            }
         }
         let question = Question {
             resource,
@@ -121,11 +124,14 @@ impl<'a> World<'a> {
         context: &Arc<Context>,
         expected: &[ObjectRef],
     ) -> Result<Told, Halted> {
+        let objects = self.named(object_type);
+        run.spend(1)?;
+        run.look_at(expected.len() + objects.map_or(0, BTreeSet::len))?;
         let mut named: BTreeSet<ObjectRef> = expected.iter().cloned().collect();
-        named.extend(
-            self.named_objects()
-                .filter(|object| object.object_type == *object_type),
-        );
+        named.extend(objects.into_iter().flatten().map(|id| ObjectRef {
+            object_type: object_type.clone(),
+            id: (*id).clone(),
+        }));
         let mut found = Vec::new();
         for resource in named {
             let question = Question {
@@ -154,19 +160,21 @@ impl<'a> World<'a> {
         let (wildcards, others): (Vec<_>, Vec<_>) = named
             .iter()
             .partition(|subject| subject.id.is_wildcard() && subject.relation.is_none());
-        let mut everybody: Vec<(ExpectedSubject, Level)> = Vec::new();
+        let mut everybody: BTreeMap<&Name, (ExpectedSubject, Level)> = BTreeMap::new();
         for wildcard in wildcards {
             let level = ask(run, &self.trial, question, wildcard).await?;
             if level != Level::Deny {
-                everybody.push((listed(wildcard, level == Level::Conditional), level));
+                let all = listed(wildcard, level == Level::Conditional);
+                everybody.insert(&wildcard.object_type, (all, level));
             }
         }
         for subject in others {
             let level = ask(run, &self.trial, question, subject).await?;
-            let is_one = |(all, _): &&mut (ExpectedSubject, Level)| {
-                subject.relation.is_none() && all.subject.object_type == subject.object_type
+            let everybody = match subject.relation {
+                None => everybody.get_mut(&subject.object_type),
+                Some(_) => None,
             };
-            let Some((all, of_all)) = everybody.iter_mut().find(is_one) else {
+            let Some((all, of_all)) = everybody else {
                 if level != Level::Deny {
                     found.push(listed(subject, level == Level::Conditional));
                 }
@@ -190,7 +198,7 @@ impl<'a> World<'a> {
                 None => {}
             }
         }
-        found.extend(everybody.into_iter().map(|(mut all, _)| {
+        found.extend(everybody.into_values().map(|(mut all, _)| {
             all.except.sort();
             all
         }));
@@ -211,15 +219,24 @@ impl<'a> World<'a> {
         Ok(self.explicit.get_or_init(|| trial))
     }
 
-    /// Every object that a relationship names, as a resource or as a subject.
-    fn named_objects(&self) -> impl Iterator<Item = ObjectRef> {
-        let resources = self.relationships.iter().map(|stored| stored.resource.clone());
-        let subjects = self.relationships.iter().map(|stored| &stored.subject);
-        let subjects = subjects.filter(|subject| !subject.id.is_wildcard());
-        resources.chain(subjects.map(|subject| ObjectRef {
-            object_type: subject.object_type.clone(),
-            id: subject.id.clone(),
-        }))
+    /// The objects of a type that the relationships name.
+    fn named(&self, object_type: &Name) -> Option<&BTreeSet<&'a ObjectId>> {
+        self.named.get_or_init(|| self.all_named()).get(object_type)
+    }
+
+    fn all_named(&self) -> BTreeMap<&'a Name, BTreeSet<&'a ObjectId>> {
+        let mut named: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
+        for stored in &self.relationships {
+            let (resource, subject) = (&stored.resource, &stored.subject);
+            named
+                .entry(&resource.object_type)
+                .or_default()
+                .insert(&resource.id);
+            if !subject.id.is_wildcard() {
+                named.entry(&subject.object_type).or_default().insert(&subject.id);
+            }
+        }
+        named
     }
 }
 
@@ -242,12 +259,4 @@ async fn ask(
         Decision::Deny => Level::Deny,
         Decision::Conditional { .. } => Level::Conditional,
     })
-}
-
-fn plain(object: ObjectRef) -> SubjectRef {
-    SubjectRef {
-        object_type: object.object_type,
-        id: object.id,
-        relation: None,
-    }
 }

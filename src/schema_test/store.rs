@@ -1,5 +1,6 @@
 //! OpenFGA's stores: `model` or `model_file`, `tuples` and `tuple_file`, and `tests` of checks and lists.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use inferadb_actors::CheckRequest;
@@ -35,12 +36,17 @@ const TUPLE: [&str; 4] = ["user", "relation", "object", "condition"];
 const CHECK: [&str; 6] = ["user", "users", "object", "objects", "context", "assertions"];
 const LIST_OBJECTS: [&str; 4] = ["user", "type", "context", "assertions"];
 const LIST_USERS: [&str; 4] = ["object", "user_filter", "context", "assertions"];
+/// What the expectations of one file may weigh, in bytes: all users are checked on all objects, so a short file can hold very many.
+const MAX_EXPECTATION_BYTES: usize = 64 << 20;
+/// What an expectation weighs beside its text, in bytes.
+const EXPECTATION_BYTES: usize = 512;
 
 /// Reads the members of a store file.
 pub(super) fn read(members: &[(Key, Node)], files: &dyn Files, compile: Compile) -> Result<Suite, Unfit> {
     let mut model = None;
     let mut relationships = Vec::new();
     let mut groups = Vec::new();
+    let mut left = MAX_EXPECTATION_BYTES;
     for (key, node) in members {
         match key.text.as_str() {
             name @ ("model" | "model_file") if model.is_some() => {
@@ -49,7 +55,7 @@ pub(super) fn read(members: &[(Key, Node)], files: &dyn Files, compile: Compile)
             "model" | "model_file" => model = Some((key, node)),
             "tests" => {
                 for test in node.items("tests")? {
-                    groups.push(group(test, files)?);
+                    groups.push(group(test, files, &mut left)?);
                 }
             }
             "name" => {}
@@ -78,31 +84,58 @@ pub(super) fn read(members: &[(Key, Node)], files: &dyn Files, compile: Compile)
     })
 }
 
-fn group(test: &Node, files: &dyn Files) -> Result<Group, Flaw> {
+/// What a test expects, and how much more the tests of its file may.
+struct Expectations<'a> {
+    list: Vec<Expectation>,
+    left_bytes: &'a mut usize,
+}
+
+impl Expectations<'_> {
+    fn push(&mut self, expectation: Expectation) -> Result<(), Unfit> {
+        let bytes = EXPECTATION_BYTES + expectation.text.len();
+        let left = self.left_bytes.checked_sub(bytes);
+        *self.left_bytes = left.ok_or_else(|| {
+            let place = expectation.place;
+            Unfit::TooLarge(format!(
+                "the tests expect too much for one file, from line {} on",
+                place.line
+            ))
+        })?;
+        self.list.push(expectation);
+        Ok(())
+    }
+}
+
+fn group(test: &Node, files: &dyn Files, left_bytes: &mut usize) -> Result<Group, Unfit> {
     let mut group = Group::default();
+    let mut expectations = Expectations {
+        list: Vec::new(),
+        left_bytes,
+    };
     for (key, node) in test.members("tests")? {
         match key.text.as_str() {
             "name" => group.name = Some(node.text("name")?.text.clone()),
             "description" => {}
-            "check" => each(node, "check", &mut group.expectations, checks)?,
-            "list_objects" => each(node, "list_objects", &mut group.expectations, object_lists)?,
-            "list_users" => each(node, "list_users", &mut group.expectations, user_lists)?,
+            "check" => each(node, "check", &mut expectations, checks)?,
+            "list_objects" => each(node, "list_objects", &mut expectations, object_lists)?,
+            "list_users" => each(node, "list_users", &mut expectations, user_lists)?,
             name => {
                 if !add_tuples(name, node, files, &mut group.relationships)? {
-                    return Err(unknown(key, &TEST));
+                    return Err(unknown(key, &TEST).into());
                 }
             }
         }
     }
+    group.expectations = expectations.list;
     Ok(group)
 }
 
 fn each(
     list: &Node,
     what: &str,
-    expectations: &mut Vec<Expectation>,
-    read: fn(&Fields<'_>, &mut Vec<Expectation>) -> Result<(), Flaw>,
-) -> Result<(), Flaw> {
+    expectations: &mut Expectations<'_>,
+    read: fn(&Fields<'_>, &mut Expectations<'_>) -> Result<(), Unfit>,
+) -> Result<(), Unfit> {
     let known: &[&str] = match what {
         "check" => &CHECK,
         "list_objects" => &LIST_OBJECTS,
@@ -286,13 +319,23 @@ fn tuple(item: &Node) -> Result<Placed<Relationship>, Flaw> {
     })
 }
 
-fn checks(fields: &Fields<'_>, expectations: &mut Vec<Expectation>) -> Result<(), Flaw> {
+fn checks(fields: &Fields<'_>, expectations: &mut Expectations<'_>) -> Result<(), Unfit> {
     let context = fields.context()?;
-    for user in fields.one_or_many("user", "users")? {
-        let subject = noun(user, "user", SubjectRef::parse)?;
-        for object in fields.one_or_many("object", "objects")? {
-            let resource = noun(object, "object", ObjectRef::parse)?;
-            for (key, wanted) in fields.assertions()? {
+    let users = fields.one_or_many("user", "users")?.into_iter();
+    let users = users.map(|user| noun(user, "user", SubjectRef::parse));
+    let objects = fields.one_or_many("object", "objects")?.into_iter();
+    let objects = objects.map(|object| noun(object, "object", ObjectRef::parse));
+    let (users, objects): (Vec<_>, Vec<_>) = (
+        users.collect::<Result<_, Flaw>>()?,
+        objects.collect::<Result<_, Flaw>>()?,
+    );
+    let assertions = fields.assertions()?;
+    if assertions.is_empty() {
+        return Ok(());
+    }
+    for subject in &users {
+        for resource in &objects {
+            for (key, wanted) in assertions {
                 let permission = relation(key)?;
                 let expected = match wanted.truth(&key.text)? {
                     true => Expectable::Allow,
@@ -310,14 +353,14 @@ fn checks(fields: &Fields<'_>, expectations: &mut Vec<Expectation>) -> Result<()
                     text: format!("{resource}#{}@{subject}", key.text),
                     place: key.place,
                     kind: Expected::Decision(check, expected),
-                });
+                })?;
             }
         }
     }
     Ok(())
 }
 
-fn object_lists(fields: &Fields<'_>, expectations: &mut Vec<Expectation>) -> Result<(), Flaw> {
+fn object_lists(fields: &Fields<'_>, expectations: &mut Expectations<'_>) -> Result<(), Unfit> {
     let context = fields.context()?;
     let subject = noun(fields.get("user")?, "user", SubjectRef::parse)?;
     let object_type = noun(fields.get("type")?, "type", Name::parse)?;
@@ -334,23 +377,24 @@ fn object_lists(fields: &Fields<'_>, expectations: &mut Vec<Expectation>) -> Res
                 context: Arc::clone(&context),
                 objects: objects.collect::<Result<_, _>>()?,
             },
-        });
+        })?;
     }
     Ok(())
 }
 
-fn user_lists(fields: &Fields<'_>, expectations: &mut Vec<Expectation>) -> Result<(), Flaw> {
+fn user_lists(fields: &Fields<'_>, expectations: &mut Expectations<'_>) -> Result<(), Unfit> {
     let context = fields.context()?;
     let resource = noun(fields.get("object")?, "object", ObjectRef::parse)?;
-    let mut kinds = Vec::new();
+    let mut kinds = BTreeSet::new();
     for item in fields.get("user_filter")?.items("user_filter")? {
         let kind = Fields::of(item, "user_filter", &["type", "relation"])?;
         let of = noun(kind.get("type")?, "type", Name::parse)?;
         let member = kind
             .find("relation")
             .map(|node| noun(node, "relation", Name::parse));
-        kinds.push((of, member.transpose()?));
+        kinds.insert((of, member.transpose()?));
     }
+    let kinds: Arc<[_]> = kinds.into_iter().collect();
     for (key, wanted) in fields.assertions()? {
         let wanted = Fields::of(wanted, &key.text, &["users"])?;
         let users = wanted.get("users")?.items("users")?.iter();
@@ -361,11 +405,11 @@ fn user_lists(fields: &Fields<'_>, expectations: &mut Vec<Expectation>) -> Resul
             kind: Expected::Users {
                 resource: resource.clone(),
                 permission: relation(key)?,
-                kinds: kinds.clone(),
+                kinds: Arc::clone(&kinds),
                 context: Arc::clone(&context),
                 users: users.collect::<Result<_, _>>()?,
             },
-        });
+        })?;
     }
     Ok(())
 }

@@ -89,8 +89,8 @@ pub enum Expected {
         resource: ObjectRef,
         /// The relation.
         permission: Name,
-        /// The kinds: a type, or a type with a relation.
-        kinds: Vec<(Name, Option<Name>)>,
+        /// The kinds: a type, or a type with a relation; each once.
+        kinds: Arc<[(Name, Option<Name>)]>,
         /// Values for conditions.
         context: Arc<Context>,
         /// Those expected.

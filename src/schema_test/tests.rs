@@ -1,7 +1,7 @@
 //! Test files are read with their places, run, and told.
 
-use std::cell::Cell;
 use std::collections::HashMap;
+use std::sync::atomic::AtomicUsize;
 
 use actix_web::rt::System;
 use inferadb_actors::now;
@@ -44,7 +44,7 @@ fn bounds() -> Bounds {
 }
 
 fn outcome_of(suite: &Suite, bounds: &Bounds) -> Result<Report, Unfit> {
-    System::new().block_on(run(suite, bounds, now(), &Cell::new(0), true))
+    System::new().block_on(run(suite, bounds, now(), &AtomicUsize::new(0), true))
 }
 
 fn report(text: &str) -> Report {
@@ -409,6 +409,12 @@ fn what_is_wrong_with_a_file_is_said_with_its_place() {
             "expected `[subject] is",
         ),
         ("schema: ''\nvalidation: {'a:b': []}", 2, 14, "`#` is missing"),
+        (
+            "schema: ''\nvalidation: {'a:b#c': ['[user:a]', '[user:a]']}",
+            2,
+            36,
+            "expected twice",
+        ),
         ("schema: ''\n---\nschema: ''", 2, 1, "second document"),
         ("tests: []", 1, 1, "neither `model` nor `model_file`"),
     ] {
@@ -482,6 +488,73 @@ fn a_run_is_bounded() {
     ] {
         assert!(matches!(parse(&deep, None, &NoFiles), Err(Unfit::Malformed(_))));
     }
+}
+
+/// Runs a text with so many checks at most; says whether that was enough.
+fn is_within(text: &str, max_checks: usize) -> bool {
+    let suite = parse(text, None, &NoFiles).unwrap();
+    let bounds = Bounds {
+        max_checks,
+        ..bounds()
+    };
+    match outcome_of(&suite, &bounds) {
+        Ok(_) => true,
+        Err(Unfit::TooLarge(_)) => false,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn what_asks_nothing_is_counted_too() {
+    let model = "model: |
+  model
+    schema 1.1
+  type user
+  type empty
+    relations
+      define r: [user]
+  type doc
+    relations
+      define r: [user]
+tuples:
+";
+    let tuples: String = (0..500)
+        .map(|at| format!("  - {{user: 'user:{at}', relation: r, object: 'doc:1'}}\n"))
+        .collect();
+    let lists = |what: &str| -> String { format!("{model}{tuples}tests:\n- {what}\n") };
+    // Nobody is asked about where there are no objects of the type.
+    let objects = ["{user: 'user:1', type: empty, assertions: {r: []}}"; 20].join(", ");
+    let objects = lists(&format!("list_objects: [{objects}]"));
+    assert!(is_within(&objects, 20) && !is_within(&objects, 19));
+    // An error ends a list at its first question, but not before everybody was gathered who is to be asked about.
+    let users = ["{object: 'doc:1', user_filter: [{type: user}], assertions: {gone: {users: []}}}"; 20];
+    let users = lists(&format!("list_users: [{}]", users.join(", ")));
+    assert!(is_within(&users, 20 * (500 / 16 + 3)) && !is_within(&users, 20 * (500 / 16)));
+    let expected: Vec<String> = (0..1_600).map(|at| format!("'[user:{at}]'")).collect();
+    let differing = format!(
+        "{SCHEMA}relationships: ''\nvalidation: {{'doc:1#banned': [{}]}}\n",
+        expected.join(", ")
+    );
+    assert!(is_within(&differing, 110) && !is_within(&differing, 100));
+}
+
+#[test]
+fn all_users_on_all_objects_are_bounded_while_the_file_is_read() {
+    let numbered = |name: &str| -> String {
+        let all: Vec<String> = (0..1_000).map(|at| format!("'{name}:{at}'")).collect();
+        all.join(", ")
+    };
+    let store = |assertions: &str| {
+        let (users, objects) = (numbered("user"), numbered("doc"));
+        format!(
+            "model: |\n  model\n    schema 1.1\n  type user\n\
+             tests:\n- check:\n  - {{users: [{users}], objects: [{objects}], assertions: {{{assertions}}}}}\n"
+        )
+    };
+    let refused = parse(&store("r: true"), None, &NoFiles);
+    assert!(matches!(refused, Err(Unfit::TooLarge(_))));
+    let none = parse(&store(""), None, &NoFiles).unwrap();
+    assert!(none.groups.iter().all(|group| group.expectations.is_empty()));
 }
 
 #[test]

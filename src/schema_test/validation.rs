@@ -173,10 +173,11 @@ fn validation(node: &Node, expectations: &mut Vec<Expectation>) -> Result<(), Fl
         let (resource, permission) =
             parse_object_and_permission(&key.text).map_err(|error| refused(&key.text, key.place, &error))?;
         let mut subjects: Vec<ExpectedSubject> = Vec::new();
+        let mut named = BTreeSet::new();
         for item in list.items(&key.text)? {
             let text = &item.text("validation")?.text;
             let subject = expected_subject(text).map_err(|error| refused(text, item.place, &error))?;
-            if subjects.iter().any(|other| other.subject == subject.subject) {
+            if !named.insert(subject.subject.clone()) {
                 let message = format!("`{}` is expected twice", subject.subject);
                 return Err(Flaw::at(item.place, message));
             }

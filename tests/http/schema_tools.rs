@@ -197,6 +197,53 @@ fn a_test_has_the_deadline_and_the_bounds_of_a_request() {
         .problem(403, "insufficient_scope");
 }
 
+#[test]
+fn tests_at_once_come_to_no_more_checks_than_one_and_the_rate() {
+    let server = Server::with(json!({
+        "storage": { "backend": "memory" },
+        "limits": { "checks_per_second": 10 },
+    }));
+    let tenant = Tenant::new(&server, "many schema tests");
+    // Lists of a type that nobody names: even these are counted.
+    let lists = ["{user: 'user:a', type: d, assertions: {r: []}}"; 5_000].join(", ");
+    let text = format!(
+        "model: |\n  model\n    schema 1.1\n  type user\n  type d\n    relations\n      define r: [user]\n\
+         tests:\n- list_objects: [{lists}]\n"
+    );
+    let statuses: Vec<u16> = std::thread::scope(|scope| {
+        let test = || tenant.post_raw("/v1/schema/test", text.as_bytes()).status;
+        let tests: Vec<_> = (0..10).map(|_| scope.spawn(test)).collect();
+        tests.into_iter().map(|test| test.join().unwrap()).collect()
+    });
+    let run = statuses.iter().filter(|status| **status == 200).count();
+    assert_eq!(run, 1, "{statuses:?}");
+    assert!(
+        statuses.iter().all(|status| [200, 429].contains(status)),
+        "{statuses:?}"
+    );
+    tenant
+        .post_raw("/v1/schema/test", SUITE.as_bytes())
+        .problem(429, "rate_limited");
+}
+
+#[test]
+fn a_test_that_would_check_all_users_on_all_objects_is_refused() {
+    let server = Server::shared();
+    let tenant = Tenant::new(&*server, "wide schema tests");
+    let numbered = |name: &str| -> String {
+        let all: Vec<String> = (0..10_000).map(|at| format!("'{name}:{at}'")).collect();
+        all.join(", ")
+    };
+    let (users, objects) = (numbered("user"), numbered("d"));
+    let text = format!(
+        "model: |\n  model\n    schema 1.1\n  type user\n  type d\n    relations\n      define r: [user]\n\
+         tests:\n- check:\n  - {{users: [{users}], objects: [{objects}], assertions: {{r: true}}}}\n"
+    );
+    tenant
+        .post_raw("/v1/schema/test", text.as_bytes())
+        .problem(413, "too_large");
+}
+
 fn schema(parameters: &str, expression: &str) -> String {
     format!(
         "caveat c({parameters}) {{\n  {expression}\n}}\ndefinition user {{}}\ndefinition d {{\n  relation r: user | user with c\n  permission p = r\n}}\n"

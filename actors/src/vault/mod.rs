@@ -125,6 +125,8 @@ pub struct Vault {
     writing: Arc<Semaphore>,
     /// One piece of work apart at a time.
     apart: Arc<Semaphore>,
+    /// One trial at a time, which is many such pieces.
+    trials: Arc<Semaphore>,
 }
 
 /// What each request writes, on cache lines of its own: a core that reads the rest of the vault does not fetch it anew
@@ -251,6 +253,7 @@ impl Vault {
             committing: Arc::new(Semaphore::new(CHANGES_AT_STORAGE as usize)),
             writing: Arc::new(Semaphore::new(WRITING_KIB as usize)),
             apart: Arc::new(Semaphore::new(1)),
+            trials: Arc::new(Semaphore::new(1)),
         });
         vault.report_size();
         let actor_of = Arc::clone(&vault);
