@@ -1,16 +1,61 @@
 //! Request bodies: JSON whatever the content type says, with errors that name the member, line and column at fault.
 
 use actix_web::HttpRequest;
+use inferadb_actors::Turn;
+use inferadb_engine::context::{Context, Value};
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Deserializer};
 
 use super::problem::Problem;
+
+/// A larger body is read once, whatever is wrong with it: line and column tell where.
+const EXPLAINED_BYTES: usize = 64 << 10;
+/// Reading so much is part of what every request is charged for.
+const CHARGED_BYTES: usize = 1 << 10;
+/// So many bytes of JSON are read in the time of a unit of the work of evaluations.
+const BYTES_READ: u64 = 32;
+/// So many bytes are written in that time, or made into nouns.
+const BYTES_MADE: u64 = 64;
 
 /// Parses a JSON body.
 pub fn json<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Problem> {
     match serde_json::from_slice(body) {
         Ok(parsed) => Ok(parsed),
         Err(error) => Err(explain::<T>(body, &error)),
+    }
+}
+
+/// Parses the JSON body of a request inside a vault, as part of its work: in one piece, and again where it is to be found what is
+/// wrong with it.
+pub fn json_of<'a, T: Deserialize<'a>>(turn: &mut Turn<'_>, body: &'a [u8]) -> Result<T, Problem> {
+    let parsed = json(body);
+    let times = match parsed {
+        Err(_) if body.len() <= EXPLAINED_BYTES => 3,
+        _ => 1,
+    };
+    turn.count(times * body.len().saturating_sub(CHARGED_BYTES) as u64 / BYTES_READ);
+    parsed
+}
+
+/// What it is worth to write so many bytes of an answer, or to make nouns of them, beside the work of evaluations.
+pub const fn work_of(bytes: usize) -> u64 {
+    bytes as u64 / BYTES_MADE
+}
+
+/// What it was worth to make a context of its JSON. Recurses as deep as that nests, which its parser bounds.
+pub fn work_of_context(context: &Context) -> u64 {
+    let members = context.iter();
+    members
+        .map(|(name, value)| 1 + work_of(name.len()) + work_of_value(value))
+        .sum()
+}
+
+fn work_of_value(value: &Value) -> u64 {
+    match value {
+        Value::Null | Value::Bool(_) | Value::Int(_) | Value::Uint(_) | Value::Double(_) => 1,
+        Value::String(text) => 1 + work_of(text.len()),
+        Value::List(items) => 1 + items.iter().map(work_of_value).sum::<u64>(),
+        Value::Map(members) => 1 + work_of_context(members),
     }
 }
 
@@ -62,12 +107,12 @@ pub fn query<T: DeserializeOwned>(request: &HttpRequest) -> Result<T, Problem> {
         .map_err(|error| Problem::invalid("invalid_query", "query", format!("the query string: {error}")))
 }
 
-/// Reads the body once more to find where it is wrong: what is fast on good bodies need not know.
+/// Reads the body once more to find where it is wrong: what is fast on good bodies need not know. One that is large is not read again.
 fn explain<'a, T: Deserialize<'a>>(body: &'a [u8], error: &serde_json::Error) -> Problem {
-    let mut reader = serde_json::Deserializer::from_slice(body);
-    let path = match serde_path_to_error::deserialize::<_, T>(&mut reader) {
-        Err(error) => error.path().to_string(),
-        Ok(_) => ".".to_owned(),
+    let is_large = body.len() > EXPLAINED_BYTES;
+    let path = match is_large {
+        true => ".".to_owned(),
+        false => path_of::<T>(body),
     };
     let message = error.to_string();
     // serde_json ends its messages with the position, which has members of its own here.
@@ -79,7 +124,7 @@ fn explain<'a, T: Deserialize<'a>>(body: &'a [u8], error: &serde_json::Error) ->
         serde_json::error::Category::Data if message.starts_with("missing field") => "missing_field",
         serde_json::error::Category::Data => "invalid_value",
         // An enum that meets a `null` reports it as an error of syntax, though the JSON is sound.
-        _ if is_json(body) => "invalid_value",
+        _ if !is_large && is_json(body) => "invalid_value",
         _ => "malformed_json",
     };
     let message = told(message);
@@ -104,6 +149,15 @@ fn explain<'a, T: Deserialize<'a>>(body: &'a [u8], error: &serde_json::Error) ->
     problem.field = field;
     problem.position = position;
     problem
+}
+
+/// The member at which reading fails.
+fn path_of<'a, T: Deserialize<'a>>(body: &'a [u8]) -> String {
+    let mut reader = serde_json::Deserializer::from_slice(body);
+    match serde_path_to_error::deserialize::<_, T>(&mut reader) {
+        Err(error) => error.path().to_string(),
+        Ok(_) => ".".to_owned(),
+    }
 }
 
 /// A message of the parser in the words of JSON rather than of the code behind it.
@@ -134,6 +188,13 @@ fn is_json(body: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicU64;
+    use std::time::Duration;
+
+    use inferadb_actors::VaultId;
+    use prometheus::IntCounter;
+    use uuid::Uuid;
+
     use super::*;
 
     #[derive(Debug, Deserialize)]
@@ -149,6 +210,41 @@ mod tests {
     }
 
     objects!(Outer, Inner);
+
+    /// What it costs to read a body, in nanoseconds, and what is wrong with it.
+    fn cost_of(body: &str) -> (u64, Option<Problem>) {
+        let (used, turns) = (AtomicU64::new(0), IntCounter::new("turns", "turns").unwrap());
+        let mut turn = Turn::new(VaultId(Uuid::nil()), Duration::ZERO, &used, &turns);
+        let read = json_of::<Outer>(&mut turn, body.as_bytes());
+        drop(turn);
+        (used.into_inner(), read.err())
+    }
+
+    #[test]
+    fn reading_is_charged_as_often_as_it_is_done() {
+        let of_size = |count: usize, last: &str| {
+            let all = vec![r#"{"number":1}"#; count].join(",");
+            format!(r#"{{"inner":[{all},{last}]}}"#)
+        };
+        assert_eq!(cost_of(r#"{"inner":[]}"#).0, 0, "within what every request costs");
+        let (sound, problem) = cost_of(&of_size(4_000, "{\"number\":1}"));
+        assert!(sound > 0 && problem.is_none());
+        let (broken, problem) = cost_of(&of_size(4_000, "{\"number\":[]}"));
+        assert!((2 * sound..4 * sound).contains(&broken), "{broken} and {sound}");
+        let problem = problem.unwrap();
+        assert_eq!(problem.field.as_deref(), Some("inner[4000].number"));
+        // One that is large is read once: the place is known all the same.
+        let (sound, _) = cost_of(&of_size(40_000, "{\"number\":1}"));
+        let (broken, problem) = cost_of(&of_size(40_000, "{\"number\":[]}"));
+        assert!(broken <= sound + 1_000, "{broken} and {sound}");
+        let problem = problem.unwrap();
+        assert_eq!((problem.code, problem.field), ("invalid_value", None));
+        assert!(
+            problem
+                .position
+                .is_some_and(|(line, column)| line == 1 && column > 500_000)
+        );
+    }
 
     #[test]
     fn errors_name_the_member_and_the_place() {

@@ -15,7 +15,7 @@ use super::caller::{Visit, in_vault};
 use super::problem::Problem;
 use super::question::{DecisionView, QuestionBody, Questions, error_value, missing, of_item, word};
 use super::received::Received;
-use super::trace::TraceView;
+use super::trace;
 use super::wire::{ConsistencyBody, RelationshipBody, at, parse_context, parse_contextual};
 use super::{App, body};
 use crate::telemetry::CheckLine;
@@ -64,7 +64,7 @@ struct CheckView<'a> {
     missing_context: Option<&'a [String]>,
     revision: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    trace: Option<TraceView>,
+    trace: Option<Box<RawValue>>,
 }
 
 /// `POST /v1/check`
@@ -80,7 +80,7 @@ pub async fn check(
 }
 
 async fn answer_check(app: &App, visit: Visit, bytes: &[u8]) -> Result<HttpResponse, Problem> {
-    let body: CheckBody<'_> = body::json(bytes)?;
+    let body: CheckBody<'_> = body::json_of(&mut visit.vault.turn(), bytes)?;
     let question = CheckRequest {
         subject: at("subject", SubjectRef::parse(&body.subject))?,
         resource: at("resource", ObjectRef::parse(&body.resource))?,
@@ -94,7 +94,7 @@ async fn answer_check(app: &App, visit: Visit, bytes: &[u8]) -> Result<HttpRespo
         trace: body.trace,
     };
     let consistency = body.consistency.parse(visit.vault.id)?;
-    let answer = visit.vault.check(&question, consistency, now()).await?;
+    let mut answer = visit.vault.check(&question, consistency, now()).await?;
     let revision = visit.vault.token(answer.revision);
     log(
         app,
@@ -109,11 +109,15 @@ async fn answer_check(app: &App, visit: Visit, bytes: &[u8]) -> Result<HttpRespo
         &answer,
         &revision,
     );
+    let trace = match answer.trace.take() {
+        Some(explanation) => Some(trace::written(&visit.vault, explanation).await?),
+        None => None,
+    };
     let view = CheckView {
         decision: word(&answer.decision),
         missing_context: missing(&answer.decision),
         revision: &revision,
-        trace: answer.trace.as_ref().map(TraceView::from),
+        trace,
     };
     Ok(HttpResponse::Ok().json(view))
 }
@@ -139,8 +143,8 @@ pub async fn batch(
 }
 
 async fn answer_batch(app: &App, visit: Visit, bytes: &[u8]) -> Result<HttpResponse, Problem> {
-    let body: BatchBody<'_> = body::json(bytes)?;
     let mut turn = visit.vault.turn();
+    let body: BatchBody<'_> = body::json_of(&mut turn, bytes)?;
     turn.pace(WORK_OF_BODY * body.checks.len() as u64).await;
     let questions = Questions::parse(&app.settings, &body.checks, body.context, &mut turn).await?;
     let shared = &body.contextual_relationships;

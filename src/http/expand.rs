@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 
+use actix_web::http::header::ContentType;
 use actix_web::{HttpRequest, HttpResponse, web};
 use inferadb_actors::auth::Scopes;
 use inferadb_actors::{ExpandRequest, Expanded, now};
@@ -21,7 +22,7 @@ use super::problem::Problem;
 use super::received::Received;
 use super::trace::{arrow_mode, member_names, subject_text};
 use super::wire::{ConsistencyBody, ContextRoom, RelationshipBody, at, format_time, parse_contextual};
-use super::{App, body, ok};
+use super::{App, body};
 
 /// How many steps from object to object a tree takes where the caller does not say.
 const DEFAULT_DEPTH: u32 = 10;
@@ -29,6 +30,10 @@ const DEFAULT_DEPTH: u32 = 10;
 const MAX_DEPTH: u32 = 100;
 /// How many bytes of stored contexts a tree shows.
 const MAX_CONTEXT_BYTES: usize = 4 << 20;
+/// A tree of more nodes is written apart from the threads that answer requests.
+const MANY_NODES: usize = 256;
+/// As how many nodes one with a stored context counts, which can be large.
+const NODES_OF_CONTEXT: usize = 16;
 
 #[derive(Deserialize)]
 #[serde(remote = "Self", deny_unknown_fields)]
@@ -60,7 +65,7 @@ pub async fn expand(
 }
 
 async fn answer(app: &App, visit: Visit, bytes: &[u8]) -> Result<HttpResponse, Problem> {
-    let body: ExpandBody<'_> = body::json(bytes)?;
+    let body: ExpandBody<'_> = body::json_of(&mut visit.vault.turn(), bytes)?;
     let max_depth = body.max_depth.unwrap_or(DEFAULT_DEPTH);
     if max_depth > MAX_DEPTH {
         let detail = format!("`max_depth` must be from 0 to {MAX_DEPTH}");
@@ -78,8 +83,31 @@ async fn answer(app: &App, visit: Visit, bytes: &[u8]) -> Result<HttpResponse, P
     };
     let consistency = body.consistency.parse(visit.vault.id)?;
     let expanded = visit.vault.expand(&question, consistency, now()).await?;
+    let revision = visit.vault.token(expanded.revision);
+    let answer = match is_large(&expanded) {
+        true => {
+            let writing = visit.vault.apart(move || written(&expanded, &revision));
+            writing.await?
+        }
+        false => written(&expanded, &revision),
+    };
+    Ok(HttpResponse::Ok().content_type(ContentType::json()).body(answer))
+}
+
+/// Whether it takes long to write a tree.
+fn is_large(expanded: &Expanded) -> bool {
+    let nodes = (0..).map_while(|id| expanded.tree.node(id));
+    let weights = nodes.map(|node| match &node.kind {
+        ExpandKind::Subject { terms: Some(_), .. } => NODES_OF_CONTEXT,
+        _ => 1,
+    });
+    weights.sum::<usize>() > MANY_NODES
+}
+
+/// The answer in JSON.
+fn written(expanded: &Expanded, revision: &str) -> Vec<u8> {
     let shape = Shape {
-        expanded: &expanded,
+        expanded,
         room: ContextRoom::new(MAX_CONTEXT_BYTES),
     };
     let mut parts = Parts::new(0, |id, left| shape.node(id, 0, left));
@@ -88,12 +116,12 @@ async fn answer(app: &App, visit: Visit, bytes: &[u8]) -> Result<HttpResponse, P
     let mut answer = json!({
         "tree": tree,
         "truncated": expanded.tree.truncated,
-        "revision": &*visit.vault.token(expanded.revision),
+        "revision": revision,
     });
     if let (false, Some(members)) = (more.is_empty(), answer.as_object_mut()) {
         members.insert("more".into(), more.into());
     }
-    ok(&answer)
+    answer.to_string().into_bytes()
 }
 
 /// The tree's nodes as JSON.

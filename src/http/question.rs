@@ -6,7 +6,7 @@ use std::sync::Arc;
 use inferadb_actors::{CheckRequest, Turn};
 use inferadb_engine::context::Context;
 use inferadb_engine::evaluate::Decision;
-use inferadb_engine::noun::{Name, ObjectRef, SubjectRef};
+use inferadb_engine::noun::{Name, ObjectRef, Relationship, SubjectRef};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -18,6 +18,8 @@ use super::wire::{RelationshipBody, at, parse_context, parse_contextual};
 
 /// What parsing a check is worth, beside the work of evaluations.
 const WORK_OF_QUESTION: u64 = 8;
+/// The same of a relationship that it brings.
+const WORK_OF_RELATIONSHIP: u64 = 4;
 
 /// One check in JSON.
 #[derive(Deserialize)]
@@ -68,10 +70,12 @@ impl Questions {
             sound: Vec::with_capacity(bodies.len()),
             problems: Vec::with_capacity(bodies.len()),
         };
+        let shared_bytes = context.map_or(0, |context| context.get().len());
         for (index, body) in bodies.iter().enumerate() {
-            turn.pace(WORK_OF_QUESTION).await;
+            turn.pace(body.work(shared_bytes)).await;
             let problem = match body.parse(index, settings, &shared) {
                 Ok(question) => {
+                    turn.count(work_of_contexts(&question.contextual));
                     questions.sound.push(question);
                     None
                 }
@@ -95,6 +99,16 @@ impl Questions {
 }
 
 impl QuestionBody<'_> {
+    /// What parsing it is worth, but for the contexts of the relationships that it brings, where the context of all checks has so
+    /// many bytes: a check with one of its own gets a copy of that.
+    fn work(&self, shared_bytes: usize) -> u64 {
+        let context = self
+            .context
+            .map_or(0, |own| shared_bytes.saturating_add(own.get().len()));
+        let relationships = self.contextual_relationships.len() as u64;
+        WORK_OF_QUESTION + WORK_OF_RELATIONSHIP * relationships + body::work_of(context)
+    }
+
     fn parse(
         &self,
         index: usize,
@@ -134,6 +148,12 @@ impl QuestionBody<'_> {
             trace: false,
         })
     }
+}
+
+/// What it was worth to read the contexts of relationships.
+pub fn work_of_contexts(relationships: &[Relationship]) -> u64 {
+    let caveats = relationships.iter().filter_map(|held| held.caveat.as_ref());
+    caveats.map(|caveat| body::work_of_context(&caveat.context)).sum()
 }
 
 /// A problem of one check, with the member at fault named as it stands in the request.
@@ -180,5 +200,35 @@ pub const fn word(decision: &Decision) -> &'static str {
         Decision::Allow => "allow",
         Decision::Deny => "deny",
         Decision::Conditional { .. } => "conditional",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_check_brings_with_it_is_part_of_its_work() {
+        let relationship = r#"{"resource":"doc:1","relation":"viewer","subject":"user:a"}"#;
+        let check = |relationships: usize, context: &str| {
+            let all = vec![relationship; relationships].join(",");
+            format!(
+                r#"{{"subject":"user:a","resource":"doc:1","permission":"view","context":{context},
+                    "contextual_relationships":[{all}]}}"#
+            )
+        };
+        let work = |text: &str, shared_bytes| {
+            let body: QuestionBody<'_> = serde_json::from_str(text).unwrap();
+            body.work(shared_bytes)
+        };
+        let plain = work(&check(0, "null"), 64_000);
+        assert_eq!(
+            plain, WORK_OF_QUESTION,
+            "what all checks share is copied for none"
+        );
+        assert!(work(&check(70, "null"), 0) >= plain + 70);
+        let long = format!(r#"{{"text":"{}"}}"#, "a".repeat(6_400));
+        assert!(work(&check(0, &long), 0) >= plain + 100);
+        assert!(work(&check(0, "{}"), 64_000) >= plain + 1_000, "each gets a copy");
     }
 }

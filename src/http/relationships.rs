@@ -1,8 +1,9 @@
 //! Relationships: written in one transaction, deleted by a filter, read as they are stored.
 
+use actix_web::http::header::ContentType;
 use actix_web::{HttpRequest, HttpResponse, web};
 use inferadb_actors::auth::Scopes;
-use inferadb_actors::{DeleteRequest, RelationshipFilter, WriteRequest, now};
+use inferadb_actors::{DeleteRequest, ReadPage, RelationshipFilter, Turn, VaultId, WriteRequest, now};
 use serde::Deserialize;
 use serde_json::json;
 
@@ -56,10 +57,10 @@ struct ReadBody {
 
 body::objects!(WriteBody<'a>, DeleteBody, ReadBody);
 
-/// What reading a change of a write from JSON is worth, beside the work of evaluations.
-const WORK_OF_BODY: u64 = 4;
-/// What it is worth to make a relationship of it.
-const WORK_OF_CHANGE: u64 = 2;
+/// What it is worth to make a relationship of a change of a write, beside the work of evaluations.
+pub const WORK_OF_CHANGE: u64 = 4;
+/// What it is worth to write an entry of a page or stream, but for its bytes.
+pub const WORK_OF_LINE: u64 = 4;
 
 /// `POST /v1/relationships/write`
 pub async fn write(
@@ -70,15 +71,15 @@ pub async fn write(
     in_vault(&app, &request, caller, Scopes::WRITE, |visit| {
         let (app, bytes) = (app.clone(), bytes.clone());
         async move {
-            let body: WriteBody<'_> = body::json(&bytes)?;
             // What takes a while where it is large is done in steps, between which others have their turn.
             let mut turn = visit.vault.turn();
-            turn.pace(WORK_OF_BODY * body.changes() as u64).await;
+            let body: WriteBody<'_> = body::json_of(&mut turn, &bytes)?;
             body.count(app.settings.max_write_changes)?;
             let mut write = WriteRequest::default();
             for change in body.each_change() {
                 turn.pace(WORK_OF_CHANGE).await;
                 change.parse_into(&mut write, app.settings.max_stored_context_bytes)?;
+                turn.count(change.work_of_context(&write));
             }
             drop(turn);
             write.preconditions = parse_preconditions(&body.preconditions)?;
@@ -96,7 +97,7 @@ pub async fn delete(
     Received { caller, bytes, .. }: Received,
 ) -> Result<HttpResponse, Problem> {
     in_vault(&app, &request, caller, Scopes::WRITE, |visit| async move {
-        let body: DeleteBody = body::json(&bytes)?;
+        let body: DeleteBody = body::json_of(&mut visit.vault.turn(), &bytes)?;
         let filter = body.filter.parse("filter")?;
         if filter == RelationshipFilter::default() {
             let detail = "the filter must have at least one member: an empty one would delete everything";
@@ -137,7 +138,7 @@ pub async fn read(
         let (app, request, bytes) = (app.clone(), request.clone(), bytes.clone());
         let lines = stream::preferred(&request, &["application/json", NDJSON]) == NDJSON;
         async move {
-            let body: ReadBody = body::json(&bytes)?;
+            let body: ReadBody = body::json_of(&mut visit.vault.turn(), &bytes)?;
             let filter = body.filter.parse("filter")?;
             let consistency = body.consistency.parse(visit.vault.id)?;
             if lines {
@@ -165,19 +166,38 @@ pub async fn read(
                 .vault
                 .read(&filter, body.cursor.as_deref(), limit, consistency, now())
                 .await?;
-            let relationships: Vec<RelationshipView> =
-                page.relationships.iter().map(RelationshipView::from).collect();
-            let mut answer = json!({
-                "relationships": relationships,
-                "revision": page.revision.encode(visit.vault.id),
-            });
-            if let (Some(cursor), Some(members)) = (page.cursor, answer.as_object_mut()) {
-                members.insert("cursor".into(), cursor.into());
-            }
-            ok(&answer)
+            let answer = written(&page, visit.vault.id, &mut visit.vault.turn()).await;
+            Ok(HttpResponse::Ok().content_type(ContentType::json()).body(answer))
         }
     })
     .await
+}
+
+/// A page in JSON, written in turns.
+async fn written(page: &ReadPage, vault: VaultId, turn: &mut Turn<'_>) -> Vec<u8> {
+    let mut answer = Vec::new();
+    // Strings and objects of them are always JSON, and memory does not fail.
+    if let Some(cursor) = &page.cursor {
+        answer.extend_from_slice(b"{\"cursor\":");
+        let _ = serde_json::to_writer(&mut answer, cursor);
+        answer.push(b',');
+    } else {
+        answer.push(b'{');
+    }
+    answer.extend_from_slice(b"\"relationships\":[");
+    for (index, relationship) in page.relationships.iter().enumerate() {
+        if index > 0 {
+            answer.push(b',');
+        }
+        let before = answer.len();
+        let _ = serde_json::to_writer(&mut answer, &RelationshipView::from(relationship));
+        turn.pace(WORK_OF_LINE + body::work_of(answer.len() - before))
+            .await;
+    }
+    answer.extend_from_slice(b"],\"revision\":");
+    let _ = serde_json::to_writer(&mut answer, &page.revision.encode(vault));
+    answer.push(b'}');
+    answer
 }
 
 /// Parses the body of a write.
@@ -241,6 +261,17 @@ struct ChangeBody<'a> {
 }
 
 impl ChangeBody<'_> {
+    /// What it was worth to read the context of the relationship that was made of it, the latest of its kind.
+    fn work_of_context(&self, write: &WriteRequest) -> u64 {
+        let made = match self.kind {
+            ChangeKind::Touch => write.touch.last(),
+            ChangeKind::Create => write.create.last(),
+            ChangeKind::Delete => None,
+        };
+        let caveat = made.and_then(|made| made.caveat.as_ref());
+        caveat.map_or(0, |caveat| body::work_of_context(&caveat.context))
+    }
+
     fn parse_into(&self, write: &mut WriteRequest, max_context_bytes: usize) -> Result<(), Problem> {
         let (index, body) = (self.index, self.body);
         match self.kind {

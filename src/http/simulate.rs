@@ -2,10 +2,12 @@
 
 use std::borrow::Cow;
 
+use actix_web::http::header::ContentType;
 use actix_web::{HttpRequest, HttpResponse, web};
 use inferadb_actors::auth::Scopes;
-use inferadb_actors::{BeforeAfter, SimulateRequest, VaultError, now};
+use inferadb_actors::{BeforeAfter, SimulateRequest, Turn, VaultError, now};
 use inferadb_engine::evaluate::Decision;
+use inferadb_engine::noun::Relationship;
 use inferadb_engine::schema::Format;
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -13,11 +15,12 @@ use serde_json::{Value, json};
 
 use super::caller::{Visit, in_vault};
 use super::problem::Problem;
-use super::question::{DecisionView, QuestionBody, Questions, error_value, of_item};
+use super::question::{DecisionView, QuestionBody, Questions, error_value, of_item, work_of_contexts};
 use super::received::Received;
+use super::relationships::{WORK_OF_CHANGE, WORK_OF_LINE};
 use super::schema::{format_named, held_text, refuse_long};
-use super::wire::{ConsistencyBody, RelationshipBody, parse_keys, parse_relationships};
-use super::{App, body, ok};
+use super::wire::{ConsistencyBody, RelationshipBody, parse_keys};
+use super::{App, body};
 
 /// How many kinds of ignored relationships are named.
 const MAX_KINDS: usize = 100;
@@ -56,7 +59,8 @@ pub async fn simulate(
 }
 
 async fn answer(app: &App, visit: Visit, bytes: &[u8]) -> Result<HttpResponse, Problem> {
-    let body: SimulateBody<'_> = body::json(bytes)?;
+    let mut turn = visit.vault.turn();
+    let body: SimulateBody<'_> = body::json_of(&mut turn, bytes)?;
     let settings = &app.settings;
     let (changes, most) = (body.touch.len() + body.delete.len(), settings.max_write_changes);
     if changes > most {
@@ -64,12 +68,15 @@ async fn answer(app: &App, visit: Visit, bytes: &[u8]) -> Result<HttpResponse, P
         return Err(Problem::invalid("too_many", "touch", detail));
     }
     let (schema, schema_format) = schema_of(&body, settings.max_schema_bytes)?;
-    let mut turn = visit.vault.turn();
     let mut questions = Questions::parse(settings, &body.checks, body.context, &mut turn).await?;
-    drop(turn);
+    let most = settings.max_stored_context_bytes;
+    let touch = touched(&body.touch, most, &mut turn).await?;
+    turn.pace(WORK_OF_CHANGE * body.delete.len() as u64).await;
+    let delete = parse_keys("delete", &body.delete)?;
+    turn.pause();
     let request = SimulateRequest {
-        touch: parse_relationships("touch", &body.touch, settings.max_stored_context_bytes)?,
-        delete: parse_keys("delete", &body.delete)?,
+        touch,
+        delete,
         schema,
         schema_format,
         checks: std::mem::take(&mut questions.sound),
@@ -77,26 +84,46 @@ async fn answer(app: &App, visit: Visit, bytes: &[u8]) -> Result<HttpResponse, P
     let consistency = body.consistency.parse(visit.vault.id)?;
     let has_schema = request.schema.is_some();
     let simulation = visit.vault.simulate(request, consistency, now()).await?;
-    let outcomes = questions.outcomes(simulation.results).into_iter();
-    let results: Vec<Value> = outcomes
-        .enumerate()
-        .map(|(index, outcome)| match outcome {
+    let mut answer = b"{".to_vec();
+    if has_schema {
+        answer.extend(format!("\"ignored\":{},", ignored(&simulation.ignored)).into_bytes());
+    }
+    answer.extend_from_slice(b"\"results\":[");
+    for (index, outcome) in questions.outcomes(simulation.results).into_iter().enumerate() {
+        let result = match outcome {
             Ok(sides) => result(index, sides),
             // The check makes no sense, whatever is stored.
             Err(problem) => {
                 let error = error_value(&problem);
                 json!({ "before": error, "after": error, "changed": false })
             }
-        })
-        .collect();
-    let mut answer = json!({
-        "results": results,
-        "revision": &*visit.vault.token(simulation.revision),
-    });
-    if let (true, Some(members)) = (has_schema, answer.as_object_mut()) {
-        members.insert("ignored".into(), ignored(&simulation.ignored));
+        };
+        if index > 0 {
+            answer.push(b',');
+        }
+        let text = result.to_string();
+        answer.extend_from_slice(text.as_bytes());
+        turn.pace(2 * WORK_OF_LINE + body::work_of(text.len())).await;
     }
-    ok(&answer)
+    let revision = json!(&*visit.vault.token(simulation.revision));
+    answer.extend(format!("],\"revision\":{revision}}}").into_bytes());
+    Ok(HttpResponse::Ok().content_type(ContentType::json()).body(answer))
+}
+
+/// The relationships to touch, parsed in turns.
+async fn touched(
+    bodies: &[RelationshipBody<'_>],
+    max_context_bytes: usize,
+    turn: &mut Turn<'_>,
+) -> Result<Vec<Relationship>, Problem> {
+    let mut touched = Vec::with_capacity(bodies.len());
+    for (index, body) in bodies.iter().enumerate() {
+        turn.pace(WORK_OF_CHANGE).await;
+        let one = body.parse(format_args!("touch[{index}]"), max_context_bytes)?;
+        turn.count(work_of_contexts(std::slice::from_ref(&one)));
+        touched.push(one);
+    }
+    Ok(touched)
 }
 
 /// The schema to try, and its language.

@@ -1,10 +1,13 @@
 //! Explanations on the wire: a tree that a person can read, with names instead of the engine's numbers.
 
-use inferadb_actors::Explanation;
+use std::sync::Arc;
+
+use inferadb_actors::{Explanation, Vault, VaultError};
 use inferadb_engine::caveat::Outcome;
 use inferadb_engine::evaluate::{CaveatOutcome, Cut, TraceKind, TraceNode, TraceOutcome, TracedCaveat};
 use inferadb_engine::schema::{ArrowMode, MemberId, Schema, SlotId, SlotSubject};
 use serde::Serialize;
+use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Value, json};
 
 use super::nesting::{Left, MAX_NESTING, Parts};
@@ -14,10 +17,33 @@ use super::wire::{ContextRoom, format_time};
 const MAX_CONTEXT_BYTES: usize = 1 << 20;
 /// Longer expressions of caveats are not repeated in an explanation: the schema has them.
 const MAX_EXPRESSION_BYTES: usize = 1_000;
+/// An explanation of more nodes is written apart from the threads that answer requests.
+const MANY_NODES: usize = 64;
+/// As how many nodes one with a stored context counts, which can be large.
+const NODES_OF_CONTEXT: usize = 8;
 
-/// An explanation in JSON.
+/// An explanation in JSON. A large one is written apart from the threads that answer requests.
+pub async fn written(vault: &Arc<Vault>, explanation: Explanation) -> Result<Box<RawValue>, VaultError> {
+    let is_large = weight(&explanation.trace.root) > MANY_NODES;
+    // Strings, numbers and lists of them are always JSON.
+    let write = move || to_raw_value(&TraceView::from(&explanation)).unwrap_or_default();
+    match is_large {
+        true => vault.apart(write).await,
+        false => Ok(write()),
+    }
+}
+
+/// How many nodes there are, as far as writing them is concerned.
+fn weight(traced: &TraceNode) -> usize {
+    let own = match &traced.kind {
+        TraceKind::Relationship { caveat: Some(_), .. } => NODES_OF_CONTEXT,
+        _ => 1,
+    };
+    own + traced.children.iter().map(weight).sum::<usize>()
+}
+
 #[derive(Debug, Serialize)]
-pub struct TraceView {
+struct TraceView {
     root: Value,
     /// The parts of the tree that lie too deep for one nesting of JSON.
     #[serde(skip_serializing_if = "Vec::is_empty")]

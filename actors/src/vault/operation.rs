@@ -13,6 +13,7 @@ use super::feed::relationship_bytes;
 use super::fit::Fit;
 use super::{Consistency, Vault, now};
 use crate::error::VaultError;
+use crate::turn::Turn;
 use crate::view::VaultSchema;
 
 /// The most relationships one write may change.
@@ -24,7 +25,9 @@ const NATIVE_FORMAT: u8 = 0;
 /// An OpenFGA model, in a stored schema's record.
 const OPENFGA_FORMAT: u8 = 1;
 /// What one of the steps before a commit takes for a relationship, beside the work of evaluations.
-const WORK_OF_CHANGE: u64 = 2;
+pub(super) const WORK_OF_CHANGE: u64 = 2;
+/// So many bytes of a relationship are as much work again as a unit of evaluations.
+const BYTES_A_WORK: usize = 64;
 /// How often a write is checked anew against a schema that changed meanwhile.
 const SCHEMA_ATTEMPTS: usize = 5;
 
@@ -110,18 +113,14 @@ impl Vault {
                 MAX_PRECONDITIONS,
             ));
         }
-        // What a large write takes before it is committed is done in steps, between which others have their turn.
-        let work = WORK_OF_CHANGE * changes as u64;
+        // What a large write takes before it is committed is done in turns.
         let mut turn = self.turn();
-        turn.pace(work).await;
-        refuse_duplicates(&request)?;
-        turn.pace(work).await;
-        let _held = self.hold_write(bytes_of(&request))?;
+        refuse_duplicates(&request, &mut turn).await?;
+        let _held = self.hold_write(bytes_of(&request, &mut turn).await)?;
         self.take_writes(changes)?;
         for _ in 0..SCHEMA_ATTEMPTS {
             let schema = Arc::clone(&self.view.load().schema);
-            let misfit = first_misfit(&request, &schema);
-            turn.pace(work).await;
+            let misfit = first_misfit(&request, &schema, &mut turn).await;
             turn.pause();
             if let Some(misfit) = misfit {
                 // The schema may be older than one that another server stored: look again before refusing.
@@ -259,10 +258,19 @@ impl Operation {
 }
 
 /// About what a write weighs, in bytes. Preconditions are bounded by the body they came in.
-fn bytes_of(request: &WriteRequest) -> usize {
-    let stored = request.touch.iter().chain(&request.create);
-    let deleted = request.delete.len() * size_of::<RelationshipKey>();
-    stored.map(relationship_bytes).sum::<usize>() + deleted
+async fn bytes_of(request: &WriteRequest, turn: &mut Turn<'_>) -> usize {
+    let mut bytes = request.delete.len() * size_of::<RelationshipKey>();
+    for stored in request.touch.iter().chain(&request.create) {
+        let weight = relationship_bytes(stored);
+        bytes += weight;
+        turn.pace((weight / BYTES_A_WORK) as u64).await;
+    }
+    bytes
+}
+
+/// What a step takes that looks at the whole of a relationship.
+pub(super) fn work_of(relationship: &Relationship) -> u64 {
+    WORK_OF_CHANGE + (relationship_bytes(relationship) / BYTES_A_WORK) as u64
 }
 
 /// The number of a language in a stored schema's record.
@@ -292,7 +300,7 @@ pub(super) fn too_many(field: &str, what: &str, count: usize, most: usize) -> Va
 }
 
 /// One relationship may be named once in a write: which of two would count is nobody's to guess.
-pub(super) fn refuse_duplicates(request: &WriteRequest) -> Result<(), VaultError> {
+pub(super) async fn refuse_duplicates(request: &WriteRequest, turn: &mut Turn<'_>) -> Result<(), VaultError> {
     let mut seen = HashSet::new();
     let touched = request
         .touch
@@ -313,6 +321,8 @@ pub(super) fn refuse_duplicates(request: &WriteRequest) -> Result<(), VaultError
         .enumerate()
         .map(|(at, key)| ("delete", at, key));
     for (list, at, key) in touched.chain(created).chain(deleted) {
+        let ids = key.resource.id.as_str().len() + key.subject.id.as_str().len();
+        turn.pace(WORK_OF_CHANGE + (ids / BYTES_A_WORK) as u64).await;
         if seen.contains(&key) {
             return Err(VaultError::Invalid {
                 code: "duplicate_relationship",
@@ -325,7 +335,11 @@ pub(super) fn refuse_duplicates(request: &WriteRequest) -> Result<(), VaultError
     Ok(())
 }
 
-fn first_misfit(request: &WriteRequest, schema: &VaultSchema) -> Option<VaultError> {
+async fn first_misfit(
+    request: &WriteRequest,
+    schema: &VaultSchema,
+    turn: &mut Turn<'_>,
+) -> Option<VaultError> {
     let touched = request
         .touch
         .iter()
@@ -336,11 +350,14 @@ fn first_misfit(request: &WriteRequest, schema: &VaultSchema) -> Option<VaultErr
         .iter()
         .enumerate()
         .map(|(at, relationship)| ("create", at, relationship));
-    touched.chain(created).find_map(|(list, at, relationship)| {
-        let misfit = schema.compiled.fits(relationship).err()?;
-        Some(VaultError::Misfit {
-            at: format!("{list}[{at}]"),
-            misfit,
-        })
-    })
+    for (list, at, relationship) in touched.chain(created) {
+        turn.pace(work_of(relationship)).await;
+        if let Err(misfit) = schema.compiled.fits(relationship) {
+            return Some(VaultError::Misfit {
+                at: format!("{list}[{at}]"),
+                misfit,
+            });
+        }
+    }
+    None
 }

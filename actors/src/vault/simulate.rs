@@ -12,7 +12,7 @@ use inferadb_storage::Revision;
 use super::check::{CheckRequest, WORK_OF_ANSWER, resolve};
 use super::contextual;
 use super::frame::{Frame, Interrupted};
-use super::operation::{MAX_CHANGES, refuse_duplicates, too_many};
+use super::operation::{MAX_CHANGES, WORK_OF_CHANGE, refuse_duplicates, too_many, work_of};
 use super::{Consistency, Vault, WriteRequest};
 use crate::error::{VaultError, kind_of};
 use crate::turn::Turn;
@@ -90,7 +90,9 @@ impl Vault {
             delete,
             ..WriteRequest::default()
         };
-        refuse_duplicates(&changes)?;
+        let mut turn = self.turn();
+        refuse_duplicates(&changes, &mut turn).await?;
+        turn.pause();
         self.take_checks(checks.len().saturating_mul(2))?;
         let schema = match schema {
             Some(text) => {
@@ -100,7 +102,6 @@ impl Vault {
             }
             None => None,
         };
-        let mut turn = self.turn();
         let mut frame = Frame::of(self.view_for(consistency).await?);
         for attempt in 1.. {
             let outcome = self.simulate_in(&frame, schema.as_ref(), &changes, &checks, now, &mut turn);
@@ -141,7 +142,7 @@ impl Vault {
         };
         let after = under_schema.as_ref().unwrap_or(frame);
         let nothing = Overlay::new();
-        let changes = changed(&after.view.schema.compiled, changes)?;
+        let changes = changed(&after.view.schema.compiled, changes, turn).await?;
         let before = Side::of(frame, &nothing);
         let after = Side::of(after, &changes);
         let mut results = Vec::with_capacity(checks.len());
@@ -211,9 +212,14 @@ impl<'s> Side<'s> {
 }
 
 /// The changes as an overlay; what is touched must fit the schema, as in a write.
-fn changed(schema: &Schema, changes: &WriteRequest) -> Result<Overlay, VaultError> {
+async fn changed(
+    schema: &Schema,
+    changes: &WriteRequest,
+    turn: &mut Turn<'_>,
+) -> Result<Overlay, VaultError> {
     let mut overlay = Overlay::new();
     for (at, relationship) in changes.touch.iter().enumerate() {
+        turn.pace(work_of(relationship)).await;
         let added = overlay.add(schema, relationship);
         added.map_err(|misfit| VaultError::Misfit {
             at: format!("touch[{at}]"),
@@ -221,6 +227,7 @@ fn changed(schema: &Schema, changes: &WriteRequest) -> Result<Overlay, VaultErro
         })?;
     }
     for key in &changes.delete {
+        turn.pace(WORK_OF_CHANGE).await;
         overlay.remove(schema, key);
     }
     Ok(overlay)
