@@ -6,17 +6,17 @@ use std::time::Instant;
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use futures_util::future::{Either, select};
-use inferadb_actors::{Consistency, Reach, RelationshipFilter, RelationshipStream, VaultError, VaultId, now};
+use inferadb_actors::{
+    Consistency, Reach, RelationshipFilter, RelationshipStream, Vault, VaultError, VaultId, now,
+};
 use serde_json::json;
 
-use super::App;
 use super::caller::{Lease, Visit};
 use super::problem::Problem;
+use super::relationships::WORK_OF_LINE;
 use super::stream::{self, NDJSON, Unread, Writer};
 use super::wire::RelationshipView;
-
-/// How many relationships are read in one go.
-const READ_AT_ONCE: usize = 500;
+use super::{App, body};
 
 /// Answers everything that matches, one relationship a line, and then a line with the state they are of.
 pub async fn answer(
@@ -64,7 +64,7 @@ async fn send_lines(
             tokio::select! {
                 biased;
                 () = tokio::time::sleep(left) => Err(Broken::Failed(Lease::expired())),
-                outcome = send_all(&standing, &mut relationships, limit, &mut writer) => outcome,
+                outcome = send_all(&standing, &visit.vault, &mut relationships, limit, &mut writer) => outcome,
             }
         };
         let sending = pin!(sending);
@@ -136,31 +136,35 @@ impl Standing<'_> {
 
 async fn send_all(
     standing: &Standing<'_>,
+    vault: &Vault,
     relationships: &mut RelationshipStream,
     limit: usize,
     writer: &mut Writer,
 ) -> Result<(), Broken> {
+    let mut turn = vault.heavy_turn();
     let mut left = limit;
     let mut checked = Instant::now();
     while left > 0 {
-        let page = relationships.next(left.min(READ_AT_ONCE)).await;
+        let page = turn.during(relationships.next(left)).await;
         let Some(page) = page.map_err(|error| Broken::Failed(error.into()))? else {
             break;
         };
         left -= page.len().min(left);
+        turn.begin().await;
         for relationship in &page {
             let mut line = serde_json::to_vec(&RelationshipView::from(relationship)).unwrap_or_default();
             line.push(b'\n');
-            writer.write(&line).await.map_err(Broken::Unread)?;
+            let written = turn.during(writer.write(&line)).await;
+            written.map_err(Broken::Unread)?;
             relationships.rest();
             if checked.elapsed() >= standing.app.settings.heartbeat {
-                standing.check().await.map_err(Broken::Failed)?;
+                let checking = turn.during(standing.check()).await;
+                checking.map_err(Broken::Failed)?;
                 checked = Instant::now();
             }
+            turn.pace(WORK_OF_LINE + body::work_of(line.len())).await;
         }
-        writer.flush().await.map_err(Broken::Unread)?;
-        // Neither storage nor the queue need ever make it wait: others of the thread get their turn all the same.
-        tokio::task::yield_now().await;
+        turn.during(writer.flush()).await.map_err(Broken::Unread)?;
     }
     Ok(())
 }

@@ -16,12 +16,13 @@ use serde_json::Value;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::App;
 use super::caller::Visit;
 use super::lists::ItemView;
 use super::problem::Problem;
+use super::relationships::WORK_OF_LINE;
 use super::request::timeout_of;
 use super::stream::{self, NDJSON, Unread, Writer};
+use super::{App, body};
 
 /// The name of these streams in the metrics.
 const STREAM: &str = "list";
@@ -182,10 +183,15 @@ impl Task {
                 let _ = begun.send(Ok(()));
             }
             let written = async {
+                // The search gives up its turn where this one waits.
+                let mut turn = self.visit.vault.heavy_turn();
+                turn.begin().await;
                 for item in &page.items {
-                    writer.write(&line(&ItemView::new(list, item))).await?;
+                    let line = line(&ItemView::new(list, item));
+                    turn.during(writer.write(&line)).await?;
+                    turn.pace(WORK_OF_LINE + body::work_of(line.len())).await;
                 }
-                writer.flush().await
+                turn.during(writer.flush()).await
             };
             writing.set(true);
             let written = written.await;

@@ -10,18 +10,19 @@ use actix_web::http::header::HeaderName;
 use actix_web::{HttpRequest, HttpResponse, web};
 use inferadb_actors::auth::Scopes;
 use inferadb_actors::{
-    Change, ChangeKind, ChangeOp, RelationshipFilter, Revision, VaultError, VaultId, Watch,
+    Change, ChangeKind, ChangeOp, RelationshipFilter, Revision, Turn, VaultError, VaultId, Watch,
 };
 use inferadb_engine::noun::Relationship;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use tokio::time::MissedTickBehavior;
 
-use super::App;
 use super::caller::{Caller, Lease, in_vault};
 use super::problem::Problem;
+use super::relationships::WORK_OF_LINE;
 use super::stream::{self, EVENT_STREAM, NDJSON, Unread, Writer};
 use super::wire::{FilterBody, RelationshipView, format_time};
+use super::{App, body};
 use crate::telemetry::LogScope;
 
 /// What a browser's `EventSource` sends when it connects again.
@@ -253,50 +254,55 @@ impl Stream {
                     self.tell(writer, "heartbeat").await?;
                 }
                 changes = self.watch.next() => {
-                    for change in changes? {
-                        self.send(writer, &change).await?;
+                    let changes = changes?;
+                    // A change comes to all watches of the vault at once: each sends it in a turn.
+                    let vault = Arc::clone(self.watch.vault());
+                    let mut turn = vault.heavy_turn();
+                    turn.begin().await;
+                    for change in changes {
+                        self.send(writer, &change, &mut turn).await?;
                     }
-                    writer.flush().await?;
-                    // Where the filter leaves nothing, neither the feed nor the queue need ever make it wait.
-                    tokio::task::yield_now().await;
+                    turn.during(writer.flush()).await?;
                 }
             }
         }
     }
 
     /// Sends what the filter leaves of a change; nothing if it leaves nothing.
-    async fn send(&mut self, writer: &mut Writer, change: &Change) -> Result<(), End> {
+    async fn send(&mut self, writer: &mut Writer, change: &Change, turn: &mut Turn<'_>) -> Result<(), End> {
         let (relationships, rest): (&[_], _) = match &change.kind {
             ChangeKind::Relationships(changes) => (changes, "]"),
             ChangeKind::Schema => (&[], "],\"schema_changed\":true"),
             ChangeKind::Settings => (&[], "],\"settings_changed\":true"),
         };
-        let mut wanted = relationships
-            .iter()
-            .filter(|(_, relationship)| self.is_wanted(relationship))
-            .peekable();
-        if wanted.peek().is_none() && matches!(change.kind, ChangeKind::Relationships(_)) {
-            return Ok(());
-        }
         // One after another: a commit can be far larger than what a watch may hold.
         let revision = change.revision.encode(self.vault);
         let mut part = self.format.begin("change", &revision);
         part.extend_from_slice(format!(",\"at\":\"{}\",\"changes\":[", format_time(change.at)).as_bytes());
-        while let Some((operation, relationship)) = wanted.next() {
+        let mut is_first = true;
+        for (operation, relationship) in relationships {
+            turn.pace(1 + self.filters.len() as u64).await;
+            if !self.is_wanted(relationship) {
+                continue;
+            }
+            if !std::mem::take(&mut is_first) {
+                part.push(b',');
+            }
             let one = OneChange {
                 operation: name_of(*operation),
                 relationship: RelationshipView::from(relationship),
             };
             part.extend(serde_json::to_vec(&one).unwrap_or_default());
-            if wanted.peek().is_some() {
-                part.push(b',');
-            }
-            writer.part(&part).await?;
+            turn.count(WORK_OF_LINE + body::work_of(part.len()));
+            turn.during(writer.part(&part)).await?;
             part.clear();
+        }
+        if is_first && matches!(change.kind, ChangeKind::Relationships(_)) {
+            return Ok(());
         }
         part.extend_from_slice(rest.as_bytes());
         part.extend_from_slice(self.format.end().as_bytes());
-        writer.part(&part).await?;
+        turn.during(writer.part(&part)).await?;
         writer.end_record();
         self.watch.vault().metrics.watch_events.inc();
         self.sent += 1;

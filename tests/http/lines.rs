@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::watch::{parts, watching};
 use crate::harness::{
     ALL_SCOPES, Keys, Server, Stream, Tenant, claims, relationship, seconds_now, until, written,
 };
@@ -61,6 +62,39 @@ fn everything_is_streamed_in_the_order_of_the_pages() {
     assert_eq!(found, ["document:z#viewer@group:g#member"]);
     let (found, last) = lines(read(&tenant, &json!({"filter": {"resource_type": "folder"}})));
     assert!(found.is_empty() && last.get("cursor").is_none() && last.get("error").is_none());
+}
+
+/// The turns that `work` takes of a vault.
+#[track_caller]
+fn takes_turns(server: &Server, what: &str, least: f64, work: impl FnOnce()) {
+    let turns = || server.metric("inferadb_turns_total").unwrap_or(0.0);
+    let before = turns();
+    work();
+    let taken = turns() - before;
+    assert!(taken >= least, "{what}: {taken} turns");
+}
+
+#[test]
+fn what_is_read_and_sent_goes_in_turns() {
+    let server = Server::with(json!({
+        "storage": { "backend": "memory" },
+        "vaults": { "turn_micros": 10 },
+    }));
+    let tenant = Tenant::with_documents(&server, "turns");
+    fill(&tenant, 2);
+    takes_turns(&server, "a page", 8.0, || {
+        tenant
+            .post("/v1/relationships/read", json!({ "limit": 1_000 }))
+            .expect(200);
+    });
+    takes_turns(&server, "a stream", 40.0, || {
+        assert_eq!(lines(read(&tenant, &json!({}))).0.len(), 2_000);
+    });
+    let (mut stream, _) = watching(&tenant, "", &[]);
+    takes_turns(&server, "a small change that is watched", 1.0, || {
+        tenant.touch(&["document:small#viewer@user:a"]);
+        assert_eq!(parts(&stream.news().unwrap()).len(), 1);
+    });
 }
 
 #[test]

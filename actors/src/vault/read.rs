@@ -1,6 +1,9 @@
-//! Reading relationships as they are stored, by a filter.
+//! Reading relationships as they are stored, by a filter, in turns.
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use inferadb_engine::noun::{Name, ObjectId, Relationship, Timestamp};
@@ -9,12 +12,19 @@ use inferadb_storage::{RelationshipFilter, Revision, Snapshot, StoreError, Subje
 
 use super::{Consistency, Until, Vault};
 use crate::error::VaultError;
+use crate::turn::{PIECE, Turn};
 
 /// How long one state is read from. Storage that keeps it all the while grows with what is written meanwhile, so a reader
 /// that takes its time goes on with a later state.
 const STATE_HELD: Duration = Duration::from_secs(60);
 /// About what is read in one go, in bytes: it is held while a slow reader takes it.
-const STREAM_BYTES: usize = 128 << 10;
+const PIECE_BYTES: usize = 128 << 10;
+/// How many relationships are read in one go: about a turn's work.
+const PIECE_LENGTH: usize = 250;
+/// In how many pieces a page is read: it is shorter than its limit if these were not enough.
+const MOST_PIECES: usize = 32;
+/// What reading a relationship is worth, beside the work of evaluations.
+const WORK_OF_RELATIONSHIP: u64 = 2;
 /// How often a state is taken anew for one read before it fails.
 const MAX_RENEWALS: usize = 3;
 
@@ -46,7 +56,8 @@ pub struct RelationshipStream {
 }
 
 impl Vault {
-    /// One page of at most `limit` stored relationships that match a filter and have not expired.
+    /// One page of at most `limit` stored relationships that match a filter and have not expired, read in turns. It can be shorter, or
+    /// empty, although more follows.
     pub async fn read(
         &self,
         filter: &RelationshipFilter,
@@ -55,18 +66,29 @@ impl Vault {
         consistency: Consistency,
         now: Timestamp,
     ) -> Result<ReadPage, VaultError> {
-        let after = self.position_of(filter, cursor)?;
-        let snapshot = self.snapshot_for(consistency).await?;
-        let page = snapshot
-            .relationships(filter, after.as_deref(), limit, now)
-            .await
-            .map_err(VaultError::from_store)?;
+        let mut position = self.position_of(filter, cursor)?;
+        let mut turn = self.turn();
+        let snapshot = turn.during(self.snapshot_for(consistency)).await?;
+        let mut relationships = Vec::new();
+        for _ in 0..MOST_PIECES {
+            let length = (limit - relationships.len()).min(PIECE_LENGTH);
+            let reading =
+                snapshot.relationships_of_size(filter, position.as_deref(), length, PIECE_BYTES, now);
+            let piece = in_turns(&mut turn, reading).await;
+            let piece = piece.map_err(VaultError::from_store)?;
+            turn.pace(WORK_OF_RELATIONSHIP * piece.items.len() as u64).await;
+            position = piece.next;
+            // Where so much was looked at in vain, somebody may have to look for long.
+            let is_in_vain = piece.items.is_empty();
+            relationships.extend(piece.items);
+            if position.is_none() || relationships.len() >= limit || is_in_vain {
+                break;
+            }
+        }
         let query = query_of(filter);
-        let cursor = page
-            .next
-            .map(|position| Cursor { position, query }.encode(self.id.0));
+        let cursor = position.map(|position| Cursor { position, query }.encode(self.id.0));
         Ok(ReadPage {
-            relationships: page.items,
+            relationships,
             cursor,
             revision: snapshot.revision(),
         })
@@ -96,6 +118,17 @@ impl Vault {
         })
     }
 
+    /// The turns of what is sent for long or comes unasked: even its first piece of work waits for a turn, since there can be
+    /// very many of its kind at once.
+    pub fn heavy_turn(&self) -> Turn<'_> {
+        Turn::of_heavy_work(
+            self.id,
+            self.settings.turn,
+            &self.pulse.used,
+            self.metrics.turns(),
+        )
+    }
+
     /// Storage, which shows every commit there is; a token may still be from a future never seen.
     async fn snapshot_for(&self, consistency: Consistency) -> Result<Snapshot, VaultError> {
         if let Consistency::AtLeast(revision) = consistency
@@ -123,23 +156,24 @@ impl Vault {
 }
 
 impl RelationshipStream {
-    /// The next relationships, at most `limit`; `None` at the end. There can be none though more follow.
+    /// The next relationships, at most `limit` and about a turn's worth; `None` at the end. There can be none though more follow.
     pub async fn next(&mut self, limit: usize) -> Result<Option<Vec<Relationship>>, VaultError> {
         if self.ended {
             return Ok(None);
         }
+        let vault = Arc::clone(&self.vault);
+        let mut turn = vault.heavy_turn();
         self.rest();
         let mut renewals = 0;
         let page = loop {
             let snapshot = match self.snapshot.take() {
                 Some(snapshot) => snapshot,
-                None => self.renew().await?,
+                None => turn.during(self.renew()).await?,
             };
             let after = self.position.as_deref();
-            match snapshot
-                .relationships_of_size(&self.filter, after, limit, STREAM_BYTES, self.now)
-                .await
-            {
+            let limit = limit.min(PIECE_LENGTH);
+            let reading = snapshot.relationships_of_size(&self.filter, after, limit, PIECE_BYTES, self.now);
+            match in_turns(&mut turn, reading).await {
                 Ok(page) => {
                     self.snapshot = Some(snapshot);
                     break page;
@@ -194,6 +228,32 @@ impl RelationshipStream {
         self.taken = Instant::now();
         Ok(newest)
     }
+}
+
+/// Has work go on in turns that yields wherever it has done some: each time it goes on is a turn, and none is held while it
+/// waits.
+pub(super) async fn in_turns<T>(turn: &mut Turn<'_>, work: impl Future<Output = T>) -> T {
+    let mut work = pin!(work);
+    turn.begin().await;
+    loop {
+        if let Poll::Ready(outcome) = poll_fn(|task| Poll::Ready(work.as_mut().poll(task))).await {
+            return outcome;
+        }
+        turn.count(PIECE);
+        turn.pause();
+        pending_once().await;
+        turn.pace(0).await;
+    }
+}
+
+/// Waits until the task is woken, by whatever it waits for.
+async fn pending_once() {
+    let mut is_woken = false;
+    poll_fn(|_| match std::mem::replace(&mut is_woken, true) {
+        true => Poll::Ready(()),
+        false => Poll::Pending,
+    })
+    .await;
 }
 
 /// Tells a filter from every other one.

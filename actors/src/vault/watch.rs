@@ -13,14 +13,15 @@ use tokio::sync::watch;
 
 use super::feed::Pulse;
 use super::gate::Place;
+use super::read::in_turns;
 use super::{Consistency, Vault};
 use crate::error::VaultError;
 use crate::platform::Platform;
 
 /// The most changes that are read in one go.
 const READ_CHANGES: usize = 64;
-/// Enough of the log for one go, in bytes. One change can be more.
-const READ_BYTES: usize = 512 << 10;
+/// Enough of the log for one go, in bytes: it is made of its records in one piece. One change can be more.
+const READ_BYTES: usize = 64 << 10;
 
 /// The changes of one vault, one after another.
 pub struct Watch {
@@ -152,8 +153,10 @@ impl Vault {
         if let Some(changes) = self.feed.between(after, through, READ_CHANGES) {
             return Ok(changes);
         }
-        let changes = self.log(after, READ_CHANGES).await?.into_iter();
+        let mut turn = self.heavy_turn();
+        let changes = in_turns(&mut turn, self.log(after, READ_CHANGES)).await?;
         Ok(changes
+            .into_iter()
             .take_while(|change| change.revision <= through)
             .map(Arc::new)
             .collect())
