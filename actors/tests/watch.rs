@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use inferadb_actors::{
-    Change, ChangeKind, CheckRequest, Consistency, Platform, Reach, Revision, SchemaWrite, Settings,
+    Change, ChangeKind, CheckRequest, Consistency, Limits, Platform, Reach, Revision, SchemaWrite, Settings,
     VaultError, VaultId, Watch, WriteRequest, now,
 };
 use inferadb_engine::evaluate::Decision;
@@ -263,4 +263,36 @@ async fn who_is_inside_watches_though_the_vault_is_going() {
         .await
         .unwrap();
     assert_eq!(revisions(&mut watch, 1).await, [written]);
+}
+
+#[actix::test]
+async fn a_watch_that_finds_no_place_where_it_moves_to_waits_for_one() {
+    let settings = Settings {
+        limits: Limits {
+            max_watches: 1,
+            ..Limits::default()
+        },
+        ..Settings::default()
+    };
+    let stage = Stage::new(settings).await;
+    let id = stage.vault().await;
+    put_schema(&stage.platform, &stage, id).await;
+    let mut watch = stage.watch(&stage.platform, id, None).await.unwrap();
+    stage.platform.deactivate(id, Reach::Everything).await.unwrap();
+    // Another one is there first.
+    let other = stage.watch(&stage.platform, id, None).await.unwrap();
+    let written = put(&stage.platform, &stage, id, "document:a#reader@user:ann")
+        .await
+        .unwrap();
+    let mut moving = Box::pin(watch.next());
+    let refused = || stage.metric("inferadb_requests_refused_total");
+    while refused() < 1.0 {
+        assert!(futures_util::poll!(moving.as_mut()).is_pending(), "it waits");
+        tokio::task::yield_now().await;
+    }
+    // The clock stands still but for what is waited for.
+    tokio::time::pause();
+    drop(other);
+    let changes = moving.await.unwrap();
+    assert_eq!(changes.last().unwrap().revision, written);
 }

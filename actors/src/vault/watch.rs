@@ -104,8 +104,18 @@ impl Watch {
             }
             let is_gone = pulse.closed || self.session.pulse.changed().await.is_err();
             if is_gone {
-                let (vault, _pass) = self.platform.enter(self.vault, self.account).await?;
-                self.session = Session::of(vault)?;
+                self.session = self.rejoin().await?;
+            }
+        }
+    }
+
+    /// A place in the vault as it is active now. One that is over a limit at the moment is asked again: whoever watches has been let in.
+    async fn rejoin(&self) -> Result<Session, VaultError> {
+        loop {
+            let entered = self.platform.enter(self.vault, self.account).await;
+            match entered.and_then(|(vault, _pass)| Session::of(vault)) {
+                Err(VaultError::RateLimited { retry_after, .. }) => tokio::time::sleep(retry_after).await,
+                joined => return joined,
             }
         }
     }
