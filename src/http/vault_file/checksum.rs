@@ -122,7 +122,11 @@ fn whole(number: f64) -> Option<Value> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::http::body;
+    use crate::http::wire::RelationshipBody;
     use crate::notation::parse_relationship;
 
     fn sum(relationships: &[&str], schema: Option<&str>) -> String {
@@ -175,6 +179,31 @@ mod tests {
         }
         assert_ne!(with("9007199254740993"), with("9007199254740992"));
         assert_ne!(with("0.1"), with("0.10000000000000002"));
+    }
+
+    proptest! {
+        #[test]
+        fn every_number_is_stored_as_it_came_and_read_as_it_was_written(bits in any::<u64>()) {
+            let number = f64::from_bits(bits);
+            prop_assume!(number.is_finite());
+            for sent in [format!("{number:e}"), format!("{number:?}")] {
+                let text = format!("document:1#viewer@user:a[c:{{\"x\":{sent}}}]");
+                let stored = parse_relationship(&text).unwrap();
+                prop_assert_eq!(bits_of(&stored), Some(bits), "{}", sent);
+                let line = line_of(&stored);
+                let body: RelationshipBody<'_> = body::json(&line).unwrap();
+                let read = body.parse("line", usize::MAX).unwrap();
+                prop_assert_eq!(bits_of(&read), Some(bits), "{}", sent);
+                prop_assert_eq!(line_of(&read), line);
+            }
+        }
+    }
+
+    fn bits_of(relationship: &Relationship) -> Option<u64> {
+        match relationship.caveat.as_ref()?.context.get("x")? {
+            Value::Double(number) => Some(number.to_bits()),
+            _ => None,
+        }
     }
 
     /// Pinned: what was exported once must be accepted for ever. The lines, with a line's end behind each, are
