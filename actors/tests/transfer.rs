@@ -1,6 +1,6 @@
 //! Export, import and clone below the surface: what readers, watches and other servers see of them.
 #![allow(missing_docs)]
-#![expect(clippy::unwrap_used, reason = "a test may fail")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may fail")]
 
 mod support;
 
@@ -18,6 +18,7 @@ use inferadb_engine::context::Value;
 use inferadb_engine::evaluate::Decision;
 use inferadb_engine::noun::{CaveatRef, Name, ObjectRef, Relationship, SubjectRef};
 use inferadb_engine::schema::Format;
+use inferadb_storage::StoreError;
 use support::{Fault, Stage, relationship};
 
 /// Nobody has `both` in any state of these tests: whoever sees it has seen two states at once.
@@ -624,6 +625,130 @@ async fn a_clone_is_the_source_as_it_was() {
     }
     let vaults = stage.platform.vaults(other, true, None, 10).await.unwrap();
     assert_eq!(vaults.items.len(), 1);
+}
+
+#[actix::test]
+async fn a_state_that_too_much_has_been_done_to_is_gone_for_good() {
+    let stage = Stage::new(settings(0)).await;
+    let id = stage.vault().await;
+    let schema = "
+        definition user {}
+        caveat known(word string) { word != \"\" }
+        definition document {
+            relation left: user | user with known
+        }
+    ";
+    put_schema(&stage, id, schema).await;
+    let (vault, _pass) = stage.platform.enter(id, stage.account).await.unwrap();
+    let write = async |touch: Vec<Relationship>| {
+        let request = WriteRequest {
+            touch,
+            ..WriteRequest::default()
+        };
+        vault.write(request).await.unwrap()
+    };
+    let small = side("left", 400);
+    let mut last = None;
+    for some in small.chunks(25) {
+        let large = some.iter().map(|one| Relationship {
+            caveat: Some(CaveatRef {
+                name: Name::parse("known").unwrap(),
+                context: [("word".to_owned(), Value::String("x".repeat(90_000)))].into(),
+            }),
+            ..one.clone()
+        });
+        last = Some(write(large.collect()).await);
+    }
+    for some in small.chunks(25) {
+        write(some.to_vec()).await;
+    }
+    let clone = async |at| {
+        let made = stage
+            .platform
+            .clone_vault(id, Reach::Everything, "copy", None, at)
+            .await;
+        made.map(|record| record.id)
+    };
+    assert!(matches!(clone(last).await, Err(VaultError::HistoryGone)));
+    let copy = clone(None).await.unwrap();
+    assert_eq!(exported(&stage.platform, copy).await, keys(&small));
+}
+
+#[actix::test]
+async fn what_does_not_fit_does_not_add_kinds_of_relationships_without_end() {
+    let stage = Stage::new(settings(0)).await;
+    let id = stage.vault().await;
+    put_schema(&stage, id, SCHEMA).await;
+    let of_kinds = |kinds: std::ops::Range<usize>| -> Vec<Relationship> {
+        let text = |kind| format!("document:d#r{kind}@user:ann");
+        kinds.map(|kind| relationship(&text(kind))).collect()
+    };
+    let force = async |mode, rows: Vec<Relationship>| {
+        let mut import = begin(&stage.platform, id, mode).await;
+        import.force();
+        for page in rows.chunks(1_000) {
+            import.add(page.to_vec()).await?;
+        }
+        import.finish().await
+    };
+    for thousand in 0..10 {
+        let rows = of_kinds(thousand * 1_000..(thousand + 1) * 1_000);
+        let imported = force(ImportMode::Merge, rows).await.unwrap();
+        assert_eq!((imported.created, imported.misfits), (1_000, 1_000));
+    }
+    let too_many = |outcome: Result<Imported, VaultError>| {
+        assert!(
+            matches!(outcome, Err(VaultError::Storage(StoreError::TooLarge(_)))),
+            "{outcome:?}"
+        );
+    };
+    // One more is too many, and another one of a kind that is there is not.
+    too_many(force(ImportMode::Merge, of_kinds(10_000..10_001)).await);
+    let other = vec![relationship("document:e#r1@user:ann")];
+    assert_eq!(force(ImportMode::Merge, other).await.unwrap().created, 1);
+    too_many(force(ImportMode::Replace, of_kinds(0..10_001)).await);
+    let imported = force(ImportMode::Replace, of_kinds(1..10_001)).await.unwrap();
+    assert_eq!(imported.removed, Some(10_001));
+}
+
+#[actix::test]
+async fn a_merge_may_replace_what_does_not_fit_its_schema() {
+    let stage = Stage::new(settings(0)).await;
+    for count in [2, 1_500] {
+        let id = stage.vault().await;
+        let schema = "
+            definition user {}
+            caveat known(word string) { word != \"\" }
+            definition document {
+                relation left: user | user with known
+            }
+        ";
+        put_schema(&stage, id, schema).await;
+        import(&stage.platform, id, ImportMode::Merge, &side("left", count)).await;
+        // Only with a caveat from now on: all that is there comes again with one.
+        let narrow = schema.replace("user | user with", "user with");
+        let mut rows = side("left", count);
+        for one in &mut rows {
+            one.caveat = Some(CaveatRef {
+                name: Name::parse("known").unwrap(),
+                context: [("word".to_owned(), Value::String("x".into()))].into(),
+            });
+        }
+        let merge = async |rows: &[Relationship]| {
+            let mut import = begin(&stage.platform, id, ImportMode::Merge).await;
+            import.schema(Format::Native, &narrow).await.unwrap();
+            for page in rows.chunks(700) {
+                import.add(page.to_vec()).await.unwrap();
+            }
+            import.finish().await
+        };
+        match merge(&rows[1..]).await {
+            Err(VaultError::SchemaInUse { examples, .. }) => assert_eq!(examples, [rows[0].key()]),
+            other => panic!("{other:?}"),
+        }
+        let merged = merge(&rows).await.unwrap();
+        assert_eq!((merged.updated, merged.schema_changed), (count as u64, true));
+    }
 }
 
 async fn until_allowed(stage: &Stage, id: VaultId, document: &str) {

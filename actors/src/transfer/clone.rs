@@ -18,8 +18,8 @@ impl Platform {
     /// # Errors
     ///
     /// [`VaultError::NotFound`] for a source or an account that is not there or not within `reach`,
-    /// [`VaultError::HistoryGone`] if `at` is older than the kept history, [`VaultError::RevisionAhead`],
-    /// [`VaultError::Overloaded`] if more was changed since `at` than can be undone in memory.
+    /// [`VaultError::HistoryGone`] if `at` is older than the kept history, or more was changed since than can be undone in memory;
+    /// [`VaultError::RevisionAhead`], [`VaultError::Overloaded`] if too much is written meanwhile.
     pub async fn clone_vault(
         &self,
         source: VaultId,
@@ -58,7 +58,12 @@ impl Platform {
                 return Err(CloneError::RevisionAhead);
             }
         }
-        let mut state = self.store.state(source, at).await?;
+        let state = self.store.state(source, at).await;
+        let mut state = state.map_err(|error| match error {
+            // It only becomes more: trying again would not help.
+            StoreError::TooManyChanges if at.is_some() => StoreError::HistoryGone,
+            error => error,
+        })?;
         let mut staging = self.store.stage_new().await?;
         while let Some(page) = state.next(Instant::now()).await? {
             staging.add(&page).await?;

@@ -73,6 +73,16 @@ impl Export {
         self.pace.clone()
     }
 
+    /// Has storage keep no old state for longer than needs be: to be called often while what was answered is put to use, however
+    /// slowly that goes, within the [pace](Export::pace) of the export.
+    ///
+    /// # Errors
+    ///
+    /// As [`Export::next`].
+    pub async fn refresh(&mut self, now: Instant) -> Result<(), VaultError> {
+        self.state.refresh(now).await.map_err(VaultError::from_store)
+    }
+
     /// The next relationships in the order of their resources, at most 1,000 and never none; `None` at the end. Those that
     /// have expired but are still stored are among them.
     ///

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use inferadb_engine::noun::{Relationship, RelationshipKey};
 use inferadb_engine::schema::{Compiled, Format};
-use inferadb_storage::{FitCheck, Revision, Staging, StoreError, Switch, VaultId, Write};
+use inferadb_storage::{FitCheck, MAX_SHAPES, Revision, Staging, StoreError, Switch, VaultId, Write};
 use serde_json::{Map, Value};
 
 use super::MAX_TRANSFER_PAGE;
@@ -17,6 +17,10 @@ use crate::registry::Reason;
 use crate::vault::{Fit, Until, compile_stored, format_number, now, relationship_bytes};
 use crate::view::VaultSchema;
 
+/// How much is judged before others of the thread get their turn, in bytes of relationships: some 50 of them.
+const AT_ONCE_BYTES: usize = 16 << 10;
+/// How many are gathered before.
+const GATHERED_AT_ONCE: usize = 100;
 /// The most relationships, and about the most bytes, that are merged as one ordinary write: watches are told of each.
 const ONE_WRITE: usize = 1_000;
 const ONE_WRITE_BYTES: usize = 1 << 20;
@@ -205,7 +209,13 @@ impl Import {
             });
         }
         let schema = self.judge().await?;
+        let mut judged = 0;
         for (at, relationship) in page.iter().enumerate() {
+            judged += relationship_bytes(relationship);
+            if judged >= AT_ONCE_BYTES {
+                judged = 0;
+                tokio::task::yield_now().await;
+            }
             if let Err(misfit) = schema.compiled.fits(relationship) {
                 if self.is_forced {
                     self.misfits += 1;
@@ -218,7 +228,11 @@ impl Import {
             }
         }
         if self.mode == ImportMode::Merge && self.staging.is_none() {
-            for relationship in page {
+            for (at, relationship) in page.into_iter().enumerate() {
+                // One that is large is moved as fast as a small one.
+                if at % GATHERED_AT_ONCE == GATHERED_AT_ONCE - 1 {
+                    tokio::task::yield_now().await;
+                }
                 let key = relationship.key();
                 self.pending_bytes += relationship_bytes(&relationship);
                 self.pending.insert(key, relationship);
@@ -263,7 +277,8 @@ impl Import {
 
     async fn switch(mut self) -> Result<Imported, VaultError> {
         let schema = self.judge().await?;
-        if self.mode == ImportMode::Merge && !self.brings_schema && self.staging.is_none() {
+        let is_small = self.mode == ImportMode::Merge && !self.brings_schema && self.staging.is_none();
+        if is_small && !self.may_add_too_many_kinds().await? {
             match self.write(schema.revision).await {
                 // The log would keep what these replace, which may be much larger than they are.
                 Err(StoreError::TooLarge(_)) => {}
@@ -328,6 +343,18 @@ impl Import {
             schema_changed: false,
             revision: written.revision,
         })
+    }
+
+    /// Whether what does not fit could leave the vault with too many kinds of relationships, as it may be of others with each import: a
+    /// merge counts them.
+    async fn may_add_too_many_kinds(&self) -> Result<bool, VaultError> {
+        if self.misfits == 0 {
+            return Ok(false);
+        }
+        let snapshot = self.platform.store.snapshot(self.vault).await;
+        let snapshot = snapshot.map_err(VaultError::from_store)?;
+        let shapes = snapshot.shapes().await.map_err(VaultError::from_store)?;
+        Ok(shapes.len() + self.pending.len() > MAX_SHAPES)
     }
 
     /// What relationships must fit.
