@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::cell::Cell;
 use std::fmt::{self, Display};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use inferadb_actors::{
@@ -371,16 +372,22 @@ impl ContextRoom {
     }
 }
 
-/// An RFC 3339 time.
+/// The years that RFC 3339 can say, 0 to 9999 in UTC, in microseconds since 1970.
+const SAYABLE: RangeInclusive<i128> = -62_167_219_200_000_000..=253_402_300_799_999_999;
+
+/// An RFC 3339 time. One whose year is another in UTC, such that it could not be written again, is refused.
 pub fn parse_time(field: &str, text: &str) -> Result<Timestamp, Problem> {
     let invalid = || {
         let detail = format!("`{field}` must be an RFC 3339 time such as `2030-01-31T12:00:00Z`");
         Problem::invalid("invalid_value", field, detail)
     };
     let moment = OffsetDateTime::parse(text, &Rfc3339).map_err(|_| invalid())?;
-    i64::try_from(moment.unix_timestamp_nanos() / 1_000)
+    let micros = moment.unix_timestamp_nanos().div_euclid(1_000);
+    let sayable = SAYABLE.contains(&micros).then_some(micros);
+    sayable
+        .and_then(|micros| i64::try_from(micros).ok())
         .map(Timestamp)
-        .map_err(|_| invalid())
+        .ok_or_else(invalid)
 }
 
 /// A moment as an RFC 3339 UTC time.
@@ -416,6 +423,41 @@ impl From<&Relationship> for RelationshipView {
             subject: relationship.subject.to_string(),
             caveat,
             expires_at: relationship.expires_at.map(format_time),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_written_as_it_was_read_or_is_refused() {
+        for (text, told) in [
+            ("2030-01-31T12:00:00Z", Some("2030-01-31T12:00:00Z")),
+            (
+                "2030-01-31T12:00:00.1234567+01:30",
+                Some("2030-01-31T10:30:00.123456Z"),
+            ),
+            ("9999-12-31T23:59:59.999999Z", Some("9999-12-31T23:59:59.999999Z")),
+            ("9999-12-31T23:59:59+00:01", Some("9999-12-31T23:58:59Z")),
+            ("9999-12-31T23:59:59-00:01", None),
+            ("9999-12-31T00:00:00-23:59", Some("9999-12-31T23:59:00Z")),
+            ("0000-01-01T00:00:00Z", Some("0000-01-01T00:00:00Z")),
+            ("0000-01-01T00:00:00+00:01", None),
+            ("0000-01-01T00:00:00-00:01", Some("0000-01-01T00:01:00Z")),
+            (
+                "1969-12-31T23:59:59.9999999Z",
+                Some("1969-12-31T23:59:59.999999Z"),
+            ),
+            ("soon", None),
+        ] {
+            let parsed = parse_time("expires_at", text);
+            let written = parsed.as_ref().ok().map(|moment| format_time(*moment));
+            assert_eq!(written.as_deref(), told, "{text}");
+            if let Err(problem) = parsed {
+                assert_eq!((problem.status.as_u16(), problem.code), (400, "invalid_value"));
+            }
         }
     }
 }
