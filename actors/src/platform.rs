@@ -7,8 +7,8 @@ use actix::prelude::*;
 use inferadb_engine::noun::Timestamp;
 use inferadb_storage::token::{Cursor, fingerprint};
 use inferadb_storage::{
-    AccountId, AccountRecord, Archived, Backend, Defaults, StorageConfig, Store, VaultId, VaultPatch,
-    VaultRecord,
+    AccountId, AccountRecord, Archived, Backend, Defaults, StorageConfig, Store, StoreError, VaultId,
+    VaultPatch, VaultRecord,
 };
 use serde_json::{Map, Value};
 use uuid::Uuid;
@@ -22,6 +22,9 @@ use crate::retention::Retention;
 use crate::settings::Settings;
 use crate::sweeper::Sweeper;
 use crate::vault::{Pass, Until, Vault, VaultStats, now};
+
+/// How often the deletion of an account starts over because vaults were added meanwhile.
+const MAX_CASCADES: usize = 16;
 
 /// Accounts and vaults, and the way into them.
 #[derive(Clone)]
@@ -237,14 +240,13 @@ impl Platform {
     pub async fn delete_account(&self, id: AccountId, cascade: bool) -> Result<(), VaultError> {
         let platform = self.clone();
         see_through(async move {
-            if cascade {
-                platform.delete_vaults_of(id).await?;
+            for _ in 0..MAX_CASCADES {
+                match platform.store.delete_account(id, now()).await {
+                    Err(StoreError::AccountOwnsVaults) if cascade => platform.delete_vaults_of(id).await?,
+                    done => return done.map_err(VaultError::from_store),
+                }
             }
-            let deleted = platform.store.delete_account(id, cascade, now()).await;
-            for vault in deleted.map_err(VaultError::from_store)? {
-                platform.registry.evict(vault, Reason::Deleted).await;
-            }
-            Ok(())
+            Err(VaultError::from_store(StoreError::Contended))
         })
         .await
     }
@@ -419,9 +421,16 @@ impl Platform {
         wanted: impl Fn(&VaultRecord) -> bool + Send + Sync,
     ) -> Result<bool, VaultError> {
         let deleted = self.store.delete_vault_if(id, &wanted, now()).await;
-        // Also after an error, which may be about a deletion that happened.
-        if !matches!(deleted, Ok(false)) {
-            self.registry.evict(id, Reason::Deleted).await;
+        match &deleted {
+            Ok(false) => {}
+            Ok(true) | Err(StoreError::VaultNotFound) => self.registry.evict(id, Reason::Deleted).await,
+            // It may have happened, or may yet: whoever reads the vault from now on finds out.
+            Err(error) => {
+                if *error == StoreError::OutcomeUnknown {
+                    self.registry.doubt(id).await;
+                }
+                self.registry.evict(id, Reason::Requested).await;
+            }
         }
         deleted.map_err(VaultError::from_store)
     }
@@ -461,7 +470,7 @@ fn patch_of(record: &VaultRecord, change: &VaultChange, now: Timestamp) -> Vault
 pub enum StartError {
     /// The store could not be opened.
     #[error(transparent)]
-    Storage(#[from] inferadb_storage::StoreError),
+    Storage(#[from] StoreError),
     /// The metrics could not be registered.
     #[error("metrics could not be registered: {0}")]
     Metrics(#[from] prometheus::Error),

@@ -53,13 +53,11 @@ async fn accounts_are_kept_listed_and_deleted() {
     );
     let vault = store.create_vault(made[1].id, "v", at(60)).await.unwrap();
     assert_eq!(
-        store.delete_account(made[1].id, false, at(61)).await,
+        store.delete_account(made[1].id, at(61)).await,
         Err(StoreError::AccountOwnsVaults)
     );
-    assert_eq!(
-        store.delete_account(made[1].id, true, at(62)).await,
-        Ok(vec![vault.id])
-    );
+    store.delete_vault(vault.id, at(62)).await.unwrap();
+    assert_eq!(store.delete_account(made[1].id, at(62)).await, Ok(()));
     assert_eq!(store.account(made[1].id).await, Ok(None));
     assert_eq!(store.vault(vault.id).await, Ok(None));
     assert_eq!(
@@ -71,7 +69,7 @@ async fn accounts_are_kept_listed_and_deleted() {
         Err(StoreError::AccountNotFound)
     );
     assert_eq!(
-        store.delete_account(AccountId::generate(), true, at(65)).await,
+        store.delete_account(AccountId::generate(), at(65)).await,
         Err(StoreError::AccountNotFound)
     );
 }
@@ -217,7 +215,8 @@ async fn defaults_are_made_once_and_never_resurrected() {
         })
     );
 
-    store.delete_account(account.id, true, at(5)).await.unwrap();
+    store.delete_vault(vault.id, at(5)).await.unwrap();
+    store.delete_account(account.id, at(5)).await.unwrap();
     let gone = store.ensure_defaults(None, None, at(6)).await.unwrap();
     assert_eq!((gone.account, gone.vault), (None, None));
     store.delete_vault(configured.1, at(7)).await.unwrap();

@@ -331,7 +331,7 @@ async fn what_is_given_up_leaves_the_vault_as_it_was_and_nothing_behind() {
         Err(StoreError::ImportGone | StoreError::VaultNotFound)
     ));
     let new = store.stage_new().await.unwrap();
-    store.delete_account(account.id, true, at(4)).await.unwrap();
+    store.delete_account(account.id, at(4)).await.unwrap();
     let gone = new.create(account.id, "late", None, None, at(5)).await;
     assert_eq!(gone.err(), Some(StoreError::AccountNotFound));
 }

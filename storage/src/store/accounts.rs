@@ -5,14 +5,12 @@ use serde::{Deserialize, Serialize};
 
 use super::retry::Retry;
 use super::{Page, Store, StoreError};
-use crate::id::{AccountId, VaultId};
+use crate::id::AccountId;
 use crate::keys;
 use crate::kv::{Isolation, RangeOptions, Transaction, key_after};
 
 /// The most entries of one page.
 pub(super) const MAX_PAGE: usize = 1_000;
-/// How often a cascade starts over because vaults were added meanwhile.
-const MAX_CASCADES: usize = 16;
 
 /// An account.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -152,45 +150,12 @@ impl Store {
         Ok(record)
     }
 
-    /// Removes the account; with `cascade` its vaults first, one after another. Answers the vaults that were removed.
+    /// Removes the account, which must own no vaults: who deletes them has to see what becomes of each.
     ///
     /// # Errors
     ///
-    /// [`StoreError::AccountNotFound`]; [`StoreError::AccountOwnsVaults`] without `cascade`. If it fails half-way, some
-    /// vaults may be gone; another call goes on.
-    pub async fn delete_account(
-        &self,
-        id: AccountId,
-        cascade: bool,
-        now: Timestamp,
-    ) -> Result<Vec<VaultId>, StoreError> {
-        let mut deleted = Vec::new();
-        for _ in 0..MAX_CASCADES {
-            match self.delete_empty_account(id, now).await {
-                Err(StoreError::AccountOwnsVaults) if cascade => {}
-                done => return done.map(|()| deleted),
-            }
-            loop {
-                let transaction = self.engine().begin().await?;
-                let (ids, _) =
-                    creation_page(&*transaction, keys::vaults_by_creation(id), None, MAX_PAGE).await?;
-                drop(transaction);
-                if ids.is_empty() {
-                    break;
-                }
-                for vault in ids.into_iter().map(VaultId) {
-                    match self.delete_vault(vault, now).await {
-                        Ok(()) => deleted.push(vault),
-                        Err(StoreError::VaultNotFound) => {}
-                        Err(error) => return Err(error),
-                    }
-                }
-            }
-        }
-        Err(StoreError::Contended)
-    }
-
-    async fn delete_empty_account(&self, id: AccountId, now: Timestamp) -> Result<(), StoreError> {
+    /// [`StoreError::AccountNotFound`], [`StoreError::AccountOwnsVaults`].
+    pub async fn delete_account(&self, id: AccountId, now: Timestamp) -> Result<(), StoreError> {
         let mut retry = Retry::default();
         loop {
             match self.try_delete_account(id, now).await {
