@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use inferadb_actors::{
-    CheckRequest, Consistency, ExpandRequest, ListRequest, Paging, Pass, Reach, ResourcesRequest,
+    CheckRequest, Consistency, ExpandRequest, Limits, ListRequest, Paging, Pass, Reach, ResourcesRequest,
     SchemaWrite, Settings, SimulateRequest, SubjectsRequest, Vault, VaultError, VaultId, WriteRequest, now,
 };
 use inferadb_engine::context::Value;
@@ -595,4 +595,85 @@ async fn writes_that_wait_are_bounded_in_bytes() {
     touch(&vault, vec![heavy("document:d#reader@user:ann", 80_000)])
         .await
         .unwrap();
+}
+
+/// A row that may be resident can be read: where it lies makes no difference.
+#[actix::test]
+async fn rows_with_large_contexts_answer_alike_from_memory_and_from_storage() {
+    let stage = Stage::over(Settings::default(), true).await;
+    let (id, vault, _pass) = vault_of(&stage, HEAVY).await;
+    for chunk in 0..8 {
+        let some = (0..30).map(|at| heavy(&format!("folder:all#reader@group:h{chunk}-{at}#member"), 80_000));
+        touch(&vault, some.collect()).await.unwrap();
+    }
+    // The same vault at a server that has no room for its rows.
+    let crowded = stage.neighbour(Settings {
+        total_memory_bytes: 8 << 20,
+        ..Settings::default()
+    });
+    let crowded = crowded.await;
+    let (elsewhere, _pass_elsewhere) = crowded.enter(id, stage.account).await.unwrap();
+    let (check, fresh) = (may_read("folder:all"), Consistency::FullyConsistent);
+    let question = ExpandRequest {
+        resource: ObjectRef::parse("folder:all").unwrap(),
+        permission: Name::parse("read").unwrap(),
+        max_depth: 5,
+        contextual: Arc::default(),
+    };
+    for expected in [Decision::Deny, Decision::Allow] {
+        let mut trees = Vec::new();
+        for vault in [&vault, &elsewhere] {
+            assert_eq!(
+                vault.check(&check, fresh, now()).await.unwrap().decision,
+                expected
+            );
+            let expanded = vault.expand(&question, fresh, now()).await.unwrap();
+            assert!(!expanded.tree.truncated);
+            trees.push(expanded.tree);
+        }
+        assert!(trees.first() == trees.last());
+        assert!(vault.stats().resident && !elsewhere.stats().resident);
+        write(&vault, std::iter::once("group:h7-29#member@user:ann".to_owned())).await;
+    }
+}
+
+/// A row of more entries than a check may visit fails it only where nothing else decides.
+#[actix::test]
+async fn a_row_that_is_too_wide_does_not_hide_what_grants() {
+    const CROWD: &str = "
+definition user {}
+definition group {
+  relation member: user
+}
+definition folder {
+  relation reader: group#member
+}
+definition document {
+  relation crowd: group#member
+  relation parent: folder
+  permission read = crowd + parent->reader
+}
+";
+    let stage = Stage::new(Settings {
+        limits: Limits {
+            max_work: 1_000,
+            ..Limits::default()
+        },
+        ..settings(0)
+    })
+    .await;
+    let (_, vault, _pass) = vault_of(&stage, CROWD).await;
+    let crowd = (0..1_500).map(|at| format!("document:d#crowd@group:g{at}#member"));
+    write(&vault, crowd).await;
+    let check = may_read("document:d");
+    let refused = vault.check(&check, Consistency::default(), now()).await;
+    assert!(matches!(refused, Err(VaultError::Evaluation(_))), "{refused:?}");
+    let grants = [
+        "document:d#parent@folder:f",
+        "folder:f#reader@group:few#member",
+        "group:few#member@user:ann",
+    ];
+    write(&vault, grants.iter().map(|text| (*text).to_owned())).await;
+    let asked = vault.check(&check, Consistency::default(), now()).await.unwrap();
+    assert_eq!(asked.decision, Decision::Allow);
 }

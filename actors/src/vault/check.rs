@@ -1,24 +1,22 @@
 //! Checks: answered from the decision cache, or evaluated on the published view, with what the view lacks read from
 //! storage at the view's very revision.
 
+use std::collections::HashSet;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use futures_util::stream::{self, StreamExt};
 use inferadb_engine::context::Context;
-use inferadb_engine::evaluate::{
-    Check, Decision, Evaluation, EvaluationError, Step, Subject, Trace, Verdict,
-};
+use inferadb_engine::evaluate::{Check, Decision, Evaluation, Step, Subject, Trace, Verdict};
 use inferadb_engine::noun::{Name, ObjectRef, Relationship, SubjectRef, Timestamp};
 use inferadb_engine::overlay::{Laid, Overlay};
-use inferadb_engine::row::{Demand, Row, Rows, Supply};
+use inferadb_engine::row::{Demand, Row, RowKey, Rows, Supply};
 use inferadb_engine::schema::{MemberId, Schema, TypeId};
 use inferadb_storage::Revision;
-use tokio::sync::Semaphore;
 
 use super::contextual;
-use super::frame::{Frame, Interrupted, WIDE_READS, read_entry, read_narrow, read_whole};
+use super::frame::{Frame, Interrupted, read_entry, read_narrow, read_whole};
 use super::list_read::{ENOUGH_BYTES, ENOUGH_ENTRIES};
 use super::messages::Admit;
 use super::{Consistency, Until, Vault};
@@ -40,8 +38,11 @@ const MAX_READS: usize = 1_024;
 pub(super) const WORK_OF_ANSWER: u64 = 8;
 /// What a read of storage is worth, besides the entries that it finds.
 pub(super) const WORK_OF_READ: u64 = 16;
-/// What the caveats and contexts may weigh that one check reads from storage, in bytes: a hundred thousand small ones.
+/// What the caveats and contexts may weigh that one check reads from storage, in bytes: a hundred thousand small ones. It is more where
+/// a vault may hold more in memory: what can be resident can be read.
 const MAX_TERMS_BYTES: usize = 128 << 20;
+/// A check that holds more of them, in bytes, is one of a few of its vault that may.
+pub(super) const MANY_TERMS_BYTES: usize = 1 << 20;
 /// A row of more entries is not held for the sake of one probe: the entry is read alone.
 const WIDE_ROW: usize = 256;
 
@@ -377,6 +378,8 @@ impl Vault {
         let mut storage_reads = 0;
         let mut bytes = 0;
         let mut paced = 0;
+        let most = MAX_TERMS_BYTES.max(self.settings.memory_budget_bytes.saturating_mul(2));
+        let mut too_wide = HashSet::new();
         loop {
             match evaluation.step(rows).map_err(VaultError::from)? {
                 Step::Done(verdict) => {
@@ -393,47 +396,55 @@ impl Vault {
                     turn.pace(PIECE).await;
                 }
                 Step::Need(demands) => {
-                    for (demand, supply) in self.fetch(frame, demands, turn).await? {
+                    for (demand, supply) in self.fetch(frame, demands, &mut too_wide, turn).await? {
                         storage_reads += 1;
                         bytes += weight::supplied_terms_bytes(&supply);
-                        if bytes > MAX_TERMS_BYTES {
-                            let value = self.limits.load().max_work;
-                            let limit = "max_work";
-                            return Err(EvaluationError::LimitExceeded { limit, value }.into());
+                        if bytes > most {
+                            return Err(self.too_much_to_read().into());
                         }
                         let supply = lay(&demand, supply);
                         evaluation.supply(demand, supply);
+                    }
+                    if bytes > MANY_TERMS_BYTES {
+                        turn.during(frame.hold_wide(self)).await?;
                     }
                 }
             }
         }
     }
 
-    /// Reads what an evaluation demands, side by side, until it is all or enough, and offers the rows to the actor.
+    /// Reads what an evaluation demands, side by side, until it is all or enough, and offers the rows to the actor. Rows that are found
+    /// `too_wide` are left out from then on: as with rows in memory, others may decide.
+    ///
+    /// # Errors
+    ///
+    /// `limit_exceeded` where nothing is left but those.
     async fn fetch(
         &self,
         frame: &Frame,
         demands: Vec<Demand>,
+        too_wide: &mut HashSet<RowKey>,
         turn: &mut Turn<'_>,
     ) -> Result<Vec<(Demand, Supply)>, Interrupted> {
         let snapshot = turn.during(frame.snapshot(self)).await?;
         let schema = &frame.view.schema;
-        let most = self.limits.load().max_work;
-        let wide = &Semaphore::new(WIDE_READS);
+        let wide = &frame.wide_reads(self);
         let (mut found, mut bytes) = (0_usize, 0_usize);
         let mut supplied = Vec::with_capacity(demands.len());
+        let can_be_read = |demand: &Demand| !matches!(demand, Demand::Scan(key) if too_wide.contains(key));
+        let demands: Vec<Demand> = demands.into_iter().filter(can_be_read).collect();
         let reads = demands.into_iter().map(|demand| async move {
             let supply = match &demand {
-                Demand::Scan(key) => Supply::Row(read_whole(snapshot, schema, key, most, wide).await?),
+                Demand::Scan(key) => read_whole(snapshot, schema, key, wide).await?.map(Supply::Row),
                 Demand::Probe(key, subject) => {
                     let narrow = match frame.view.is_wide(key) {
                         true => None,
                         false => read_narrow(snapshot, schema, key, WIDE_ROW).await?,
                     };
-                    match narrow {
+                    Some(match narrow {
                         Some(row) => Supply::Row(row),
                         None => Supply::Entry(read_entry(snapshot, schema, key, subject).await?),
-                    }
+                    })
                 }
             };
             Ok::<_, VaultError>((demand, supply))
@@ -441,6 +452,11 @@ impl Vault {
         let mut reads = pin!(stream::iter(reads).buffer_unordered(MAX_READS));
         while let Some(read) = turn.during(reads.next()).await {
             let (demand, supply) = read.map_err(|error| Interrupted::reading(frame, error))?;
+            let Some(supply) = supply else {
+                let (Demand::Probe(key, _) | Demand::Scan(key)) = demand;
+                too_wide.insert(key);
+                continue;
+            };
             let entries = match &supply {
                 Supply::Row(row) => row.len(),
                 Supply::Entry(_) => 1,
@@ -456,26 +472,29 @@ impl Vault {
             // Storage may answer at once: others get their turn all the same.
             turn.pace(WORK_OF_READ + entries as u64).await;
         }
+        if supplied.is_empty() {
+            return Err(self.too_much_to_read().into());
+        }
         if !frame.detached {
-            self.offer(frame.view.revision, &supplied);
+            self.offer(&frame.view, &supplied);
         }
         Ok(supplied)
     }
 
-    /// Offers rows that were read to the actor. It is no loss where the mailbox is full: they are read again.
-    pub(super) fn offer(&self, revision: Revision, supplied: &[(Demand, Supply)]) {
-        let rows = supplied.iter().map(|(demand, supply)| {
+    /// Offers rows that were read at a view's revision to the actor. It is no loss where the mailbox is full: they are read again.
+    pub(super) fn offer(&self, view: &View, supplied: &[(Demand, Supply)]) {
+        let rows = supplied.iter().filter_map(|(demand, supply)| {
             let (Demand::Probe(key, _) | Demand::Scan(key)) = demand;
             match supply {
-                Supply::Row(row) => (key.clone(), Some(Row::clone(row))),
-                Supply::Entry(_) => (key.clone(), None),
+                Supply::Row(row) => Some((key.clone(), Some(Row::clone(row)))),
+                // What the view says already is no news, and each is another view to publish.
+                Supply::Entry(_) => (!view.is_wide(key)).then(|| (key.clone(), None)),
             }
         });
-        if let Some(address) = self.address.get() {
-            let _ = address.try_send(Admit {
-                revision,
-                rows: rows.collect(),
-            });
+        let rows: Vec<_> = rows.collect();
+        if let Some(address) = self.address.get().filter(|_| !rows.is_empty()) {
+            let revision = view.revision;
+            let _ = address.try_send(Admit { revision, rows });
         }
     }
 }

@@ -8,7 +8,7 @@ use inferadb_engine::noun::{Name, ObjectRef, Relationship, Timestamp};
 use inferadb_engine::overlay::Overlay;
 use inferadb_engine::row::{Demand, Row, RowKey, Rows, Supply};
 use inferadb_engine::schema::Schema;
-use inferadb_storage::{MAX_ROW_BYTES, Revision, RowLimit};
+use inferadb_storage::{Revision, RowLimit};
 
 use super::check::{WORK_OF_READ, resolve_member};
 use super::contextual;
@@ -166,15 +166,16 @@ impl Vault {
             let supply = |(key, row, _): &(RowKey, Arc<Row>, bool)| {
                 (Demand::Scan(key.clone()), Supply::Row(Arc::clone(row)))
             };
-            self.offer(frame.view.revision, &rows.iter().map(supply).collect::<Vec<_>>());
+            self.offer(&frame.view, &rows.iter().map(supply).collect::<Vec<_>>());
         }
         if let Some((key, ..)) = wide.into_iter().next() {
             let removed = overlay.row(&key).map_or(0, |patch| patch.removed().len());
             let most = room.saturating_add(removed).saturating_add(1);
             let limit = RowLimit {
                 entries: most,
-                max_bytes: MAX_ROW_BYTES,
+                max_bytes: self.max_row_bytes(),
             };
+            frame.hold_wide(self).await?;
             let read = read_part(snapshot, schema, &key, limit).await;
             let (row, whole) = read.map_err(|error| Interrupted::reading(frame, error))?;
             rows.push((key, row, whole));

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use inferadb_engine::evaluate::EvaluationError;
 use inferadb_engine::noun::{ObjectId, ObjectRef, RelationshipKey, SubjectRef};
 use inferadb_engine::row::{Entry, Row, RowKey};
-use inferadb_storage::{MAX_ROW_BYTES, Revision, RowLimit, Snapshot, StoreError, StoredEntry, SubjectClass};
-use tokio::sync::{OnceCell, Semaphore};
+use inferadb_storage::{Revision, RowLimit, Snapshot, StoreError, StoredEntry, SubjectClass};
+use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
 
 use super::{Vault, load};
 use crate::error::VaultError;
@@ -19,6 +19,8 @@ pub(super) struct Frame {
     storage: OnceCell<Arc<Snapshot>>,
     /// Whether the view is of this frame alone (an empty one over a storage snapshot).
     pub(super) detached: bool,
+    /// The place among those of its vault that may hold wide rows, once it needs one.
+    wide: Arc<OnceCell<OwnedSemaphorePermit>>,
 }
 
 /// Why an evaluation on a frame ended without a verdict.
@@ -52,6 +54,17 @@ impl Frame {
             view,
             storage: OnceCell::new(),
             detached: false,
+            wide: Arc::default(),
+        }
+    }
+
+    /// The same state for another evaluation, which holds nothing of what this one does.
+    pub(super) fn anew(&self) -> Self {
+        Self {
+            view: Arc::clone(&self.view),
+            storage: self.storage.clone(),
+            detached: self.detached,
+            wide: Arc::default(),
         }
     }
 
@@ -75,6 +88,7 @@ impl Frame {
             view: Arc::new(view),
             storage: OnceCell::new_with(Some(Arc::new(snapshot))),
             detached: true,
+            wide: Arc::default(),
         })
     }
 
@@ -85,6 +99,8 @@ impl Frame {
             view: Arc::new(View::new(self.view.revision, schema, u64::MAX)),
             storage: self.storage.clone(),
             detached: true,
+            // One request: it would wait for itself.
+            wide: Arc::clone(&self.wide),
         })
     }
 
@@ -105,7 +121,42 @@ impl Frame {
             Err(Interrupted::Moved(snapshot.revision()))
         }
     }
+
+    /// Waits for a place among those of the vault that hold wide rows, unless it has one. It is kept as long as the frame is.
+    pub(super) async fn hold_wide(&self, vault: &Vault) -> Result<(), VaultError> {
+        let acquire = || async {
+            let place = Arc::clone(&vault.wide).acquire_owned().await;
+            // The semaphore is never closed.
+            place.map_err(|_| VaultError::ActorFailed)
+        };
+        self.wide.get_or_try_init(acquire).await.map(drop)
+    }
+
+    /// How whole rows are read side by side for one request.
+    pub(super) fn wide_reads<'f>(&'f self, vault: &'f Vault) -> WideReads<'f> {
+        let max_work = vault.limits.load().max_work;
+        WideReads {
+            frame: self,
+            vault,
+            limit: RowLimit {
+                entries: usize::try_from(max_work).unwrap_or(usize::MAX),
+                max_bytes: vault.max_row_bytes(),
+            },
+            one_by_one: Semaphore::new(WIDE_READS),
+        }
+    }
 }
+
+/// The reads of whole rows for one request.
+pub(super) struct WideReads<'f> {
+    frame: &'f Frame,
+    vault: &'f Vault,
+    limit: RowLimit,
+    one_by_one: Semaphore,
+}
+
+/// How many evaluations of one vault may hold wide rows at once: what each holds is bounded.
+pub(super) const HOLD_WIDE: usize = 2;
 
 /// What narrow rows are: many of them are read side by side.
 const NARROW: RowLimit = RowLimit {
@@ -113,7 +164,7 @@ const NARROW: RowLimit = RowLimit {
     max_bytes: 64 << 10,
 };
 /// How many wide rows are read at once for one request.
-pub(super) const WIDE_READS: usize = 1;
+const WIDE_READS: usize = 1;
 
 /// A row for one probe, or `None` where it has more than `most` entries, or they are large.
 pub(super) async fn read_narrow(
@@ -130,37 +181,40 @@ pub(super) async fn read_narrow(
     Ok(whole.then_some(row))
 }
 
-/// A whole row; an error where it has more than `most` entries, or more bytes than one row may. All read side by side for one
-/// request share the places for `wide` ones.
+impl Vault {
+    /// The error of an evaluation that would have to read more than one may.
+    pub(super) fn too_much_to_read(&self) -> VaultError {
+        VaultError::from(EvaluationError::LimitExceeded {
+            limit: "max_work",
+            value: self.limits.load().max_work,
+        })
+    }
+}
+
+/// A whole row; `None` where it has more entries than an evaluation may visit, or more bytes than one row may.
 pub(super) async fn read_whole(
     snapshot: &Snapshot,
     schema: &VaultSchema,
     key: &RowKey,
-    most: u64,
-    wide: &Semaphore,
-) -> Result<Arc<Row>, VaultError> {
-    let limit = RowLimit {
-        entries: usize::try_from(most).unwrap_or(usize::MAX),
-        max_bytes: MAX_ROW_BYTES,
-    };
+    wide: &WideReads<'_>,
+) -> Result<Option<Arc<Row>>, VaultError> {
     let narrow = RowLimit {
-        entries: NARROW.entries.min(limit.entries),
+        entries: NARROW.entries.min(wide.limit.entries),
         ..NARROW
     };
     let (row, whole) = read_part(snapshot, schema, key, narrow).await?;
     if whole {
-        return Ok(row);
+        return Ok(Some(row));
     }
     // The semaphore is never closed.
-    let _place = wide.acquire().await.map_err(|_| VaultError::ActorFailed)?;
-    match read_part(snapshot, schema, key, limit).await? {
-        (row, true) => Ok(row),
-        (_, false) => Err(EvaluationError::LimitExceeded {
-            limit: "max_work",
-            value: most,
-        }
-        .into()),
-    }
+    let _place = wide
+        .one_by_one
+        .acquire()
+        .await
+        .map_err(|_| VaultError::ActorFailed)?;
+    wide.frame.hold_wide(wide.vault).await?;
+    let (row, whole) = read_part(snapshot, schema, key, wide.limit).await?;
+    Ok(whole.then_some(row))
 }
 
 /// The first entries of a row, within the limit, and whether they are all.
@@ -233,4 +287,38 @@ pub(super) async fn read_entry(
             stored.expires_at,
         )
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use inferadb_storage::Backend;
+
+    use super::*;
+    use crate::platform::Platform;
+    use crate::settings::Settings;
+
+    #[actix::test]
+    async fn as_many_requests_of_a_vault_hold_wide_rows_as_may() {
+        let metrics = prometheus::Registry::new();
+        let platform = Platform::start(Backend::Memory, Settings::default(), &metrics).await;
+        let platform = platform.unwrap();
+        let account = platform.create_account("wide").await.unwrap().id;
+        let id = platform.create_vault(account, "wide").await.unwrap().id;
+        let (vault, _pass) = platform.enter(id, account).await.unwrap();
+        let mut holding: Vec<Frame> = (0..HOLD_WIDE).map(|_| Frame::of(vault.view())).collect();
+        for frame in &holding {
+            frame.hold_wide(&vault).await.unwrap();
+            frame.hold_wide(&vault).await.unwrap();
+        }
+        let schema = Arc::clone(&vault.view().schema);
+        let Ok(of_the_same) = holding[0].under(&vault, schema).await else {
+            panic!("the vault moved on");
+        };
+        of_the_same.hold_wide(&vault).await.unwrap();
+        let another = holding[1].anew();
+        let mut waiting = std::pin::pin!(another.hold_wide(&vault));
+        assert!(futures_util::poll!(waiting.as_mut()).is_pending());
+        drop(holding.pop());
+        waiting.await.unwrap();
+    }
 }

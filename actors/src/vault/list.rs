@@ -18,9 +18,10 @@ use inferadb_engine::schema::MemberId;
 use inferadb_storage::Revision;
 use inferadb_storage::token::{Cursor, fingerprint};
 
-use super::check::{member_named, type_named};
+use super::check::{MANY_TERMS_BYTES, member_named, type_named};
 use super::contextual;
 use super::frame::{Frame, Interrupted};
+use super::list_read::terms;
 use super::{Consistency, Vault};
 use crate::error::VaultError;
 use crate::turn::{PIECE, Turn};
@@ -185,7 +186,11 @@ impl Vault {
         let mut reached: Option<Position> = None;
         let mut limit = paging.limit;
         loop {
-            let page = match self.next_page(frame, &laid, &mut search, limit, turn).await {
+            // A reader that takes its time keeps nobody from reading wide rows.
+            let page = match self
+                .next_page(&frame.anew(), &laid, &mut search, limit, turn)
+                .await
+            {
                 Ok(page) => page,
                 Err(Interrupted::Moved(_)) if reached.is_some() => {
                     // What follows can be asked for with the cursor, at a later revision.
@@ -279,6 +284,7 @@ impl Vault {
         turn: &mut Turn<'_>,
     ) -> Result<EnginePage, Interrupted> {
         search.set_limit(limit);
+        let mut bytes = 0;
         loop {
             match search.step(laid).map_err(VaultError::from)? {
                 ListStep::Page(page) => {
@@ -288,8 +294,12 @@ impl Vault {
                 ListStep::Yield => turn.pace(PIECE).await,
                 ListStep::Need(demands) => {
                     for (demand, supply) in self.fetch_for_list(frame, demands, turn).await? {
+                        bytes += terms(&supply);
                         let supply = laid.lay_listed(&demand, supply);
                         search.supply(demand, supply);
+                    }
+                    if bytes > MANY_TERMS_BYTES {
+                        turn.during(frame.hold_wide(self)).await?;
                     }
                 }
             }

@@ -7,11 +7,10 @@ use futures_util::stream::{self, StreamExt, TryStreamExt};
 use inferadb_engine::list::{ListDemand, ListSupply, Opposite, Part, Stretch};
 use inferadb_engine::row::{Demand, Supply};
 use inferadb_storage::{OppositeRead, Snapshot, StretchOf, StretchRead};
-use tokio::sync::Semaphore;
 
 use super::Vault;
 use super::check::WORK_OF_READ;
-use super::frame::{Frame, Interrupted, WIDE_READS, read_entry, read_whole};
+use super::frame::{Frame, Interrupted, WideReads, read_entry, read_whole};
 use crate::error::VaultError;
 use crate::turn::Turn;
 use crate::view::VaultSchema;
@@ -35,10 +34,10 @@ impl Vault {
     ) -> Result<Vec<(ListDemand, ListSupply)>, Interrupted> {
         let snapshot = turn.during(frame.snapshot(self)).await?;
         let schema = &frame.view.schema;
-        let most = self.limits.load().max_work;
-        let wide = &Semaphore::new(WIDE_READS);
+        let wide = &frame.wide_reads(self);
         let reads = demands.into_iter().map(|demand| async move {
-            let supply = read(snapshot, schema, &demand, most, wide).await?;
+            let supply = read(snapshot, schema, &demand, wide).await?;
+            let supply = supply.ok_or_else(|| self.too_much_to_read())?;
             Ok::<_, VaultError>((demand, supply))
         });
         let mut reads = std::pin::pin!(stream::iter(reads).buffer_unordered(MAX_READS));
@@ -71,7 +70,7 @@ fn count(supply: &ListSupply) -> usize {
 }
 
 /// What the caveats weigh that what was read stands under, in bytes.
-fn terms(supply: &ListSupply) -> usize {
+pub(super) fn terms(supply: &ListSupply) -> usize {
     match supply {
         ListSupply::Check(supply) => weight::supplied_terms_bytes(supply),
         ListSupply::Part(part) => {
@@ -81,24 +80,24 @@ fn terms(supply: &ListSupply) -> usize {
     }
 }
 
+/// What a demand asks for; `None` where it is a row that is too wide to be read.
 async fn read(
     snapshot: &Snapshot,
     schema: &Arc<VaultSchema>,
     demand: &ListDemand,
-    max_work: u64,
-    wide: &Semaphore,
-) -> Result<ListSupply, VaultError> {
+    wide: &WideReads<'_>,
+) -> Result<Option<ListSupply>, VaultError> {
     match demand {
         ListDemand::Check(Demand::Scan(key)) => {
-            let row = read_whole(snapshot, schema, key, max_work, wide).await?;
-            Ok(ListSupply::Check(Supply::Row(row)))
+            let row = read_whole(snapshot, schema, key, wide).await?;
+            Ok(row.map(|row| ListSupply::Check(Supply::Row(row))))
         }
         ListDemand::Check(Demand::Probe(key, subject)) => {
             let entry = read_entry(snapshot, schema, key, subject).await?;
-            Ok(ListSupply::Check(Supply::Entry(entry)))
+            Ok(Some(ListSupply::Check(Supply::Entry(entry))))
         }
-        ListDemand::Resources(stretch) => read_stretch(snapshot, schema, stretch, true).await,
-        ListDemand::Subjects(stretch) => read_stretch(snapshot, schema, stretch, false).await,
+        ListDemand::Resources(stretch) => read_stretch(snapshot, schema, stretch, true).await.map(Some),
+        ListDemand::Subjects(stretch) => read_stretch(snapshot, schema, stretch, false).await.map(Some),
     }
 }
 

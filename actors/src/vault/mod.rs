@@ -27,7 +27,7 @@ use std::time::Duration;
 use actix::prelude::*;
 use arc_swap::ArcSwap;
 use inferadb_engine::noun::Timestamp;
-use inferadb_storage::{AccountId, Revision, Store, VaultId, VaultRecord};
+use inferadb_storage::{AccountId, MAX_ROW_BYTES, Revision, Store, VaultId, VaultRecord};
 use tokio::sync::Semaphore;
 
 pub use self::actor::now;
@@ -52,6 +52,7 @@ pub use self::watch::Watch;
 use self::actor::VaultActor;
 use self::commit::{CHANGES_AT_STORAGE, WRITING_KIB, Waiting};
 use self::feed::Feed;
+use self::frame::HOLD_WIDE;
 use self::gate::Gate;
 use self::messages::{CatchUp, Doubt, Slim, Stop};
 use crate::decisions::Decisions;
@@ -127,6 +128,8 @@ pub struct Vault {
     apart: Arc<Semaphore>,
     /// One trial at a time, which is many such pieces.
     trials: Arc<Semaphore>,
+    /// A few evaluations at a time that hold wide rows, or heavy ones.
+    wide: Arc<Semaphore>,
 }
 
 /// What each request writes, on cache lines of its own: a core that reads the rest of the vault does not fetch it anew
@@ -254,6 +257,7 @@ impl Vault {
             writing: Arc::new(Semaphore::new(WRITING_KIB as usize)),
             apart: Arc::new(Semaphore::new(1)),
             trials: Arc::new(Semaphore::new(1)),
+            wide: Arc::new(Semaphore::new(HOLD_WIDE)),
         });
         vault.report_size();
         let actor_of = Arc::clone(&vault);
@@ -540,6 +544,11 @@ impl Vault {
             // The message was lost with its actor. Whether a commit had happened is not known here.
             Err(MailboxError::Closed | MailboxError::Timeout) => Err(VaultError::ActorFailed),
         }
+    }
+
+    /// The most bytes of terms that one row is read with, where it is stored: a row that can be resident can be read.
+    fn max_row_bytes(&self) -> usize {
+        MAX_ROW_BYTES.max(self.settings.memory_budget_bytes.saturating_mul(2))
     }
 
     /// Publishes a view if there is room for what it holds more than the one before.

@@ -7,7 +7,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::{ListDemand, ListPage, ListStep, ListSupply};
 use crate::caveat::{Outcome, STEPS_A_WORK};
-use crate::context::Context;
+use crate::context::{Context, Value};
 use crate::evaluate::{Check, Decision, Evaluation, EvaluationError, Limits, Step};
 use crate::noun::{ObjectId, Timestamp};
 use crate::row::{Demand, Entries, Entry, Found, Row, RowKey, Rows, Supply, Terms};
@@ -15,8 +15,12 @@ use crate::schema::Schema;
 
 /// The most demands that one step makes.
 const MAX_DEMANDS: usize = 1_000;
-/// How much of what was supplied is kept from one page to the next, in entries.
+/// How much of what was supplied is kept from one page to the next, in entries. A large context is as much as several.
 const MAX_KEPT: usize = 200_000;
+/// What the contexts may come to that are supplied for one page, in bytes, about: a hundred thousand small ones.
+const MAX_PAGE_BYTES: usize = 128 << 20;
+/// What a value of a context takes beside its text, and about what an entry takes, in bytes.
+const VALUE_BYTES: usize = 64;
 
 /// What a check of one candidate came to.
 pub(super) type Ruling = Result<Decision, EvaluationError>;
@@ -44,6 +48,8 @@ pub(super) struct Judge<'a> {
     wanted_set: FxHashSet<ListDemand>,
     work: u64,
     step_ends_at: u64,
+    /// What contexts were supplied for this page, in bytes.
+    page_bytes: usize,
 }
 
 /// One candidate's check under way.
@@ -93,6 +99,7 @@ impl<'a> Judge<'a> {
             wanted_set: FxHashSet::default(),
             work: 0,
             step_ends_at: 0,
+            page_bytes: 0,
         }
     }
 
@@ -104,6 +111,7 @@ impl<'a> Judge<'a> {
     /// Begins a page: its work is counted from here.
     pub(super) fn begin_page(&mut self) {
         self.work = 0;
+        self.page_bytes = 0;
         if self.supplied.weight > MAX_KEPT {
             self.supplied = Supplied::default();
         }
@@ -119,9 +127,9 @@ impl<'a> Judge<'a> {
         self.work >= self.step_ends_at
     }
 
-    /// Whether the page has done all the work it may.
+    /// Whether the page has done all the work it may, or was supplied as much as may be held for it.
     pub(super) fn is_spent(&self) -> bool {
-        self.work > self.limits.max_work
+        self.work > self.limits.max_work || self.page_bytes > MAX_PAGE_BYTES
     }
 
     pub(super) fn spent(&self) -> EvaluationError {
@@ -156,16 +164,25 @@ impl<'a> Judge<'a> {
     pub(super) fn supply(&mut self, demand: Demand, supply: Supply) {
         match (demand, supply) {
             (Demand::Probe(key, _) | Demand::Scan(key), Supply::Row(row)) => {
-                self.supplied.weight += 1 + row.len();
+                let bytes = row.entries().map(|entry| terms_bytes(entry.terms.as_deref()));
+                let bytes = bytes.sum();
+                self.take_bytes(bytes);
+                self.supplied.weight += 1 + row.len() + bytes / VALUE_BYTES;
                 self.supplied.rows.insert(key, row);
             }
             (Demand::Probe(key, subject), Supply::Entry(entry)) => {
-                self.supplied.weight += 1;
+                let bytes = terms_bytes(entry.as_ref().and_then(|entry| entry.terms.as_deref()));
+                self.take_bytes(bytes);
+                self.supplied.weight += 1 + bytes / VALUE_BYTES;
                 self.supplied.entries.insert((key, subject), entry);
             }
             // An entry does not answer a scan: the demand stands and is made again.
             (Demand::Scan(_), Supply::Entry(_)) => {}
         }
+    }
+
+    fn take_bytes(&mut self, bytes: usize) {
+        self.page_bytes = self.page_bytes.saturating_add(bytes);
     }
 
     /// What a relationship's terms say.
@@ -319,6 +336,74 @@ pub(super) fn sort_supply(
             None
         }
         (ListDemand::Check(_), ListSupply::Part(_)) | (_, ListSupply::Check(_)) => None,
-        (demand, ListSupply::Part(part)) => Some((demand, part)),
+        (demand, ListSupply::Part(part)) => {
+            let terms = part.entries.iter().map(|entry| entry.terms.as_deref());
+            judge.take_bytes(terms.map(terms_bytes).sum());
+            Some((demand, part))
+        }
+    }
+}
+
+/// About what the context takes that stored terms hold, in bytes.
+fn terms_bytes(terms: Option<&Terms>) -> usize {
+    let caveat = terms.and_then(|terms| terms.caveat.as_ref());
+    caveat.map_or(0, |(_, context)| context_bytes(context))
+}
+
+/// Recurses as deep as a stored context nests, which storage bounds.
+fn context_bytes(context: &Context) -> usize {
+    let members = context.iter();
+    members.map(|(name, value)| name.len() + value_bytes(value)).sum()
+}
+
+fn value_bytes(value: &Value) -> usize {
+    VALUE_BYTES
+        + match value {
+            Value::Null | Value::Bool(_) | Value::Int(_) | Value::Uint(_) | Value::Double(_) => 0,
+            Value::String(text) => text.len(),
+            Value::List(items) => items.iter().map(value_bytes).sum(),
+            Value::Map(members) => context_bytes(members),
+        }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schema::{CaveatId, SlotId};
+
+    #[test]
+    fn what_is_supplied_for_a_page_is_bounded_in_bytes_and_not_kept_for_the_next() {
+        let (schema, context) = (Schema::default(), Context::new());
+        let mut judge = Judge::new(&schema, &context, Timestamp(0), Limits::default());
+        judge.begin_page();
+        // One context that many share, so that the test holds little.
+        let stored = [("text".to_owned(), Value::String("x".repeat(1 << 20)))];
+        let terms = Arc::new(Terms {
+            caveat: Some((CaveatId(0), stored.into())),
+            expires_at: None,
+        });
+        let mut supplied = 0;
+        while !judge.is_spent() {
+            let key = RowKey {
+                slot: SlotId(0),
+                object: ObjectId::parse(&format!("o{supplied}")).unwrap(),
+            };
+            let entry = Entry {
+                subject: ObjectId::parse("s").unwrap(),
+                terms: Some(Arc::clone(&terms)),
+            };
+            let supply = match supplied % 2 {
+                0 => (Demand::Scan(key), Supply::Row(Arc::new(Row::new(vec![entry])))),
+                _ => (
+                    Demand::Probe(key, entry.subject.clone()),
+                    Supply::Entry(Some(entry)),
+                ),
+            };
+            judge.supply(supply.0, supply.1);
+            supplied += 1;
+        }
+        assert_eq!(supplied, MAX_PAGE_BYTES >> 20);
+        judge.begin_page();
+        assert!(!judge.is_spent() && judge.supplied.rows.is_empty());
     }
 }
