@@ -152,11 +152,6 @@ fn signed(bytes: usize) -> isize {
 }
 
 impl Charge {
-    /// The ledger.
-    pub fn ledger(&self) -> &Ledger {
-        &self.ledger
-    }
-
     /// What it is charged with, in bytes.
     pub fn bytes(&self) -> usize {
         self.bytes.load(Ordering::Relaxed)

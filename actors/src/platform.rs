@@ -353,7 +353,6 @@ impl Platform {
     /// What is known of a vault.
     pub async fn stats(&self, id: VaultId, reach: Reach) -> Result<StatsReport, VaultError> {
         let record = self.vault(id, reach).await?;
-        let limits = limits::overridden(self.settings.limits, record.limits.as_ref());
         let active = self
             .registry
             .active(id)
@@ -367,6 +366,9 @@ impl Platform {
                 (shapes.iter().map(|shape| shape.count).sum(), snapshot.revision())
             }
         };
+        // An active vault may have yet to take in what is stored.
+        let stored = || limits::overridden(self.settings.limits, record.limits.as_ref());
+        let limits = active.as_ref().map_or_else(stored, |active| active.limits);
         Ok(StatsReport {
             record,
             active,
@@ -386,7 +388,7 @@ impl Platform {
                 message,
             });
         }
-        self.registry.enter(id).await.map(drop)
+        self.registry.activate(id).await
     }
 
     /// Evicts a vault's actor now.

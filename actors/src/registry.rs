@@ -17,14 +17,14 @@ use tokio::sync::watch;
 
 pub use self::draining::Reason;
 use crate::error::VaultError;
-use crate::ledger::Ledger;
+use crate::ledger::{Charge, Ledger};
 use crate::memory::Memory;
 use crate::metrics::Metrics;
 use crate::overload::Overload;
 use crate::settings::Settings;
 use crate::sweeps::Sweeps;
 use crate::transfer::Inactive;
-use crate::vault::{Admitted, Closed, Opened, Pass, VAULT_BYTES, Vault, now};
+use crate::vault::{Admitted, Before, Closed, Opened, Pass, Rates, VAULT_BYTES, Vault, now};
 
 /// The first wait before an actor that died is started again; it doubles with each further death.
 const FIRST_BACK_OFF: Duration = Duration::from_millis(10);
@@ -43,6 +43,8 @@ struct Inner {
     /// Vaults of which it is not known whether a commit is stored, or yet will be: whatever reads them keeps looking. Storage that
     /// failed says no more of when that ends, so it does not.
     doubts: DashSet<VaultId, ahash::RandomState>,
+    /// What vaults owe of their rates that are not active: their next actors go on from there.
+    debts: DashMap<VaultId, Rates, ahash::RandomState>,
     active: AtomicUsize,
     evictions: AtomicU64,
     stopping: AtomicBool,
@@ -85,6 +87,7 @@ impl Registry {
             slots: DashMap::default(),
             deaths: DashMap::default(),
             doubts: DashSet::default(),
+            debts: DashMap::default(),
             active: AtomicUsize::new(0),
             evictions: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
@@ -107,6 +110,17 @@ impl Registry {
                 Ok(pass) => return Ok((vault, pass)),
                 Err(Closed::Full) => return Err(vault.turn_away("max_concurrent_requests")),
                 Err(Closed::Spent) => return Err(vault.turn_away("fair_share")),
+                Err(Closed::Gone) => self.discard(&vault),
+            }
+        }
+    }
+
+    /// Has a vault be active; one that is and takes no more requests is.
+    pub async fn activate(&self, id: VaultId) -> Result<(), VaultError> {
+        loop {
+            let (vault, entered) = self.resolve(id).await?;
+            match entered.unwrap_or_else(|| vault.enter(now())) {
+                Ok(_) | Err(Closed::Full | Closed::Spent) => return Ok(()),
                 Err(Closed::Gone) => self.discard(&vault),
             }
         }
@@ -245,14 +259,22 @@ impl Registry {
             tokio::time::sleep(wait).await;
         }
         let inner = &self.0;
-        // Not read at all where there is no room for the least of it.
-        if !self.make_room(VAULT_BYTES).await {
+        // Not read at all where there is no room for the least of it, which is taken before: others start at the same time.
+        let charge = self.ledger().charge();
+        if !self.charge_to(&charge, VAULT_BYTES).await {
             return Err(no_memory());
         }
         let (store, settings) = (inner.store.clone(), Arc::clone(&inner.settings));
         let memory = inner.memory.clone();
-        let opened = Opened::read(&store, &memory.schemas, id, settings.memory_budget_bytes).await?;
-        let admitted = self.admit(opened).await?;
+        let budget = settings.memory_budget_bytes;
+        let mut opened = Opened::read(&store, &memory.schemas, id, budget, &charge).await?;
+        // What was read is gone by now, and only what it needs is looked for.
+        if opened.lacking_bytes > 0 && self.make_room(opened.lacking_bytes).await {
+            opened = opened
+                .read_again(&store, &memory.schemas, budget, &charge)
+                .await?;
+        }
+        let admitted = self.admit(opened, charge).await?;
         let arbiter = self.arbiter_of(id);
         let vault = Vault::start(
             admitted,
@@ -261,7 +283,14 @@ impl Registry {
             settings,
             &inner.metrics,
             &arbiter,
-            back_off.is_some() || inner.doubts.contains(&id),
+            Before {
+                is_failure: back_off.is_some() || inner.doubts.contains(&id),
+                rates: inner
+                    .debts
+                    .remove(&id)
+                    .map(|(_, rates)| rates)
+                    .unwrap_or_default(),
+            },
         );
         inner.metrics.activations.inc();
         let took = started.elapsed();
@@ -285,14 +314,30 @@ impl Registry {
     }
 
     /// Finds room for a vault that was read: at the cost of colder ones, and without its rows if need be.
-    async fn admit(&self, mut opened: Opened) -> Result<Admitted, VaultError> {
-        let charge = self.ledger().charge();
-        while !charge.try_set(opened.bytes()) {
-            if !self.make_room(opened.bytes()).await && !opened.drop_rows() {
+    async fn admit(&self, mut opened: Opened, charge: Charge) -> Result<Admitted, VaultError> {
+        while !self.charge_to(&charge, opened.bytes()).await {
+            if !opened.drop_rows() {
                 return Err(no_memory());
             }
         }
         Ok(Admitted { opened, charge })
+    }
+
+    /// Charges so many bytes in all, at the cost of colder vaults if need be; says whether there was room.
+    async fn charge_to(&self, charge: &Charge, bytes: usize) -> bool {
+        while !charge.try_set(bytes) {
+            if !self.make_room(bytes.saturating_sub(charge.bytes())).await {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Forgets what was remembered of a vault that will not be again.
+    fn forget(&self, id: VaultId) {
+        self.0.doubts.remove(&id);
+        self.0.deaths.remove(&id);
+        self.0.debts.remove(&id);
     }
 
     /// How long to wait before a vault whose actor died lately is started again.

@@ -389,3 +389,85 @@ async fn where_memory_is_short_what_a_watch_may_want_is_left_to_the_log() {
         (WRITES, world.enter(watched).await.0.view_revision())
     );
 }
+
+#[actix::test]
+async fn a_vault_that_is_to_let_go_lets_go_of_so_much_whatever_it_holds() {
+    let settings = Settings {
+        idle_timeout: None,
+        ..Settings::default()
+    };
+    let world = World::new(settings, 1).await;
+    let id = world.ids[0];
+    world.share(id, (0..300).map(|document| (document, 1))).await;
+    let (vault, _pass) = world.enter(id).await;
+    decide(&vault, 300).await;
+    let (before, asked) = (vault.bytes(), vault.stats().decision_bytes);
+    assert!(asked > 0);
+    let began = Instant::now();
+    // A message that comes too late is sent again.
+    while vault.bytes() + asked > before {
+        assert!(began.elapsed() < Duration::from_secs(20), "it keeps what it has");
+        vault.slim(asked).await;
+    }
+}
+
+#[actix::test]
+async fn decisions_and_rows_together_are_held_to_the_budget() {
+    const BUDGET: usize = 60_000;
+    let settings = Settings {
+        memory_budget_bytes: BUDGET,
+        idle_timeout: None,
+        ..Settings::default()
+    };
+    let world = World::new(settings, 1).await;
+    let id = world.ids[0];
+    world.share(id, (0..400).map(|document| (document, 1))).await;
+    let (vault, _pass) = world.enter(id).await;
+    assert!(vault.stats().row_bytes > BUDGET / 2);
+    decide(&vault, 400).await;
+    vault.report_size();
+    let stats = vault.stats();
+    assert!(stats.row_bytes + stats.decision_bytes <= BUDGET, "{stats:?}");
+}
+
+/// Has the vault decide about so many documents.
+async fn decide(vault: &Vault, documents: usize) {
+    for document in 0..documents {
+        let request = CheckRequest {
+            subject: SubjectRef::parse("user:u1").unwrap(),
+            resource: ObjectRef::parse(&format!("document:d{document}")).unwrap(),
+            permission: Name::parse("view").unwrap(),
+            context: Arc::default(),
+            contextual: Arc::default(),
+            trace: false,
+        };
+        let answer = vault.check(&request, Consistency::MinimizeLatency, now()).await;
+        assert_eq!(answer.unwrap().decision, Decision::Allow);
+    }
+}
+
+#[actix::test]
+async fn a_vault_that_had_to_let_go_of_rows_is_loaded_again_once_there_is_room() {
+    let settings = Settings {
+        // Short, so that its actor looks often; somebody is inside all the while.
+        idle_timeout: Some(Duration::from_millis(20)),
+        ..Settings::default()
+    };
+    let world = World::new(settings, 1).await;
+    let id = world.ids[0];
+    let (vault, _pass) = world.enter(id).await;
+    world.share(id, (0..300).map(|document| (document, 1))).await;
+    assert!(vault.stats().resident);
+    let began = Instant::now();
+    // It may be loaded again before anybody looks.
+    let mut went = false;
+    while !went || !vault.stats().resident {
+        assert!(began.elapsed() < Duration::from_secs(20), "it stays partial");
+        if !went {
+            vault.slim(1_000).await;
+            went = !vault.stats().resident;
+        }
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    assert_eq!(vault.stats().rows, 300);
+}

@@ -50,8 +50,15 @@ impl Reason {
 
 impl Registry {
     /// Drains a vault: lets those inside finish, then stops its actor. Ends when it is gone; the draining itself goes on
-    /// though whoever asked goes away.
+    /// though whoever asked goes away. Of one that was deleted nothing is remembered, whether it was active or not.
     pub async fn evict(&self, id: VaultId, reason: Reason) {
+        self.drain(id, reason).await;
+        if reason == Reason::Deleted {
+            self.forget(id);
+        }
+    }
+
+    async fn drain(&self, id: VaultId, reason: Reason) {
         loop {
             let (vault, done, mut waiting) = {
                 let Some(mut slot) = self.0.slots.get_mut(&id) else {
@@ -119,11 +126,6 @@ impl Registry {
             *slot = Slot::Draining(waiting);
             done
         };
-        if vault.is_dead() {
-            self.0.metrics.respawns.inc();
-            tracing::error!(vault = %vault.id, "the vault's actor died; the next request starts a new one");
-            self.note_death(vault.id);
-        }
         self.start_draining(Arc::clone(vault), Reason::Failed, done);
     }
 
@@ -132,6 +134,8 @@ impl Registry {
         let (registry, id) = (self.clone(), vault.id);
         let draining = async move {
             registry.finish_draining(&vault, reason).await;
+            // What it held is given back before anybody looks for the room.
+            drop(vault);
             drop(done);
         };
         if !self.arbiter_of(id).spawn(draining) {
@@ -142,11 +146,20 @@ impl Registry {
 
     async fn finish_draining(&self, vault: &Arc<Vault>, reason: Reason) {
         let started = Instant::now();
+        // Whoever found it: after a normal end it counts as dead as well.
+        if vault.is_dead() {
+            self.0.metrics.respawns.inc();
+            tracing::error!(vault = %vault.id, "the vault's actor died; the next request starts a new one");
+            self.note_death(vault.id);
+        }
         vault.drain().await;
-        if reason == Reason::Deleted {
-            self.0.doubts.remove(&vault.id);
-        } else if vault.is_in_doubt() {
+        if vault.is_in_doubt() {
             self.0.doubts.insert(vault.id);
+        }
+        // An evicted vault owes what one that stayed would owe.
+        let rates = vault.rates();
+        if !rates.are_spent_out(Instant::now()) {
+            self.0.debts.insert(vault.id, rates);
         }
         let took = started.elapsed().as_secs_f64();
         self.0.metrics.drain_seconds.observe(took);
@@ -173,5 +186,31 @@ impl Registry {
         for arbiter in &self.0.arbiters {
             arbiter.stop();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::platform::{Platform, Reach};
+    use crate::settings::Settings;
+    use inferadb_storage::Backend;
+
+    #[actix::test]
+    async fn nothing_is_remembered_of_a_vault_that_was_deleted() {
+        let metrics = prometheus::Registry::new();
+        let platform = Platform::start(Backend::Memory, Settings::default(), &metrics).await;
+        let platform = platform.unwrap();
+        let account = platform.create_account("gone").await.unwrap().id;
+        for is_active in [true, false] {
+            let id = platform.create_vault(account, "gone").await.unwrap().id;
+            if is_active {
+                platform.activate(id, Reach::Everything).await.unwrap();
+            }
+            platform.registry.doubt(id).await;
+            platform.registry.note_death(id);
+            platform.delete_vault(id, Reach::Everything).await.unwrap();
+        }
+        let inner = &platform.registry.0;
+        assert!(inner.doubts.is_empty() && inner.deaths.is_empty() && inner.debts.is_empty());
     }
 }

@@ -39,29 +39,33 @@ impl Registry {
     }
 
     async fn sweep_alone(&self, now: Timestamp, wanted: usize, sweeps: &mut Sweeps) -> usize {
-        let mut vaults: Vec<Arc<Vault>> = self.actives();
-        for vault in &vaults {
+        let mut coldest_first: Vec<Arc<Vault>> = self.actives();
+        for vault in &coldest_first {
             if !vault.is_open() {
                 self.discard(vault);
             } else {
                 vault.report_size();
             }
         }
-        vaults.retain(|vault| vault.is_open());
+        coldest_first.retain(|vault| vault.is_open());
         // Taken once: they are used while they are sorted.
-        vaults.sort_by_cached_key(|vault| vault.last_used());
+        coldest_first.sort_by_cached_key(|vault| vault.last_used());
         let (settings, ledger) = (&self.0.settings, self.ledger());
         let is_short = !ledger.has_room(wanted.max(ledger.headroom()));
         let enough = wanted + ledger.margin();
-        let mut count = vaults.len();
+        let mut count = coldest_first.len();
         // Where those that are watched are too many by themselves, evicting all others does not help.
-        let can_fit = vaults.iter().filter(|vault| vault.is_watched()).count() <= settings.max_active;
+        let watched = coldest_first.iter().filter(|vault| vault.is_watched());
+        let can_fit = watched.count() <= settings.max_active;
         // Some more than are too many, so that the next activation does not start the same again.
         let most = match count > settings.max_active {
             true => settings.max_active - settings.max_active / 64,
             false => settings.max_active,
         };
-        for vault in &vaults {
+        let (mut evicted, mut staying) = (0, Vec::new());
+        // One by one: what a vault held is given back once nobody has it any more, and the next one may stay then.
+        let mut coldest_first = coldest_first.into_iter();
+        for vault in coldest_first.by_ref() {
             let idle_micros = now.0.saturating_sub(vault.last_used().0);
             let is_idle = settings
                 .idle_timeout
@@ -73,16 +77,20 @@ impl Registry {
             } else if is_short && !ledger.has_room(enough) {
                 Reason::Memory
             } else {
+                staying.push(vault);
                 break;
             };
-            if self.evict_if_idle(vault, reason).await {
+            if self.evict_if_idle(&vault, reason).await {
                 count -= 1;
+                evicted += 1;
+            } else {
+                staying.push(vault);
             }
         }
+        staying.extend(coldest_first);
         // Not for headroom alone: who fits exactly, and is in use, may stay as he is.
-        self.slim(&vaults, wanted).await;
-        let evicted = vaults.len() - count;
-        drop(vaults);
+        self.slim(&staying, wanted).await;
+        drop(staying);
         let held = i64::try_from(ledger.held()).unwrap_or(i64::MAX);
         self.0.metrics.held_bytes.set(held);
         if sweeps.evicted(evicted, Instant::now()) {
@@ -91,6 +99,8 @@ impl Registry {
         self.0
             .deaths
             .retain(|_, deaths| deaths.latest.elapsed() < FORGIVEN_AFTER);
+        let now = Instant::now();
+        self.0.debts.retain(|_, rates| !rates.are_spent_out(now));
         evicted
     }
 
@@ -174,7 +184,7 @@ mod tests {
     use super::*;
     use crate::platform::Platform;
     use crate::settings::Settings;
-    use inferadb_storage::Backend;
+    use inferadb_storage::{Backend, VaultId};
 
     #[actix::test]
     async fn a_sweep_that_is_given_up_leaves_no_vault_half_drained() {
@@ -199,5 +209,41 @@ mod tests {
         let again = tokio::time::timeout(Duration::from_secs(20), platform.enter(id, account));
         again.await.unwrap().unwrap();
         assert_eq!((platform.active_count(), platform.evictions()), (1, 1));
+    }
+
+    #[actix::test]
+    async fn a_sweep_for_memory_takes_the_coldest_until_there_is_room_and_no_more() {
+        const TOTAL: usize = 1_000_000;
+        const VAULTS: usize = 40;
+        let settings = Settings {
+            total_memory_bytes: TOTAL,
+            idle_timeout: None,
+            ..Settings::default()
+        };
+        let platform = Platform::start(Backend::Memory, settings, &prometheus::Registry::new()).await;
+        let platform = platform.unwrap();
+        let account = platform.create_account("sweeps").await.unwrap().id;
+        let mut ids = Vec::new();
+        for _ in 0..VAULTS {
+            let id = platform.create_vault(account, "cold").await.unwrap().id;
+            drop(platform.enter(id, account).await.unwrap());
+            ids.push(id);
+        }
+        let ledger = platform.registry.ledger();
+        let each = ledger.held() / VAULTS;
+        // Everything that is left is held by somebody else.
+        let other = ledger.charge();
+        other.set(TOTAL - ledger.held());
+        assert!(platform.registry.make_room(1).await);
+        let needed = (ledger.margin() + 1).div_ceil(each);
+        let evicted = usize::try_from(platform.evictions()).unwrap();
+        // A sweep also finds what they share of their schema.
+        assert!(
+            (needed - 1..=needed + 1).contains(&evicted),
+            "{evicted}, not {needed}"
+        );
+        let is_active = |id: &VaultId| platform.registry.active(*id).is_some();
+        let (cold, hot) = ids.split_at(evicted);
+        assert!(!cold.iter().any(is_active) && hot.iter().all(is_active));
     }
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use actix::prelude::*;
 use inferadb_engine::noun::Timestamp;
 use inferadb_engine::row::RowKey;
-use inferadb_storage::{Change, ChangeKind, ChangeOp, Revision, StoreError};
+use inferadb_storage::{Change, ChangeKind, ChangeOp, Revision, StoreError, VaultRecord};
 use tokio::sync::oneshot;
 
 use super::load::{self, Loaded};
@@ -17,6 +17,7 @@ use super::{Committed, Operation, Vault};
 use crate::error::VaultError;
 use crate::ledger::Charge;
 use crate::rows;
+use crate::settings::Limits;
 use crate::view::{Touched, View};
 
 /// How often the change log is looked at for records beyond those to be kept.
@@ -37,6 +38,8 @@ pub struct VaultActor {
     /// A wholly loaded view that has yet to be brought to the published one's revision.
     loaded: Option<(View, Charge)>,
     loading: bool,
+    /// Whether loading it wholly is worth another try once there is room.
+    load_later: bool,
     /// Whether there were changes since the log was looked at last.
     may_have_grown: bool,
     trimming: bool,
@@ -70,6 +73,7 @@ impl VaultActor {
             pass_wanted: false,
             loaded: None,
             loading: false,
+            load_later: false,
             // Before this actor came.
             may_have_grown: true,
             trimming: false,
@@ -97,6 +101,7 @@ impl VaultActor {
             return true;
         }
         if rows > 0 {
+            self.load_later |= self.view.is_complete();
             self.view.shrink_to(rows - rows.div_ceil(4));
             return true;
         }
@@ -159,16 +164,14 @@ impl VaultActor {
         self.pass_under_way = false;
         match found {
             Ok((head, changes)) => {
-                if self.apply(&changes) == Applied::NeedsReload {
-                    self.reload(ctx);
-                    return;
+                match self.apply(&changes) {
+                    Applied::NeedsReload => return self.reload(ctx),
+                    Applied::NeedsRecord(revision) => return self.read_record(revision, ctx),
+                    Applied::Nothing | Applied::Something => {}
                 }
                 self.settle(head);
                 // A page can be cut short before the head.
-                let wanted = std::mem::take(&mut self.pass_wanted);
-                if wanted || !self.waiters.is_empty() || self.view.revision < head {
-                    self.start_pass(ctx);
-                }
+                self.go_on(self.view.revision < head, ctx);
             }
             Err(StoreError::HistoryGone) => self.reload(ctx),
             Err(StoreError::VaultNotFound) => {
@@ -179,6 +182,14 @@ impl VaultActor {
                 self.fail_waiters(|| VaultError::Storage(error.clone()));
                 self.doubt(ctx);
             }
+        }
+    }
+
+    /// Starts another pass where somebody waits for one, or where there `is_more`.
+    fn go_on(&mut self, is_more: bool, ctx: &mut Context<Self>) {
+        let wanted = std::mem::take(&mut self.pass_wanted);
+        if wanted || is_more || !self.waiters.is_empty() {
+            self.start_pass(ctx);
         }
     }
 
@@ -217,7 +228,10 @@ impl VaultActor {
                     if applied == Applied::Something {
                         self.publish();
                     }
-                    return Applied::NeedsReload;
+                    return match &change.kind {
+                        ChangeKind::Settings => Applied::NeedsRecord(change.revision),
+                        _ => Applied::NeedsReload,
+                    };
                 }
             }
         }
@@ -257,45 +271,94 @@ impl VaultActor {
         }
     }
 
-    /// Reads schema and settings anew, after a change of them or where the log no longer reaches back far enough.
+    /// Reads the vault's record, which `revision` changed and nothing else: rows and decisions stay.
+    fn read_record(&mut self, revision: Revision, ctx: &mut Context<Self>) {
+        self.pass_under_way = true;
+        let vault = Arc::clone(&self.vault);
+        let reading = async move {
+            let record = vault.store.vault(vault.id).await;
+            record
+                .map_err(VaultError::from_store)?
+                .ok_or(VaultError::AccessDenied)
+        };
+        ctx.spawn(reading.into_actor(self).map(move |record, actor, ctx| {
+            actor.pass_under_way = false;
+            match record {
+                Ok(record) if actor.outlives(&record) => {
+                    actor.take_record(record, ctx);
+                    actor.view.revision = revision;
+                    actor.publish();
+                    actor.load_if_it_fits(ctx);
+                    // What follows it was not applied yet: who waits for the head is answered after that.
+                    actor.go_on(true, ctx);
+                }
+                Ok(_) => actor.reload(ctx),
+                Err(error) => actor.lose_track(&error, ctx),
+            }
+        }));
+    }
+
+    /// Whether what the vault holds can stay where its record becomes this one. What is decided depends on how deep and how far an
+    /// evaluation may go.
+    fn outlives(&self, record: &VaultRecord) -> bool {
+        let bounds = |limits: &Limits| (limits.max_depth, limits.max_work);
+        let (before, after) = (self.vault.limits.load(), self.vault.limits_of(record));
+        !record.archived
+            && record.is_of_same_generation(&self.vault.record.load())
+            && bounds(&before) == bounds(&after)
+    }
+
+    fn take_record(&self, record: VaultRecord, ctx: &mut Context<Self>) {
+        self.vault.set_record(record);
+        ctx.set_mailbox_capacity(self.vault.limits.load().mailbox_capacity as usize);
+    }
+
+    /// Reads schema and settings anew, after a change of them or where the log no longer reaches back far enough. A schema that is
+    /// the same is not compiled again.
     fn reload(&mut self, ctx: &mut Context<Self>) {
         self.pass_under_way = true;
         self.loaded = None;
         let vault = Arc::clone(&self.vault);
+        let known = Arc::clone(&self.view.schema);
         let opening = async move {
             let budget = vault.settings.memory_budget_bytes;
-            load::open(&vault.store, &vault.memory.schemas, vault.id, budget).await
+            let charge = vault.memory.ledger.charge();
+            let (store, schemas) = (&vault.store, &vault.memory.schemas);
+            let opened = load::open(store, schemas, vault.id, Some(&known), budget, &charge).await?;
+            Ok::<_, VaultError>((opened, charge))
         };
         ctx.spawn(opening.into_actor(self).map(|opened, actor, ctx| {
             actor.pass_under_way = false;
             match opened {
-                Ok(opened) => {
-                    if opened.record.archived {
-                        actor.fail_waiters(|| VaultError::AccessDenied);
-                        actor.vault.retire();
-                        return;
-                    }
-                    actor.vault.set_record(opened.record);
+                Ok((opened, _)) if opened.record.archived => {
+                    actor.lose_track(&VaultError::AccessDenied, ctx);
+                }
+                Ok((opened, charge)) => {
+                    actor.vault.charge(opened.compile_nanos);
+                    actor.take_record(opened.record, ctx);
                     actor.view = opened.view;
+                    // From here on the vault's own.
+                    drop(charge);
                     actor.publish();
                     actor.load_if_it_fits(ctx);
                     actor.settle(actor.view.revision);
-                    let wanted = std::mem::take(&mut actor.pass_wanted);
-                    if wanted || !actor.waiters.is_empty() {
-                        actor.start_pass(ctx);
-                    }
+                    actor.go_on(false, ctx);
                 }
-                Err(VaultError::AccessDenied | VaultError::NotFound(_)) => {
-                    actor.fail_waiters(|| VaultError::AccessDenied);
-                    actor.vault.retire();
-                }
-                Err(error) => {
-                    tracing::warn!(vault = %actor.vault.id, %error, "could not read the vault anew");
-                    actor.fail_waiters(|| VaultError::Overloaded("the vault could not be read anew"));
-                    actor.doubt(ctx);
-                }
+                Err(error) => actor.lose_track(&error, ctx),
             }
         }));
+    }
+
+    /// Ends a vault that is no more; one that could not be read is to be looked at again.
+    fn lose_track(&mut self, error: &VaultError, ctx: &mut Context<Self>) {
+        if matches!(error, VaultError::AccessDenied | VaultError::NotFound(_)) {
+            self.fail_waiters(|| VaultError::AccessDenied);
+            self.vault.retire();
+            return;
+        }
+        tracing::warn!(vault = %self.vault.id, %error, "could not read the vault anew");
+        self.fail_waiters(|| VaultError::Overloaded("the vault could not be read anew"));
+        self.doubt(ctx);
     }
 
     /// Starts a pass whenever the head may have moved, which others than this actor move too. Watches before it reads, so
@@ -331,6 +394,17 @@ impl VaultActor {
         self.start_pass(ctx);
     }
 
+    /// What is looked after from time to time.
+    fn tend(&mut self, ctx: &mut Context<Self>) {
+        self.trim(ctx);
+        let likely = load::likely_bytes(self.view.relationships);
+        let needed = likely.min(self.vault.settings.memory_budget_bytes);
+        // Not at the cost of others: it did without.
+        if self.load_later && self.vault.memory.ledger.has_room(needed) {
+            self.load_if_it_fits(ctx);
+        }
+    }
+
     /// Trims the change log once a tenth more than is to be kept has gathered.
     fn trim(&mut self, ctx: &mut Context<Self>) {
         if self.trimming || !std::mem::take(&mut self.may_have_grown) {
@@ -363,7 +437,7 @@ impl VaultActor {
         {
             return;
         }
-        self.loading = true;
+        (self.loading, self.load_later) = (true, false);
         let (vault, schema) = (Arc::clone(&self.vault), Arc::clone(&self.view.schema));
         let loading = async move {
             let ledger = &vault.memory.ledger;
@@ -382,7 +456,9 @@ impl VaultActor {
                 }
                 Ok(Loaded::Whole { .. }) => actor.load_if_it_fits(ctx),
                 Ok(Loaded::TooLarge) => {}
+                Ok(Loaded::NoRoom) => actor.load_later = true,
                 Err(error) => {
+                    actor.load_later = true;
                     tracing::warn!(vault = %actor.vault.id, %error, "could not load the vault into memory")
                 }
             }
@@ -401,17 +477,21 @@ impl VaultActor {
                 Ok(changes) => changes,
                 Err(StoreError::HistoryGone) => {
                     // The vault was replaced, or the log trimmed: a pass finds out and reads it anew.
-                    actor.loaded = None;
+                    (actor.loaded, actor.load_later) = (None, true);
                     actor.start_pass(ctx);
                     return;
                 }
                 Err(error) => {
                     tracing::warn!(vault = %actor.vault.id, %error, "could not complete the loaded vault");
-                    actor.loaded = None;
+                    (actor.loaded, actor.load_later) = (None, true);
                     return;
                 }
             };
-            if actor.apply(&changes) == Applied::NeedsReload {
+            if matches!(
+                actor.apply(&changes),
+                Applied::NeedsReload | Applied::NeedsRecord(_)
+            ) {
+                // A pass reads what changed, and loads the vault again.
                 actor.loaded = None;
                 actor.start_pass(ctx);
                 return;
@@ -419,10 +499,17 @@ impl VaultActor {
             let Some((mut loaded, charge)) = actor.loaded.take() else {
                 return;
             };
+            if loaded.schema.generation != actor.view.schema.generation {
+                return actor.load_if_it_fits(ctx);
+            }
             let loaded_at = loaded.revision;
             for change in changes.iter().filter(|change| change.revision > loaded_at) {
-                if let ChangeKind::Relationships(relationships) = &change.kind {
-                    apply_relationships(&mut loaded, change.revision, relationships);
+                match &change.kind {
+                    ChangeKind::Relationships(relationships) => {
+                        apply_relationships(&mut loaded, change.revision, relationships);
+                    }
+                    // The published view has read it already.
+                    ChangeKind::Schema | ChangeKind::Settings => loaded.revision = change.revision,
                 }
             }
             // A pass may have brought the published view further meanwhile.
@@ -434,6 +521,8 @@ impl VaultActor {
             } else if charge.try_set(loaded.bytes()) {
                 actor.loaded = Some((loaded, charge));
                 actor.replay(through, ctx);
+            } else {
+                actor.load_later = true;
             }
         }));
     }
@@ -444,6 +533,8 @@ enum Applied {
     Nothing,
     Something,
     NeedsReload,
+    /// Nothing but the vault's record changed at this revision, up to which everything is applied.
+    NeedsRecord(Revision),
 }
 
 /// Applies one change record's relationships to a view.
@@ -483,8 +574,10 @@ impl Actor for VaultActor {
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.set_mailbox_capacity(self.vault.limits.load().mailbox_capacity as usize);
         self.load_if_it_fits(ctx);
+        // At once, and not only on the timer: a vault may never be active for so long.
+        self.trim(ctx);
         let idle = self.vault.settings.idle_timeout.unwrap_or(TRIM_INTERVAL);
-        ctx.run_interval((idle / 2).min(TRIM_INTERVAL), Self::trim);
+        ctx.run_interval((idle / 2).min(TRIM_INTERVAL), Self::tend);
         if self.vault.store.is_shared() {
             self.follow_head(ctx);
         }
@@ -540,7 +633,8 @@ impl Handler<Slim> for VaultActor {
 
     fn handle(&mut self, Slim(bytes): Slim, _ctx: &mut Self::Context) {
         let before = self.vault.bytes();
-        let freed = |actor: &Self| before.saturating_sub(actor.vault.bytes_with(&actor.view));
+        let held = |actor: &Self| actor.vault.bytes_with(&actor.view) + actor.vault.decisions.bytes();
+        let freed = |actor: &Self| before.saturating_sub(held(actor));
         while freed(self) < bytes && self.give_up_something() {}
         self.publish();
     }

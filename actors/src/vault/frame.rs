@@ -80,7 +80,9 @@ impl Frame {
         let schema = if record.as_ref().map(|record| record.revision) == current.revision {
             current
         } else {
-            Arc::new(load::compile_apart(record).await?)
+            let (schema, nanos) = load::compile_timed(record).await?;
+            vault.charge(nanos);
+            Arc::new(schema)
         };
         // The count is only told, never read by an evaluation; that it is not 0 makes every row unknown.
         let view = View::new(snapshot.revision(), schema, u64::MAX);

@@ -1,6 +1,7 @@
 //! Reading a vault from storage into memory: its record, schema and, if it fits, all of its relationships.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use inferadb_engine::schema::{Format, Schema};
 use inferadb_storage::{Revision, SchemaRecord, Snapshot, Store, StoreError, VaultId, VaultRecord};
@@ -28,20 +29,45 @@ pub struct Opened {
     pub record: VaultRecord,
     /// Its schema and, if there are few, all of its rows.
     pub view: View,
+    /// How long its schema took to compile, in nanoseconds.
+    pub compile_nanos: u64,
+    /// What the rows weigh that were read and dropped again, as there was no room for them; 0: there was.
+    pub lacking_bytes: usize,
 }
 
 impl Opened {
-    /// Reads a vault that is to be active, and all its rows if they are few.
+    /// Reads a vault that is to be active, and all its rows if they are few, which are charged beside what is.
     pub async fn read(
         store: &Store,
         schemas: &Schemas,
         vault: VaultId,
         budget_bytes: usize,
+        charge: &Charge,
     ) -> Result<Self, VaultError> {
-        let opened = open(store, schemas, vault, budget_bytes).await?;
+        let opened = open(store, schemas, vault, None, budget_bytes, charge).await?;
         match opened.record.archived {
             true => Err(VaultError::AccessDenied),
             false => Ok(opened),
+        }
+    }
+
+    /// Reads it once more, since there is room now for the rows there was none for.
+    pub async fn read_again(
+        self,
+        store: &Store,
+        schemas: &Schemas,
+        budget_bytes: usize,
+        charge: &Charge,
+    ) -> Result<Self, VaultError> {
+        let known = Some(&self.view.schema);
+        let again = open(store, schemas, self.record.id, known, budget_bytes, charge).await?;
+        let compile_nanos = self.compile_nanos + again.compile_nanos;
+        match again.record.archived {
+            true => Err(VaultError::AccessDenied),
+            false => Ok(Self {
+                compile_nanos,
+                ..again
+            }),
         }
     }
 
@@ -83,26 +109,40 @@ pub enum Loaded {
         /// What they are charged to until they are the vault's.
         charge: Charge,
     },
-    /// It does not fit its budget, or all vaults together hold too much for it.
+    /// It does not fit its budget.
     TooLarge,
+    /// All vaults together hold too much for it.
+    NoRoom,
 }
 
-/// Reads a vault's record and schema, and all its rows if they are few.
+/// Reads a vault's record and schema, and all its rows if they are few and there is room: they are charged beside what is. A schema that is
+/// `known` is not compiled again.
 pub async fn open(
     store: &Store,
     schemas: &Schemas,
     vault: VaultId,
+    known: Option<&Arc<VaultSchema>>,
     budget_bytes: usize,
+    charge: &Charge,
 ) -> Result<Opened, VaultError> {
     let snapshot = store.snapshot(vault).await.map_err(VaultError::from_store)?;
     let record = snapshot.vault().clone();
-    let schema = compile_apart(snapshot.schema().await.map_err(VaultError::from_store)?).await?;
-    let schema = Arc::new(schemas.share(schema));
+    let stored = snapshot.schema().await.map_err(VaultError::from_store)?;
+    let revision = stored.as_ref().map(|stored| stored.revision);
+    let (schema, compile_nanos) = match known.filter(|known| known.revision == revision) {
+        Some(known) => (Arc::clone(known), 0),
+        None => {
+            let (schema, nanos) = compile_timed(stored).await?;
+            (Arc::new(schemas.share(schema)), nanos)
+        }
+    };
+    let charged = charge.bytes();
     let mut relationships = 0;
     for shape in snapshot.shapes().await.map_err(VaultError::from_store)? {
         relationships += shape.count;
     }
     let mut view = View::new(snapshot.revision(), schema, relationships);
+    let mut lacking_bytes = 0;
     if relationships > 0 && relationships <= LOAD_AT_ONCE && is_likely_to_fit(relationships, budget_bytes) {
         view.assume_complete();
         let mut position = None;
@@ -110,23 +150,43 @@ pub async fn open(
             position = read_chunk(&snapshot, position, &mut view)
                 .await
                 .map_err(VaultError::from_store)?;
-            if position.is_none() {
-                break;
-            }
-            if view.bytes() > budget_bytes {
+            let is_over = position.is_some() && view.bytes() > budget_bytes;
+            let has_room = is_over || charge.try_set(charged + view.bytes());
+            if is_over || !has_room {
                 // It does not fit after all: its rows are read as they are needed.
+                lacking_bytes = if has_room { 0 } else { view.bytes() };
                 let schema = Arc::clone(&view.schema);
                 view = View::new(snapshot.revision(), schema, relationships);
                 break;
             }
+            if position.is_none() {
+                break;
+            }
         }
         view.shrink_to(budget_bytes);
+        charge.set(charged + view.bytes());
     }
-    Ok(Opened { record, view })
+    Ok(Opened {
+        record,
+        view,
+        compile_nanos,
+        lacking_bytes,
+    })
 }
 
 /// Compiles a stored schema, one that may take long apart from the threads of actors and requests.
 pub async fn compile_apart(record: Option<SchemaRecord>) -> Result<VaultSchema, VaultError> {
+    compile_timed(record).await.map(|(schema, _)| schema)
+}
+
+/// As [`compile_apart`], and says how many nanoseconds it took.
+pub async fn compile_timed(record: Option<SchemaRecord>) -> Result<(VaultSchema, u64), VaultError> {
+    let compile = |record| {
+        let started = Instant::now();
+        let schema = compile(record);
+        let nanos = u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        schema.map(|schema| (schema, nanos))
+    };
     match record {
         Some(record) if record.text.len() > SMALL_SCHEMA_BYTES => {
             apart::of_activation(move || compile(Some(record))).await?
@@ -148,6 +208,11 @@ pub fn compile(record: Option<SchemaRecord>) -> Result<VaultSchema, VaultError> 
         .compile(&record.text)
         .map_err(|_| damaged("the stored schema does not compile with this version"))?;
     Ok(VaultSchema::new(compiled.schema, record.text, Some(record.revision)).in_format(format))
+}
+
+/// What a vault of so many relationships most likely weighs at most, in bytes.
+pub fn likely_bytes(relationships: u64) -> usize {
+    usize::try_from(relationships.saturating_mul(4 * LEAST_BYTES)).unwrap_or(usize::MAX)
 }
 
 /// Whether a vault of so many relationships can fit its budget at all.
@@ -182,8 +247,11 @@ pub async fn whole(
             Err(StoreError::SnapshotTooOld) => snapshot = store.snapshot(vault).await?,
             Err(error) => return Err(error),
         }
-        if view.bytes() > budget_bytes || !charge.try_set(view.bytes()) {
+        if view.bytes() > budget_bytes {
             return Ok(Loaded::TooLarge);
+        }
+        if !charge.try_set(view.bytes()) {
+            return Ok(Loaded::NoRoom);
         }
         tokio::task::yield_now().await;
     }

@@ -22,7 +22,7 @@ mod watch;
 
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix::prelude::*;
 use arc_swap::ArcSwap;
@@ -119,8 +119,8 @@ pub struct Vault {
     id_text: String,
     account_text: String,
     latest_token: ArcSwap<(Revision, Arc<str>)>,
-    checks: Limiter,
-    writes: Limiter,
+    checks: Arc<Limiter>,
+    writes: Arc<Limiter>,
     committing: Arc<Semaphore>,
     /// In kibibytes: what the writes that are under way or wait may weigh.
     writing: Arc<Semaphore>,
@@ -130,6 +130,28 @@ pub struct Vault {
     trials: Arc<Semaphore>,
     /// A few evaluations at a time that hold wide rows, or heavy ones.
     wide: Arc<Semaphore>,
+}
+
+/// What came before an actor of a vault.
+pub(crate) struct Before {
+    /// Whether an actor of the vault died shortly before, or it is in doubt what is stored.
+    pub(crate) is_failure: bool,
+    /// What the vault owes of its rates.
+    pub(crate) rates: Rates,
+}
+
+/// What a vault has used of its rates. Clones are the same.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Rates {
+    checks: Arc<Limiter>,
+    writes: Arc<Limiter>,
+}
+
+impl Rates {
+    /// Whether nothing is owed any more: then they are as good as new ones.
+    pub(crate) fn are_spent_out(&self, now: Instant) -> bool {
+        self.checks.is_spent_out(now) && self.writes.is_spent_out(now)
+    }
 }
 
 /// What each request writes, on cache lines of its own: a core that reads the rest of the vault does not fetch it anew
@@ -206,20 +228,21 @@ pub struct VaultStats {
 
 impl Vault {
     /// Starts the actor of a vault that was read from storage on `arbiter`.
-    pub fn start(
+    pub(crate) fn start(
         Admitted { opened, charge }: Admitted,
         store: Store,
         memory: Memory,
         settings: Arc<Settings>,
         metrics: &Metrics,
         arbiter: &ArbiterHandle,
-        follows_failure: bool,
+        before: Before,
     ) -> Arc<Self> {
         let id = opened.record.id;
         let limits = effective_limits(&settings, &opened.record);
         let account = opened.record.account;
         let revision = opened.view.revision;
         let latest_token = (revision, Arc::from(revision.encode(id)));
+        let compile_nanos = opened.compile_nanos;
         let vault = Arc::new(Self {
             id,
             account,
@@ -246,19 +269,20 @@ impl Vault {
             },
             activated_at: now(),
             activation: OnceLock::new(),
-            follows_failure,
+            follows_failure: before.is_failure,
             in_doubt: AtomicBool::new(false),
             id_text: id.to_string(),
             account_text: account.to_string(),
             latest_token: ArcSwap::from_pointee(latest_token),
-            checks: Limiter::default(),
-            writes: Limiter::default(),
+            checks: before.rates.checks,
+            writes: before.rates.writes,
             committing: Arc::new(Semaphore::new(CHANGES_AT_STORAGE as usize)),
             writing: Arc::new(Semaphore::new(WRITING_KIB as usize)),
             apart: Arc::new(Semaphore::new(1)),
             trials: Arc::new(Semaphore::new(1)),
             wide: Arc::new(Semaphore::new(HOLD_WIDE)),
         });
+        vault.charge(compile_nanos);
         vault.report_size();
         let actor_of = Arc::clone(&vault);
         let address = VaultActor::start_in_arbiter(arbiter, move |_| VaultActor::new(actor_of));
@@ -464,6 +488,14 @@ impl Vault {
         }
     }
 
+    /// What it has used of its rates.
+    pub(crate) fn rates(&self) -> Rates {
+        Rates {
+            checks: Arc::clone(&self.checks),
+            writes: Arc::clone(&self.writes),
+        }
+    }
+
     /// Whether its next actor, too, has to look for what is stored.
     pub(crate) fn is_in_doubt(&self) -> bool {
         self.in_doubt.load(Ordering::Relaxed)
@@ -498,8 +530,13 @@ impl Vault {
     }
 
     /// Tells the ledger and the metrics what the vault holds. It can have grown unseen by the plans of lists, which it gives up where there is
-    /// no room for them, and by its part of a schema that others share no longer: that is counted as soon as there is room.
+    /// no room for them, and by its part of a schema that others share no longer: that is counted as soon as there is room. Decisions
+    /// that were added since its rows were last held to its budget go where both are more than that.
     pub fn report_size(&self) {
+        let rows = self.view.load().bytes();
+        while rows + self.decisions.bytes() > self.settings.memory_budget_bytes && self.decisions.len() > 0 {
+            self.decisions.shrink();
+        }
         let _sizing = self.sizing();
         if !self.charge.try_set(self.bytes_beside_decisions()) {
             self.view.load().schema.forget_plans();
@@ -575,9 +612,13 @@ impl Vault {
     }
 
     fn set_record(&self, record: VaultRecord) {
-        self.limits
-            .store(Arc::new(effective_limits(&self.settings, &record)));
+        self.limits.store(Arc::new(self.limits_of(&record)));
         self.record.store(Arc::new(record));
+    }
+
+    /// The limits that a record of it says.
+    fn limits_of(&self, record: &VaultRecord) -> Limits {
+        effective_limits(&self.settings, record)
     }
 
     /// Closes the vault from within: it was deleted or archived elsewhere.
