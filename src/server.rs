@@ -22,7 +22,7 @@ use tracing_actix_web::TracingLogger;
 
 use crate::config::{self, Config};
 use crate::http::{
-    App, Bodies, HttpMetrics, HttpSettings, RequestSpan, Stopping, Transfers, routes, surround,
+    App, Bodies, HttpMetrics, HttpSettings, RequestSpan, Stopping, Transfers, Watches, routes, surround,
 };
 use crate::lag;
 use crate::telemetry::{self, Telemetry, spans_are_sent};
@@ -173,6 +173,11 @@ impl Prepared {
                 registry,
                 config.server.max_transfers,
                 config.server.max_account_transfers,
+            )?,
+            watches: Watches::new(
+                registry,
+                config.server.max_watches,
+                config.server.max_account_watches,
             )?,
             bodies: Bodies::new(
                 registry,

@@ -54,6 +54,8 @@ impl Default for ServerConfig {
             max_connections: 25_000,
             max_transfers: 32,
             max_account_transfers: 4,
+            max_watches: 5_000,
+            max_account_watches: 1_000,
             keep_alive_seconds: 75,
             shutdown_timeout_seconds: 30,
         }

@@ -114,6 +114,8 @@ pub(super) const KEYS: &[Key] = &[
     key("server.max_connections", Kind::Whole(1, 1_000_000)),
     key("server.max_transfers", Kind::Whole(1, 10_000)),
     key("server.max_account_transfers", Kind::Whole(1, 10_000)),
+    key("server.max_watches", Kind::Whole(1, 1_000_000)),
+    key("server.max_account_watches", Kind::Whole(1, 1_000_000)),
     noted(
         "server.keep_alive_seconds",
         Kind::Whole(0, 3600),

@@ -106,6 +106,10 @@ pub struct ServerConfig {
     pub max_transfers: usize,
     /// Of these, for the vaults of one account.
     pub max_account_transfers: usize,
+    /// Watches open at a time.
+    pub max_watches: usize,
+    /// Of these, of the vaults of one account.
+    pub max_account_watches: usize,
     /// Seconds that a stop waits for requests that are under way.
     pub shutdown_timeout_seconds: u64,
 }

@@ -31,6 +31,7 @@ mod transfer;
 pub mod vault_file;
 mod vaults;
 mod watch;
+mod watches;
 mod wire;
 
 use std::sync::Arc;
@@ -50,6 +51,7 @@ pub use self::request::{REQUEST_ID, surround, with_id};
 pub use self::span::RequestSpan;
 pub use self::stream::Stopping;
 pub use self::transfer::Transfers;
+pub use self::watches::Watches;
 use crate::telemetry::CheckLog;
 
 /// What every handler can reach. Each worker has a clone of its own: its counts of references are then no other core's.
@@ -75,6 +77,8 @@ pub struct App {
     pub stopping: Stopping,
     /// The transfers of whole vaults that are under way.
     pub transfers: Transfers,
+    /// The watches that are open.
+    pub watches: Watches,
     /// The bodies that are in memory.
     pub bodies: Bodies,
 }

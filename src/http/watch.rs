@@ -21,6 +21,7 @@ use super::caller::{Caller, Lease, in_vault};
 use super::problem::Problem;
 use super::relationships::WORK_OF_LINE;
 use super::stream::{self, EVENT_STREAM, NDJSON, Unread, Writer};
+use super::watches::WatchPlace;
 use super::wire::{FilterBody, RelationshipView, format_time};
 use super::{App, body};
 use crate::telemetry::LogScope;
@@ -58,6 +59,7 @@ struct Stream {
     format: Format,
     request_id: String,
     sent: u64,
+    _place: WatchPlace,
 }
 
 #[derive(Clone, Copy)]
@@ -92,6 +94,7 @@ pub async fn watch(app: web::Data<App>, request: HttpRequest) -> Result<HttpResp
                 _ => Format::Events,
             };
             let since = query.since.map(|(since, _)| since);
+            let place = app.watches.enter(visit.vault.account)?;
             let watch = app
                 .platform
                 .watch(Arc::clone(&visit.vault), since)
@@ -107,6 +110,7 @@ pub async fn watch(app: web::Data<App>, request: HttpRequest) -> Result<HttpResp
                 format,
                 request_id: visit.scope.request_id().to_owned(),
                 sent: 0,
+                _place: place,
             };
             Ok(begin(stream, &visit.scope, patience))
         }

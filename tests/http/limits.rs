@@ -325,6 +325,41 @@ fn a_request_whose_client_has_left_is_given_up() {
 }
 
 #[test]
+fn the_watches_of_one_account_and_of_the_server_are_bounded() {
+    let server = Server::with(json!({
+        "storage": { "backend": "memory" },
+        "server": { "max_watches": 3, "max_account_watches": 2 },
+    }));
+    let first = Tenant::with_documents(&server, "watching");
+    // However many vaults it has.
+    let second = Tenant::in_account(&server, first.account.clone(), "watching too");
+    second.put_schema(DOCUMENTS);
+    let other = Tenant::with_documents(&server, "another");
+    let watch = |tenant: &Tenant<&Server>| {
+        let stream = Stream::open(&server, &tenant.token(ALL_SCOPES), "GET", "/v1/watch", &[], "");
+        assert_eq!(stream.status, 200, "{}", stream.headers);
+        stream
+    };
+    let open = [watch(&first), watch(&second)];
+    assert_refused(&first.get("/v1/watch"), "max_account_watches");
+    let third = watch(&other);
+    assert_eq!(server.metric("inferadb_watches"), Some(3.0));
+    let refused = other.get("/v1/watch");
+    let problem = refused.problem(503, "overloaded");
+    let detail = problem["detail"].as_str().unwrap();
+    assert!(detail.contains("server.max_watches"), "{detail}");
+    assert!(refused.header("Retry-After").is_some());
+    drop((open, third));
+    until("the places are given back", || {
+        for tenant in [&first, &second, &other] {
+            tenant.touch(&["document:d#viewer@user:u"]);
+            tenant.untouch(&["document:d#viewer@user:u"]);
+        }
+        (server.metric("inferadb_watches") == Some(0.0)).then_some(())
+    });
+}
+
+#[test]
 fn the_transfers_of_one_account_are_bounded() {
     let server = Server::with(json!({
         "storage": { "backend": "memory" },
