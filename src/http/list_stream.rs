@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use futures_util::future::{Either, select};
-use inferadb_actors::{ListPage, ListRequest, Paging, VaultError};
+use inferadb_actors::{ListPage, ListRequest, Paging, Reach, VaultError};
 use serde::Serialize;
 use serde_json::Value;
 use tokio::sync::oneshot;
@@ -111,7 +111,10 @@ impl Task {
             });
             match select(work, staying).await {
                 Either::Left((outcome, _)) => outcome,
-                Either::Right(((), work)) => work.await,
+                Either::Right(((), work)) => match self.check_vault().await {
+                    Ok(()) => work.await,
+                    Err(error) => Some(Ok(Err(error))),
+                },
             }
         };
         let ended = |reason: &str| {
@@ -162,6 +165,16 @@ impl Task {
             cursor: reached.cursor.as_deref(),
             error,
         }));
+    }
+
+    /// Refuses a vault that was archived or deleted meanwhile.
+    async fn check_vault(&self) -> Result<(), VaultError> {
+        let vault = self.visit.vault.id;
+        match self.app.platform.vault(vault, Reach::Everything).await {
+            Ok(record) if !record.archived => Ok(()),
+            Ok(_) | Err(VaultError::NotFound(_)) => Err(VaultError::AccessDenied),
+            Err(error) => Err(error),
+        }
     }
 
     fn has_passed(&self) -> bool {

@@ -161,3 +161,28 @@ fn a_deadline_before_the_first_page_is_504() {
         answer.problem(504, "deadline_exceeded");
     }
 }
+
+#[test]
+fn a_list_of_a_vault_that_is_archived_or_deleted_ends_with_an_error() {
+    let server = Server::with(json!({"storage": {"backend": "memory"}}));
+    let tenant = tenant(&server);
+    let path = format!("/v1/vaults/{}", tenant.vault);
+    let archive = |archived: bool| {
+        let change = json!({ "archived": archived });
+        server.admin("PATCH", &path, Some(change)).expect(200);
+    };
+    let last_of = |stream: Stream| -> Value {
+        let (text, _) = stream.rest();
+        serde_json::from_str(text.lines().last().unwrap()).unwrap()
+    };
+    let stream = listing(&tenant);
+    archive(true);
+    let last = last_of(stream);
+    assert_eq!(last["error"]["code"], "vault_access_denied", "{last}");
+    archive(false);
+    let stream = listing(&tenant);
+    server.admin("DELETE", &path, None).expect(204);
+    let last = last_of(stream);
+    assert_eq!(last["error"]["code"], "vault_access_denied", "{last}");
+    assert_eq!(ends(&server, "vault_access_denied"), 2.0);
+}
