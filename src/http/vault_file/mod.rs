@@ -20,6 +20,13 @@ pub use self::write::Output;
 pub const FORMAT: &str = "inferadb.vault";
 /// The version that is written, and the only one that is read.
 pub const VERSION: u64 = 1;
+/// The media types of a file of lines; the first is the one that is written.
+pub const LINES: [&str; 4] = [
+    super::stream::NDJSON,
+    "application/ndjson",
+    "application/jsonl",
+    "application/x-jsonlines",
+];
 /// What a checksum begins with.
 const CHECKSUM_KIND: &str = "sha256:";
 

@@ -66,11 +66,15 @@ struct Parts {
     bounds: Bounds,
     said: Said,
     head: Option<Head>,
+    /// Whether the limits were handed on.
+    limits_taken: bool,
     /// Whether the relationships have begun.
     begun: bool,
     /// In a file of lines: whether there was a first line that is no relationship, and a last one.
     prefaced: bool,
     ended: bool,
+    /// Whether that first line says no more than a revision, as the one line of a read that found nothing.
+    only_revision: bool,
     page: Page,
     read: u64,
     sum: Checksum,
@@ -100,9 +104,11 @@ impl Reader {
                 bounds,
                 said: Said::default(),
                 head: None,
+                limits_taken: false,
                 begun: false,
                 prefaced: false,
                 ended: false,
+                only_revision: false,
                 page: Page::default(),
                 read: 0,
                 sum: Checksum::new(),
@@ -148,9 +154,11 @@ impl Reader {
         Some(std::mem::replace(page, rest))
     }
 
-    /// The vault's own limits, as far as they have come.
+    /// The vault's own limits, once they have come; once.
     pub fn limits(&mut self) -> Option<Map<String, Value>> {
-        self.parts.said.limits().cloned()
+        let limits = self.parts.said.limits()?;
+        let was_taken = std::mem::replace(&mut self.parts.limits_taken, true);
+        (!was_taken).then(|| limits.clone())
     }
 
     /// How many relationships have come.
@@ -220,6 +228,7 @@ impl Parts {
         let is_first = !self.begun;
         if is_first {
             self.prefaced = true;
+            self.only_revision = matches!(&members.0[..], [(name, _)] if name == "revision");
         } else {
             self.ended = true;
         }
@@ -290,7 +299,8 @@ impl Parts {
             };
             return Err(place.of(problem));
         }
-        if self.prefaced && !self.ended {
+        let is_empty_read = self.only_revision && self.read == 0;
+        if self.prefaced && !self.ended && !is_empty_read {
             let detail = "the file has no last line with its `relationship_count`: it was cut";
             return Err(place.problem("truncated", detail));
         }

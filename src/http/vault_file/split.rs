@@ -14,15 +14,19 @@ use crate::http::problem::Problem;
 const MAX_NAME_BYTES: usize = 256;
 /// The most white space between two things, in bytes.
 const MAX_BLANK_BYTES: usize = 64 << 10;
+/// The longest value of a member other than those that have bounds of their own, in bytes.
+pub const MAX_MEMBER_BYTES: usize = 64 << 10;
 /// The member that is taken apart further.
 const RELATIONSHIPS: &str = "relationships";
+/// The member that may be large.
+pub const SCHEMA: &str = "schema";
 
 /// How large the parts of a file may be, in bytes.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
     /// One relationship.
     pub relationship: usize,
-    /// One member other than the relationships, or one line without a relationship.
+    /// The schema as a member, or one line without a relationship.
     pub member: usize,
     /// The schema's text.
     pub schema: usize,
@@ -280,9 +284,10 @@ impl Splitter {
         take: &mut impl FnMut(Piece<'_>, Place) -> Result<(), Problem>,
     ) -> Result<usize, Problem> {
         let is_item = matches!(self.state, State::InItem(_));
-        let most = match is_item {
-            true => self.bounds.relationship,
-            false => self.bounds.member,
+        let most = match (is_item, self.name.as_str()) {
+            (true, _) => self.bounds.relationship,
+            (false, SCHEMA) => self.bounds.member,
+            (false, _) => self.bounds.member.min(MAX_MEMBER_BYTES),
         };
         let end = scan.end(bytes, !self.held.is_empty());
         let taken = end.unwrap_or(bytes.len());

@@ -10,8 +10,11 @@ use crate::http::body;
 use crate::http::problem::Problem;
 use crate::http::schema::refuse_long;
 use crate::http::vault_file::checksum::Checksum;
-use crate::http::vault_file::split::Place;
+use crate::http::vault_file::split::{MAX_MEMBER_BYTES, Place, SCHEMA};
 use crate::http::vault_file::{CHECKSUM_KIND, FORMAT, VERSION};
+
+/// The most that is told of a text that is wrong, in characters.
+const MAX_TOLD_CHARS: usize = 64;
 
 /// What was said so far.
 #[derive(Default)]
@@ -53,7 +56,8 @@ impl Said {
     /// Notes a member; refuses one that is given twice.
     pub fn meet(&mut self, name: &str, place: Place) -> Result<(), Problem> {
         if self.met.iter().any(|met| met == name) {
-            let detail = format!("the member `{}` is given twice", name.escape_debug());
+            let name = told(name);
+            let detail = format!("the member `{name}` is given twice");
             return Err(place.of(Problem::invalid("invalid_value", name, detail)));
         }
         self.met.push(name.to_owned());
@@ -69,12 +73,20 @@ impl Said {
             }),
             ..within(place, problem)
         };
-        let refused = |code, detail: String| place.of(Problem::invalid(code, name, detail));
+        let refused = |code, detail: String| place.of(Problem::invalid(code, told(name), detail));
+        if name != SCHEMA && value.len() > MAX_MEMBER_BYTES {
+            let detail = format!("a member is at most {MAX_MEMBER_BYTES} bytes long, but for `{SCHEMA}`");
+            let status = StatusCode::PAYLOAD_TOO_LARGE;
+            return Err(place.of(Problem {
+                field: Some(told(name)),
+                ..Problem::new(status, "too_large", detail)
+            }));
+        }
         match name {
             "format" => {
                 let format: String = body::json(value).map_err(wrong)?;
                 if format != FORMAT {
-                    let detail = format!("`format` is `{FORMAT}`, this is `{}`", format.escape_debug());
+                    let detail = format!("`format` is `{FORMAT}`, this is `{}`", told(&format));
                     return Err(refused("unknown_format", detail));
                 }
             }
@@ -112,7 +124,7 @@ impl Said {
                 self.checksum = Some(checksum.to_ascii_lowercase());
             }
             other => {
-                let detail = format!("a vault file has no member `{}`", other.escape_debug());
+                let detail = format!("a vault file has no member `{}`", told(other));
                 return Err(refused("unknown_field", detail));
             }
         }
@@ -196,11 +208,20 @@ pub fn within(place: Place, problem: Problem) -> Problem {
     }
 }
 
+/// A text of the file as it is told again: no more than shows what it is.
+fn told(text: &str) -> String {
+    let mut told: String = text.chars().take(MAX_TOLD_CHARS).collect();
+    if told.len() < text.len() {
+        told.push('…');
+    }
+    told.escape_debug().to_string()
+}
+
 fn language(name: &str) -> Result<Format, Problem> {
     Format::named(name).ok_or_else(|| {
         let detail = format!(
             "a schema's language is `native` or `openfga`, this is `{}`",
-            name.escape_debug()
+            told(name)
         );
         Problem::new(StatusCode::BAD_REQUEST, "invalid_value", detail)
     })

@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::*;
+use crate::http::vault_file::split::MAX_MEMBER_BYTES;
 use crate::http::vault_file::{Output, Preface};
 use crate::notation::parse_relationship;
 
@@ -240,6 +241,8 @@ fn a_file_by_hand_needs_no_more_than_its_relationships() {
             1,
         ),
         (Layout::Lines, format!("{one}\n{{\"revision\":\"r\"}}\n"), None, 1),
+        // A read that found nothing.
+        (Layout::Lines, "{\"revision\":\"r\"}\n".to_owned(), None, 0),
         (
             Layout::Lines,
             " { \"subject\":\"user:a\",\"relation\":\"viewer\",\"resource\":\"document:1\"}".to_owned(),
@@ -409,6 +412,17 @@ fn what_is_wrong_is_said_with_its_place() {
         ("\n\n", "malformed_json", (3, 1)),
         ("[]", "invalid_value", (1, 1)),
         ("{\"version\":1}\n", "truncated", (2, 1)),
+        (&format!("{{\"revision\":\"r\"}}\n{one}\n"), "truncated", (3, 1)),
+        (
+            "{\"revision\":\"r\",\"exported_at\":\"t\"}\n",
+            "truncated",
+            (2, 1),
+        ),
+        (
+            "{\"revision\":\"r\",\"first_revision\":\"f\"}\n",
+            "unknown_field",
+            (1, 1),
+        ),
         (&format!("{{\"version\":1}}\n{one}\n"), "truncated", (3, 1)),
         (&format!("{one}\n{{\"error\":{{}}}}\n"), "unknown_field", (2, 1)),
         (
@@ -439,6 +453,86 @@ fn what_is_wrong_is_said_with_its_place() {
             (code, Some(position)),
             "{text}: {problem}"
         );
+    }
+}
+
+#[test]
+fn members_are_bounded_and_what_is_wrong_is_not_told_whole() {
+    let long = "x".repeat(MAX_MEMBER_BYTES);
+    let bounds = Bounds {
+        member: 1 << 20,
+        schema: 1 << 20,
+        ..BOUNDS
+    };
+    let read = |layout, text: &str| {
+        let mut reader = Reader::new(layout, bounds);
+        reader.push(text.as_bytes()).and_then(|()| reader.end())
+    };
+    for member in [
+        "format",
+        "exported_at",
+        "vault",
+        "revision",
+        "schema_format",
+        "checksum",
+        "other",
+    ] {
+        for (layout, text) in [
+            (
+                Layout::Json,
+                format!("{{\"{member}\":\"{long}\",\"relationships\":[]}}"),
+            ),
+            (Layout::Lines, format!("{{\"{member}\":\"{long}\"}}\n")),
+        ] {
+            let problem = read(layout, &text).unwrap_err();
+            assert_eq!(
+                (problem.status.as_u16(), problem.code),
+                (413, "too_large"),
+                "{member}"
+            );
+            assert!(problem.detail.len() < 300, "{}", problem.detail.len());
+        }
+    }
+    let schema = format!("{{\"schema\":\"{long}\",\"relationships\":[]}}");
+    read(Layout::Json, &schema).unwrap();
+    let most = &long[..MAX_MEMBER_BYTES - 2];
+    for (layout, text, code) in [
+        (
+            Layout::Json,
+            format!("{{\"format\":\"{most}\"}}"),
+            "unknown_format",
+        ),
+        (
+            Layout::Json,
+            format!("{{\"schema_format\":\"{most}\"}}"),
+            "invalid_value",
+        ),
+        (
+            Layout::Json,
+            format!("{{\"schema\":{{\"text\":\"\",\"format\":\"{long}\"}}}}"),
+            "invalid_value",
+        ),
+        (Layout::Lines, format!("{{\"{long}\":1}}\n"), "unknown_field"),
+    ] {
+        let problem = read(layout, &text).unwrap_err();
+        assert_eq!(problem.code, code);
+        let told = problem.detail.len() + problem.field.map_or(0, |field| field.len());
+        assert!(told < 400, "{code}: {told}");
+    }
+}
+
+#[test]
+fn limits_are_told_when_they_come_and_once() {
+    for layout in [Layout::Json, Layout::Lines] {
+        let text = written(layout, Some((Format::Native, SCHEMA)), &stored());
+        let mut reader = Reader::new(layout, BOUNDS);
+        let head = text.find("\"resource\"").unwrap();
+        reader.push(&text.as_bytes()[..head]).unwrap();
+        assert_eq!(reader.limits().unwrap()["max_depth"], 7);
+        assert_eq!(reader.limits(), None);
+        reader.push(&text.as_bytes()[head..]).unwrap();
+        assert!(reader.end().unwrap().is_checked);
+        assert_eq!(reader.limits(), None);
     }
 }
 
