@@ -17,8 +17,9 @@ use serde_json::json;
 use super::caller::Caller;
 use super::problem::Problem;
 use super::transfer::{self, Slot};
-use super::vault_file::{Bounds, Head, Layout, Page, Reader};
+use super::vault_file::{Bounds, Head, LINES, Layout, Page, Reader};
 use super::{App, HttpMetrics, HttpSettings, body, ok};
+use crate::telemetry::LogScope;
 
 /// How much of the body is taken apart before others of the thread get their turn, in bytes.
 const AT_ONCE: usize = 8 << 10;
@@ -40,10 +41,11 @@ struct Incoming {
     patience: Duration,
 }
 
-/// Counts an import, even one that is given up.
-struct Count {
+/// Counts an import and logs how it ended; one of which nothing is told was given up.
+struct Ending {
     metrics: HttpMetrics,
     mode: &'static str,
+    started: Instant,
     outcome: &'static str,
 }
 
@@ -76,10 +78,10 @@ async fn import_body(
     let query: ImportQuery = body::query(request)?;
     let mode = mode(&query)?;
     let layout = layout(request)?;
-    let started = Instant::now();
-    let mut count = Count {
+    let ending = Ending {
         metrics: app.metrics.clone(),
         mode: name_of(mode),
+        started: Instant::now(),
         outcome: "given_up",
     };
     let work = async {
@@ -94,70 +96,49 @@ async fn import_body(
         // Whoever stops the server is not to wait for the end of a file.
         () = app.stopping.begun() => Err(VaultError::Stopping.into()),
     };
-    let outcome = match taken_in {
+    let imported = match taken_in {
         // All of it is here. A server that stops waits for it, as for any request: who is told that it was abandoned must
         // not find it there.
-        Ok(import) => finish(import, slot).await,
-        Err(problem) => Err(problem),
-    };
-    let seconds = started.elapsed().as_secs_f64();
-    match outcome {
-        Ok(imported) => {
-            count.outcome = "complete";
-            app.metrics.imported(imported.relationships);
-            let Imported {
-                relationships,
-                created,
-                updated,
-                ..
-            } = imported;
-            tracing::info!(
-                mode = count.mode,
-                relationships,
-                created,
-                updated,
-                seconds,
-                "vault imported"
-            );
-            let mut answer = json!({
-                "mode": count.mode,
-                "relationships": relationships,
-                "created": created,
-                "updated": updated,
-                "schema_changed": imported.schema_changed,
-                "revision": imported.revision.encode(id),
-            });
-            if let Some(members) = answer.as_object_mut() {
-                let misfits = query.force.then_some(imported.misfits);
-                for (name, count) in [("removed", imported.removed), ("misfits", misfits)] {
-                    if let Some(count) = count {
-                        members.insert(name.into(), count.into());
-                    }
-                }
-            }
-            ok(&answer)
-        }
+        Ok(import) => finish(import, slot, ending).await?,
         Err(problem) => {
-            count.outcome = problem.code;
-            tracing::warn!(
-                mode = count.mode,
-                reason = problem.code,
-                seconds,
-                "the import of a vault was abandoned"
-            );
-            Err(problem)
+            ending.tell(Err(&problem));
+            return Err(problem);
+        }
+    };
+    let mut answer = json!({
+        "mode": name_of(mode),
+        "relationships": imported.relationships,
+        "created": imported.created,
+        "updated": imported.updated,
+        "schema_changed": imported.schema_changed,
+        "revision": imported.revision.encode(id),
+    });
+    if let Some(members) = answer.as_object_mut() {
+        let misfits = query.force.then_some(imported.misfits);
+        for (name, count) in [("removed", imported.removed), ("misfits", misfits)] {
+            if let Some(count) = count {
+                members.insert(name.into(), count.into());
+            }
         }
     }
+    ok(&answer)
 }
 
-/// Finishes the import though whoever waits for it goes away; its place is taken until then.
-async fn finish(import: Import, slot: Slot) -> Result<Imported, Problem> {
-    let finishing = actix_web::rt::spawn(async move {
-        let _slot = slot;
-        import.finish().await
+/// Finishes the import, and tells of it, though whoever waits for it goes away; its place is taken until then.
+async fn finish(import: Import, slot: Slot, ending: Ending) -> Result<Imported, Problem> {
+    let work = Box::pin(async move {
+        let finished = import.finish().await.map_err(Problem::from);
+        ending.tell(finished.as_ref());
+        drop(slot);
+        finished
     });
-    let finished = finishing.await.unwrap_or(Err(VaultError::ActorFailed));
-    Ok(finished?)
+    let finishing = match LogScope::current() {
+        Some(scope) => actix_web::rt::spawn(scope.around(work)),
+        None => actix_web::rt::spawn(work),
+    };
+    finishing
+        .await
+        .unwrap_or_else(|_| Err(VaultError::ActorFailed.into()))
 }
 
 async fn take_in(
@@ -173,6 +154,7 @@ async fn take_in(
             if let Some(head) = reader.head() {
                 take_head(&mut import, head).await?;
             }
+            take_limits(&mut import, mode, &mut reader).await?;
             while let Some(page) = reader.full_page() {
                 add(&mut import, page).await?;
             }
@@ -182,17 +164,21 @@ async fn take_in(
     if let Some(head) = reader.head() {
         take_head(&mut import, head).await?;
     }
+    take_limits(&mut import, mode, &mut reader).await?;
     while let Some(page) = reader.page() {
         add(&mut import, page).await?;
     }
-    if let (ImportMode::Replace, Some(limits)) = (mode, reader.limits()) {
-        let limits = (!limits.is_empty()).then_some(limits);
-        import
-            .settings(limits)
-            .await
-            .map_err(|error| of_member("vault", error))?;
-    }
     Ok(import)
+}
+
+/// Takes the vault's limits as soon as they have come: what is wrong with them is not to be told after a long file.
+async fn take_limits(import: &mut Import, mode: ImportMode, reader: &mut Reader) -> Result<(), Problem> {
+    let (ImportMode::Replace, Some(limits)) = (mode, reader.limits()) else {
+        return Ok(());
+    };
+    let limits = (!limits.is_empty()).then_some(limits);
+    let taken = import.settings(limits).await;
+    taken.map_err(|error| of_member("vault", error))
 }
 
 async fn take_head(import: &mut Import, head: Head) -> Result<(), Problem> {
@@ -209,7 +195,16 @@ async fn take_head(import: &mut Import, head: Head) -> Result<(), Problem> {
 async fn add(import: &mut Import, mut page: Page) -> Result<(), Problem> {
     let relationships = std::mem::take(&mut page.relationships);
     let added = import.add(relationships).await;
-    added.map_err(|error| page.located(error.into()))
+    added.map_err(|error| {
+        let does_not_fit = matches!(error, VaultError::Misfit { .. });
+        let mut problem = page.located(error.into());
+        if does_not_fit {
+            problem
+                .detail
+                .push_str("; with `?force=true` it is taken in all the same, and every answer ignores it");
+        }
+        problem
+    })
 }
 
 /// A problem with what stands within the file's member `name`.
@@ -254,7 +249,30 @@ impl Incoming {
     }
 }
 
-impl Drop for Count {
+impl Ending {
+    fn tell(mut self, outcome: Result<&Imported, &Problem>) {
+        let (mode, seconds) = (self.mode, self.started.elapsed().as_secs_f64());
+        match outcome {
+            Ok(Imported {
+                relationships,
+                created,
+                updated,
+                ..
+            }) => {
+                self.outcome = "complete";
+                self.metrics.imported(*relationships);
+                tracing::info!(mode, relationships, created, updated, seconds, "vault imported");
+            }
+            Err(problem) => {
+                self.outcome = problem.code;
+                let reason = problem.code;
+                tracing::warn!(mode, reason, seconds, "the import of a vault was abandoned");
+            }
+        }
+    }
+}
+
+impl Drop for Ending {
     fn drop(&mut self) {
         self.metrics.import_ended(self.mode, self.outcome);
     }
@@ -294,9 +312,7 @@ fn layout(request: &HttpRequest) -> Result<Layout, Problem> {
     let text = value.to_str().unwrap_or("?").to_ascii_lowercase();
     let media = text.split(';').next().unwrap_or_default().trim();
     match media {
-        "application/x-ndjson" | "application/ndjson" | "application/jsonl" | "application/x-jsonlines" => {
-            Ok(Layout::Lines)
-        }
+        media if LINES.contains(&media) => Ok(Layout::Lines),
         ""
         | "application/json"
         | "text/json"

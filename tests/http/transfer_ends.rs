@@ -75,7 +75,10 @@ fn what_is_wrong_changes_nothing() {
             Some("relationships[0].caveat.context"),
             Some((2, 1)),
         ),
-        (JSON, format!("{{\"vault\":{closed},\"relationships\":[]}}"), 400, "invalid_value", Some("vault"), None),
+        (JSON, format!("{{\"vault\":{closed},\"relationships\":[]}}"), 413, "too_large", None, None),
+        (JSON, format!("{{\"vault\":{},\"relationships\":[]}}", &closed[30_000..70_000]), 400, "invalid_value", Some("vault"), None),
+        (NDJSON, format!("{{\"vault\":{{\"limits\":\"{}\"}}}}\n", &long[..100_000]), 413, "too_large", Some("vault"), None),
+        (JSON, "{\"vault\":{\"limits\":{\"max_depth\":0}},\"schema\":\"definition {\"".into(), 400, "invalid_value", Some("vault.limits.max_depth"), None),
         (JSON, format!("{{\"vault\":{{\"limits\":{{\"max_depth\":{closed}}}}},\"relationships\":[]}}"), 400, "malformed_json", None, None),
         (NDJSON, closed.clone(), 400, "invalid_value", None, None),
         (JSON, format!("{{\"vault\":{{\"limits\":{deep}"), 400, "malformed_json", None, None),
@@ -261,6 +264,64 @@ fn an_import_that_is_cut_off_changes_nothing() {
     // The vault takes the next one.
     import(&server, &tenant.vault, "?mode=replace", NDJSON, lines.as_bytes()).expect(200);
     assert_eq!(state(&server, &tenant.vault)["relationship_count"], 4_000);
+}
+
+#[test]
+fn an_import_into_a_vault_that_goes_finds_no_vault() {
+    let server = Server::with(json!({"storage": {"backend": "memory"}}));
+    let tenant = Tenant::with_documents(&server, "goes");
+    let lines: String = (0..4_000)
+        .map(|at| format!("{}\n", relationship(&format!("document:{at}#viewer@user:x"))))
+        .collect();
+    let mut socket = begin(&server, &tenant.vault, lines.as_bytes(), 2 * lines.len());
+    until("the import begins", || {
+        (server.metric("inferadb_transfers")? > 0.0).then_some(())
+    });
+    server
+        .admin("DELETE", &format!("/v1/vaults/{}", tenant.vault), None)
+        .expect(204);
+    let _ = socket.write_all(lines.as_bytes());
+    let answer = rest(socket);
+    assert!(
+        answer.starts_with("HTTP/1.1 404 ") && answer.contains("\"not_found\""),
+        "{answer}"
+    );
+}
+
+#[test]
+fn what_an_import_has_done_is_counted_though_its_sender_has_left() {
+    let server = Server::with(json!({"storage": {"backend": "memory"}}));
+    let tenant = Tenant::with_documents(&server, "left");
+    tenant.touch(&["document:0#viewer@user:x"]);
+    let mut last = state(&server, &tenant.vault)["revision"].clone();
+    let mut shown = 0;
+    for round in 0..30 {
+        let lines: String = (0..2_000)
+            .map(|at| {
+                format!(
+                    "{}\n",
+                    relationship(&format!("document:{at}#viewer@user:x{round}"))
+                )
+            })
+            .collect();
+        let socket = begin(&server, &tenant.vault, lines.as_bytes(), lines.len());
+        // All of it was sent; how much of it is taken in by now, or done, is left to chance.
+        socket.shutdown(Shutdown::Write).unwrap();
+        rest(socket);
+        until("the import is over", || {
+            (server.metric("inferadb_transfers") == Some(0.0)).then_some(())
+        });
+        let now = state(&server, &tenant.vault)["revision"].clone();
+        if now != last {
+            (last, shown) = (now, shown + 1);
+        }
+        assert_eq!(imports(&server, "complete"), f64::from(shown), "round {round}");
+    }
+    until("each is logged", || {
+        let log = server.log();
+        let imported = log.iter().filter(|line| line["message"] == "vault imported");
+        (imported.count() == shown as usize).then_some(())
+    });
 }
 
 #[test]
