@@ -1,14 +1,19 @@
 //! `POST /v1/vaults/{vault}/clone`: a new vault with another's state.
 
-use actix_web::{HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse, web};
 use inferadb_actors::{Reach, Revision, VaultError};
 use serde::Deserialize;
 
 use super::accounts::{account_id, checked_name};
 use super::problem::Problem;
 use super::received::Received;
+use super::transfer::{self, NoQuery};
 use super::vaults::VaultView;
-use super::{App, body, transfer};
+use super::{App, body};
+
+/// Why there is no way back to a revision.
+const GONE: &str = "the vault's state at this revision cannot be read any more: the changes made since then are not all kept, or come to \
+                    more than 32 MiB";
 
 #[derive(Deserialize)]
 #[serde(remote = "Self", deny_unknown_fields)]
@@ -25,11 +30,13 @@ body::objects!(CloneBody);
 /// `POST /v1/vaults/{vault}/clone`
 pub async fn clone(
     app: web::Data<App>,
+    request: HttpRequest,
     path: web::Path<String>,
     Received { caller, bytes, .. }: Received,
 ) -> Result<HttpResponse, Problem> {
     let (source, reach, _, _slot) = transfer::begin(&app, &caller, &path).await?;
     app.require_multi_tenancy()?;
+    let NoQuery {} = body::query(&request)?;
     let body: CloneBody = body::json(&bytes)?;
     let name = checked_name(&body.name)?;
     let account = body.account.as_deref().map(account_id).transpose()?;
@@ -48,10 +55,14 @@ pub async fn clone(
     };
     let cloning = app.platform.clone_vault(source, reach, &name, account, revision);
     let vault = cloning.await.map_err(|error| {
-        let is_about_revision = matches!(error, VaultError::RevisionAhead | VaultError::HistoryGone);
+        let is_gone = matches!(error, VaultError::HistoryGone);
+        let is_about_revision = is_gone || matches!(error, VaultError::RevisionAhead);
         let mut problem = Problem::from(error);
         if is_about_revision {
             problem.field = Some("revision".to_owned());
+        }
+        if is_gone {
+            GONE.clone_into(&mut problem.detail);
         }
         problem
     })?;

@@ -7,13 +7,12 @@ use actix_web::http::header::{CONTENT_DISPOSITION, HeaderName};
 use actix_web::{HttpRequest, HttpResponse, web};
 use inferadb_actors::{Export, VaultRecord, now};
 use inferadb_engine::noun::Relationship;
-use serde::Deserialize;
 
 use super::caller::{Caller, Lease};
 use super::problem::Problem;
-use super::stream::{self, NDJSON, Unread, Writer};
-use super::transfer::{self, Slot};
-use super::vault_file::{Layout, Output, Preface};
+use super::stream::{self, Unread, Writer};
+use super::transfer::{self, NoQuery, Slot};
+use super::vault_file::{LINES, Layout, Output, Preface};
 use super::vaults::VaultView;
 use super::wire::format_time;
 use super::{App, body};
@@ -23,15 +22,12 @@ use crate::telemetry::LogScope;
 pub const RELATIONSHIPS: HeaderName = HeaderName::from_static("x-relationship-count");
 /// How many relationships are written out in one turn of the vault.
 const AT_ONCE: usize = 50;
+/// Fewer, where they come to so many bytes; a large one is written in pieces of that.
+const PIECE_BYTES: usize = 16 << 10;
 /// The name of these streams in the metrics.
 const STREAM: &str = "export";
 /// The longest part of a file's name that is the vault's.
 const MAX_NAME_CHARS: usize = 60;
-
-/// An export takes no parameters.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct NoQuery {}
 
 /// Why an export ends before its end.
 enum Broken {
@@ -49,8 +45,10 @@ pub async fn export(
     let (id, reach, _, slot) = transfer::begin(&app, &caller, &path).await?;
     let lease = caller.lease(&app, &request)?;
     let NoQuery {} = body::query(&request)?;
-    let layout = match stream::preferred(&request, &["application/json", NDJSON]) {
-        NDJSON => Layout::Lines,
+    let [first, second, third, fourth] = LINES;
+    let offered = [Layout::Json.media_type(), first, second, third, fourth];
+    let layout = match stream::preferred(&request, &offered) {
+        media if LINES.contains(&media) => Layout::Lines,
         _ => Layout::Json,
     };
     let mut export = app.platform.export(id, reach).await?;
@@ -134,13 +132,7 @@ async fn send_all(
     let mut checked = Instant::now();
     while let Some(relationships) = page {
         for some in relationships.chunks(AT_ONCE) {
-            let writing = async {
-                for relationship in some {
-                    writer.write(&output.relationship(relationship)).await?;
-                }
-                Ok(())
-            };
-            pace.take(writing).await.map_err(Broken::Unread)?;
+            pace.take(write(some, export, output, writer)).await?;
         }
         writer.flush().await.map_err(Broken::Unread)?;
         if checked.elapsed() >= app.settings.heartbeat {
@@ -151,6 +143,31 @@ async fn send_all(
             .next()
             .await
             .map_err(|error| Broken::Failed(error.into()))?;
+    }
+    Ok(())
+}
+
+/// Writes relationships. Each piece of them may have to wait for the reader: meanwhile storage is not to keep what nobody needs.
+async fn write(
+    relationships: &[Relationship],
+    export: &mut Export,
+    output: &mut Output,
+    writer: &mut Writer,
+) -> Result<(), Broken> {
+    let mut written = 0;
+    for relationship in relationships {
+        let line = output.relationship(relationship);
+        for piece in line.chunks(PIECE_BYTES) {
+            writer.part(piece).await.map_err(Broken::Unread)?;
+            let refreshed = export.refresh(Instant::now()).await;
+            refreshed.map_err(|error| Broken::Failed(error.into()))?;
+        }
+        writer.end_record();
+        written += line.len();
+        if written >= PIECE_BYTES {
+            written = 0;
+            tokio::task::yield_now().await;
+        }
     }
     Ok(())
 }

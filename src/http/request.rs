@@ -25,6 +25,8 @@ pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const REQUEST_TIMEOUT: HeaderName = HeaderName::from_static("x-request-timeout-ms");
 /// The pattern of the paths of imports.
 pub const IMPORT: &str = "/v1/vaults/{vault}/import";
+/// The pattern of the paths of exports.
+const EXPORT: &str = "/v1/vaults/{vault}/export";
 /// The pattern of the paths of clones.
 pub const CLONE: &str = "/v1/vaults/{vault}/clone";
 /// A longer id is not echoed: it would be in every log line of the request.
@@ -46,10 +48,13 @@ pub async fn surround(
     if let Err(problem) = plain(&request) {
         return Err(problem.of_request(id).into());
     }
-    let deadline = match timeout_of(request.headers(), &app) {
-        // It takes as long as there is to transfer.
-        Ok(_) if is_transfer(&request) => None,
-        Ok(timeout) => scope.started().checked_add(timeout),
+    let timeout = match is_transfer(&request) {
+        // It takes as long as there is to transfer, unless its sender says how long that may be.
+        true => asked_of(request.headers()),
+        false => timeout_of(request.headers(), &app).map(Some),
+    };
+    let deadline = match timeout {
+        Ok(timeout) => timeout.and_then(|timeout| scope.started().checked_add(timeout)),
         Err(problem) => return Err(problem.of_request(id).into()),
     };
     let work = Rc::clone(&scope).around(scope.during(|| next.call(request)));
@@ -178,7 +183,7 @@ fn plain(request: &ServiceRequest) -> Result<(), Problem> {
     }
 }
 
-/// Whether a request moves a whole vault and answers at the end of that. A deadline that it names itself is held to.
+/// Whether a request moves a whole vault.
 fn is_transfer(request: &ServiceRequest) -> bool {
     let is_one = |pattern: &str| {
         let ends = pattern.rsplit_once('/').map_or(pattern, |(_, last)| last);
@@ -187,13 +192,21 @@ fn is_transfer(request: &ServiceRequest) -> bool {
             .rsplit_once('/')
             .is_some_and(|(_, last)| last == ends)
     };
-    (is_one(IMPORT) || is_one(CLONE)) && !request.headers().contains_key(REQUEST_TIMEOUT)
+    is_one(EXPORT) || is_one(IMPORT) || is_one(CLONE)
 }
 
 /// How long a request with these headers may take.
 pub fn timeout_of(headers: &HeaderMap, app: &App) -> Result<Duration, Problem> {
+    let asked = asked_of(headers)?;
+    Ok(asked.map_or(app.settings.request_timeout, |asked| {
+        asked.min(app.settings.max_request_timeout)
+    }))
+}
+
+/// How long a request with these headers says that it may take.
+fn asked_of(headers: &HeaderMap) -> Result<Option<Duration>, Problem> {
     let Some(value) = headers.get(REQUEST_TIMEOUT) else {
-        return Ok(app.settings.request_timeout);
+        return Ok(None);
     };
     let asked = value
         .to_str()
@@ -201,7 +214,7 @@ pub fn timeout_of(headers: &HeaderMap, app: &App) -> Result<Duration, Problem> {
         .and_then(|text| text.parse::<u64>().ok())
         .filter(|asked| *asked > 0);
     match asked {
-        Some(asked) => Ok(Duration::from_millis(asked).min(app.settings.max_request_timeout)),
+        Some(asked) => Ok(Some(Duration::from_millis(asked))),
         None => {
             let detail = "`X-Request-Timeout-Ms` must be a whole number of milliseconds, 1 at least";
             Err(Problem::invalid("invalid_value", "X-Request-Timeout-Ms", detail))

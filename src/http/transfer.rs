@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use inferadb_actors::{AccountId, Reach, VaultError, VaultId, VaultRecord};
 use prometheus::{IntGauge, Registry};
+use serde::Deserialize;
 
 use super::App;
 use super::caller::Caller;
@@ -15,6 +16,11 @@ use crate::telemetry::LogScope;
 
 /// When to try again: transfers take their time.
 pub const RETRY_AFTER: Duration = Duration::from_secs(5);
+
+/// Exports and clones take no parameters.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NoQuery {}
 
 /// The transfers under way. Clones count together.
 #[derive(Debug, Clone)]

@@ -124,6 +124,14 @@ fn an_export_says_what_it_is() {
     assert_eq!(file["revision"], read["revision"]);
 
     let lines = exported(&server, &tenant.vault, NDJSON);
+    for other in [
+        "application/jsonl",
+        "application/ndjson",
+        "text/html, application/x-jsonlines;q=0.5",
+    ] {
+        let answer = export_as(&server, &admin_token(), &tenant.vault, other);
+        assert_eq!(answer.header("content-type"), Some(NDJSON), "{other}");
+    }
     let lines: Vec<Value> = lines
         .lines()
         .map(|line| serde_json::from_str(line).unwrap())
@@ -564,6 +572,9 @@ fn a_clone_is_a_vault_of_its_own() {
         let problem = clone(body).problem(status, code);
         assert_eq!(problem.get("field").and_then(Value::as_str), field);
     }
+    let asked = format!("{path}?force=true");
+    let refused = server.admin("POST", &asked, Some(json!({"name": "x"})));
+    refused.problem(400, "invalid_query");
     let vaults = server.admin(
         "GET",
         &format!("/v1/accounts/{}/vaults?archived=true", source.account),
@@ -577,9 +588,34 @@ fn a_clone_is_a_vault_of_its_own() {
 }
 
 #[test]
+fn there_is_no_way_back_beyond_a_replacement() {
+    let server = Server::shared();
+    let tenant = Tenant::with_documents(&*server, "replaced");
+    let earlier = tenant.touch(&["document:1#viewer@user:a"]);
+    import(
+        &server,
+        &tenant.vault,
+        "?mode=replace",
+        JSON,
+        b"{\"relationships\":[]}",
+    )
+    .expect(200);
+    let path = format!("/v1/vaults/{}/clone", tenant.vault);
+    let clone = server.admin("POST", &path, Some(json!({"name": "x", "revision": earlier})));
+    let problem = clone.problem(410, "history_gone");
+    assert_eq!(problem["field"], "revision");
+    let detail = problem["detail"].as_str().unwrap();
+    assert!(
+        detail.contains("at this revision") && !detail.contains("watch"),
+        "{detail}"
+    );
+}
+
+#[test]
 fn the_default_deadline_is_not_that_of_a_transfer() {
-    let server =
-        Server::with(json!({"storage": {"backend": "memory"}, "server": {"request_timeout_ms": 300}}));
+    let server = Server::with(
+        json!({"storage": {"backend": "memory"}, "server": {"request_timeout_ms": 300, "max_request_timeout_ms": 400}}),
+    );
     let tenant = Tenant::with_documents(&server, "slow but steady");
     let one = relationship("document:1#viewer@user:a").to_string();
     let send = |more: &str| {
@@ -606,6 +642,9 @@ fn the_default_deadline_is_not_that_of_a_transfer() {
     assert_eq!(tenant.read(json!({})).len(), 1);
     let answer = send("X-Request-Timeout-Ms: 200\r\n");
     assert!(answer.starts_with("HTTP/1.1 504 "), "{answer}");
+    // Nor is the most that others can ask for.
+    let answer = send("X-Request-Timeout-Ms: 60000\r\n");
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
 }
 
 #[test]
@@ -625,7 +664,8 @@ fn an_export_with_what_no_longer_fits_is_restored_by_force() {
             JSON,
             file.as_bytes(),
         );
-        refused.problem(422, "relationship_does_not_fit_schema");
+        let problem = refused.problem(422, "relationship_does_not_fit_schema");
+        assert!(problem["detail"].as_str().unwrap().contains("`?force=true`"));
         let asked = format!("?mode={mode}&force=true");
         let answer = import(&server, &other.vault, &asked, JSON, file.as_bytes()).expect(200);
         assert_eq!(
