@@ -107,6 +107,23 @@ fn a_vault_goes_through_files_and_pipes() {
     assert_eq!(state(&server, out.trim())["vault"]["name"], "a copy");
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn a_file_that_cannot_be_read_is_not_taken_for_a_broken_connection() {
+    let server = Server::with(json!({"storage": {"backend": "memory"}}));
+    let target = Tenant::new(&server, "target");
+    // It can be opened, and every read of its beginning fails.
+    let unreadable = "/proc/self/mem";
+    let arguments = ["import", &target.vault, unreadable, "--format", "json"];
+    let (code, out, err) = vault(&server, &admin_token(), &arguments, b"");
+    assert_ne!(code, 0);
+    assert!(out.is_empty() && err.lines().count() == 1, "{out}{err}");
+    assert!(
+        err.contains(unreadable) && err.contains("Input/output error"),
+        "{err}"
+    );
+}
+
 #[test]
 fn what_fails_is_one_line_and_leaves_nothing() {
     let server = Server::with(json!({"storage": {"backend": "memory"}}));

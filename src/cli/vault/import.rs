@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
+use std::sync::mpsc as std_mpsc;
 use std::thread;
 
 use actix_web::web::Bytes;
@@ -50,6 +51,7 @@ pub(super) async fn run(arguments: ImportArgs) -> Result<(), CliError> {
     // The server is silent while it takes in what came.
     let remote = Remote::new(&arguments.server, None)?;
     let bar = progress::over_bytes(length);
+    let (body, failed) = body(source, peeked, bar.clone());
     let request = remote
         .vault(
             Method::POST,
@@ -58,8 +60,13 @@ pub(super) async fn run(arguments: ImportArgs) -> Result<(), CliError> {
             Some(arguments.mode.query(arguments.force)),
         )
         .header(CONTENT_TYPE, layout.media_type())
-        .body(body(source, peeked, bar.clone()));
-    let response = remote.send(request, Some(&name)).await?;
+        .body(body);
+    let sent = remote.send(request, Some(&name)).await;
+    // The connection is broken off then, but that is not why.
+    if let Ok(error) = failed.try_recv() {
+        return Err(unreadable(error));
+    }
+    let response = sent?;
     let answer = response
         .bytes()
         .await
@@ -100,8 +107,14 @@ fn layout_of(beginning: &[u8]) -> Layout {
     }
 }
 
-/// A body of what was read already and of the rest, which a thread of its own reads: standard input may keep it waiting.
-fn body(mut source: Box<dyn Read + Send>, peeked: Vec<u8>, bar: ProgressBar) -> Body {
+/// A body of what was read already and of the rest, which a thread of its own reads: standard input may keep it waiting. Also answers
+/// where it is told why the rest could not be read.
+fn body(
+    mut source: Box<dyn Read + Send>,
+    peeked: Vec<u8>,
+    bar: ProgressBar,
+) -> (Body, std_mpsc::Receiver<io::Error>) {
+    let (failing, failed) = std_mpsc::channel();
     let (pieces, mut taken) = mpsc::channel::<io::Result<Bytes>>(QUEUED_PIECES);
     thread::spawn(move || {
         for piece in peeked.chunks(PIECE_BYTES) {
@@ -115,7 +128,12 @@ fn body(mut source: Box<dyn Read + Send>, peeked: Vec<u8>, bar: ProgressBar) -> 
                 Ok(0) => return,
                 Ok(count) => Ok(Bytes::copy_from_slice(buffer.get(..count).unwrap_or_default())),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => Err(error),
+                Err(error) => {
+                    let kind = error.kind();
+                    // Whether anybody still asks makes no difference.
+                    let _ = failing.send(error);
+                    Err(kind.into())
+                }
             };
             let is_last = piece.is_err();
             if pieces.blocking_send(piece).is_err() || is_last {
@@ -123,7 +141,7 @@ fn body(mut source: Box<dyn Read + Send>, peeked: Vec<u8>, bar: ProgressBar) -> 
             }
         }
     });
-    Body::wrap_stream(futures_util::stream::poll_fn(move |context| {
+    let body = Body::wrap_stream(futures_util::stream::poll_fn(move |context| {
         let piece = taken.poll_recv(context);
         match &piece {
             std::task::Poll::Ready(Some(Ok(bytes))) => bar.inc(bytes.len() as u64),
@@ -131,7 +149,8 @@ fn body(mut source: Box<dyn Read + Send>, peeked: Vec<u8>, bar: ProgressBar) -> 
             _ => {}
         }
         piece
-    }))
+    }));
+    (body, failed)
 }
 
 fn summary(name: &str, mode: Mode, answer: &Value) -> String {
