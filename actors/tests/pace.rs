@@ -1,7 +1,7 @@
 //! The pace of what is heavy beside checks: transfers go in turns, schemas are compiled apart, a delete by filter is charged as it
 //! goes; and all of it is charged to its vault.
 #![allow(missing_docs)]
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may fail")]
+#![expect(clippy::unwrap_used, reason = "a test may fail")]
 
 mod support;
 

@@ -1,6 +1,6 @@
 //! Export, import and clone below the surface: what readers, watches and other servers see of them.
 #![allow(missing_docs)]
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may fail")]
+#![expect(clippy::unwrap_used, reason = "a test may fail")]
 
 mod support;
 

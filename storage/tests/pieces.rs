@@ -1,10 +1,6 @@
 //! How much is done in one go, and held at a time, by what moves whole vaults: counted, not timed.
 #![allow(missing_docs)]
-#![expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "test code: a failure is to panic"
-)]
+#![expect(clippy::unwrap_used, reason = "test code: a failure is to panic")]
 
 #[path = "support/short_lived.rs"]
 mod short_lived;
