@@ -12,12 +12,13 @@ const EVERY: Duration = Duration::from_millis(50);
 const GRAIN: Duration = Duration::from_millis(2);
 
 /// Looks, for as long as the thread answers requests, how late it comes to a timer, and tells the platform.
-pub fn watch_this_thread(platform: Platform) {
+pub fn watch_this_thread(platform: &Platform) {
+    let meter = platform.lag_meter();
     rt::spawn(async move {
         loop {
             let due = Instant::now() + EVERY;
             tokio::time::sleep_until(due).await;
-            platform.observe_lag(due.elapsed().saturating_sub(GRAIN));
+            meter.observe(due.elapsed().saturating_sub(GRAIN));
         }
     });
 }

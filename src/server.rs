@@ -7,6 +7,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use actix_web::dev::{Server, ServerHandle};
@@ -25,6 +26,7 @@ use crate::http::{
     App, Bodies, HttpMetrics, HttpSettings, RequestSpan, Stopping, Transfers, Watches, routes, surround,
 };
 use crate::lag;
+use crate::request_thread;
 use crate::telemetry::{self, Telemetry, spans_are_sent};
 use crate::waiting::Waiting;
 
@@ -219,10 +221,11 @@ impl Prepared {
         let stopping = app.stopping.clone();
         let server = &config.server;
         let patience = config.watch.slow_reader() + GIVEN_UP_AFTER;
+        let (started, pin) = (Arc::new(AtomicUsize::new(0)), server.pin_threads);
         let http = HttpServer::new(move || {
-            // Each thread that answers requests makes its own.
-            lag::watch_this_thread(app.platform.clone());
-            // Once on each thread that serves requests.
+            // Once on each thread that answers requests.
+            request_thread::prepare(started.fetch_add(1, Ordering::Relaxed), pin);
+            lag::watch_this_thread(&app.platform);
             actix_web::rt::spawn(crate::allocator::release_after_evictions(app.platform.clone()));
             actix_web::App::new()
                 .app_data(web::Data::new(App::clone(&app)))

@@ -4,6 +4,7 @@
 use std::sync::{Arc, LazyLock};
 use std::time::Instant;
 
+use inferadb_storage::background;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::error::VaultError;
@@ -51,6 +52,7 @@ async fn run<T: Send + 'static>(
     let place = place.map_err(|_| VaultError::ActorFailed)?;
     let done = tokio::task::spawn_blocking(move || {
         let _place = place;
+        background::enter();
         work()
     });
     done.await.map_err(|_| VaultError::ActorFailed)

@@ -29,11 +29,11 @@ mod weight;
 pub use inferadb_storage::{
     AccountId, AccountRecord, Backend, BadKeyPrefix, Change, ChangeKind, ChangeOp, KeyPrefix, LogSize,
     Precondition, RelationshipFilter, Revision, StoreError, SubjectRelation, VaultId, VaultRecord,
-    stop_client,
+    background, stop_client,
 };
 
 pub use self::error::VaultError;
-
+pub use self::overload::LagMeter;
 pub use self::platform::{Page, Platform, Reach, StartError, StatsReport, VaultChange};
 pub use self::registry::Reason;
 pub use self::settings::{CacheSettings, Limits, Settings};

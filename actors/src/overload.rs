@@ -1,16 +1,17 @@
 //! Overload: when the threads that answer requests come too late, the vaults that use most of the CPU are held to less, the
 //! heaviest first, until they come in time again.
 //!
-//! Whoever serves requests tells how late its threads were ([`Overload::observe`]). Once in a window the mean is looked at. While it is
-//! above the limit, a level sinks; a vault that has used more CPU in a window than the level is refused for the rest of it. The level
+//! Each thread that serves requests tells how late it was ([`LagMeter::observe`]). Once in a window the mean of the latest thread is looked
+//! at, since a connection stays on its thread. While it is above the limit, a level sinks; a vault that has used more CPU in a window than the level is refused for the rest of it. The level
 //! never sinks below an equal share, of the threads' time and of what is used: a vault that uses no more than that is never refused,
 //! nor is one that nobody else is there to share with.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
+use prometheus::Histogram;
 
 use crate::registry::Registry;
 
@@ -25,9 +26,48 @@ const CALM_WINDOWS: u32 = 4;
 /// How late the threads are, and what is done about it.
 #[derive(Debug, Default)]
 pub(crate) struct Overload {
+    /// Those that measure; one that is dropped measures no more.
+    meters: Mutex<Vec<Weak<Lateness>>>,
+    brake: Mutex<Brake>,
+}
+
+/// How late one thread came to what was due, in the window under way.
+#[derive(Debug, Default)]
+struct Lateness {
     late_micros: AtomicU64,
     looks: AtomicU64,
-    brake: Mutex<Brake>,
+    /// Whether it ever looked.
+    began: AtomicBool,
+}
+
+/// Measures how late one thread that answers requests comes to what is due there.
+#[derive(Debug)]
+pub struct LagMeter {
+    lateness: Arc<Lateness>,
+    seconds: Histogram,
+}
+
+impl LagMeter {
+    /// Notes how much later than it was due the thread came to a task. It is to do so several times in each quarter of a second: if it
+    /// does not do so at all, it is taken to be late.
+    pub fn observe(&self, late: Duration) {
+        let micros = u64::try_from(late.as_micros()).unwrap_or(u64::MAX);
+        self.lateness.late_micros.fetch_add(micros, Ordering::Relaxed);
+        self.lateness.looks.fetch_add(1, Ordering::Relaxed);
+        self.lateness.began.store(true, Ordering::Relaxed);
+        self.seconds.observe(late.as_secs_f64());
+    }
+}
+
+impl Lateness {
+    /// Ends a window: how late the thread was on average.
+    fn end_window(&self) -> Duration {
+        let late = self.late_micros.swap(0, Ordering::Relaxed);
+        match self.looks.swap(0, Ordering::Relaxed) {
+            0 if self.began.load(Ordering::Relaxed) => WINDOW,
+            looks => Duration::from_micros(late / looks.max(1)),
+        }
+    }
 }
 
 /// What vaults are held to, from one window to the next.
@@ -45,21 +85,29 @@ pub(crate) struct Brake {
 }
 
 impl Overload {
-    /// Notes how much later than it was due a thread came to a task.
-    pub(crate) fn observe(&self, late: Duration) {
-        let micros = u64::try_from(late.as_micros()).unwrap_or(u64::MAX);
-        self.late_micros.fetch_add(micros, Ordering::Relaxed);
-        self.looks.fetch_add(1, Ordering::Relaxed);
+    /// A meter for one thread, which tells `seconds` what it measures.
+    pub(crate) fn meter(&self, seconds: Histogram) -> LagMeter {
+        let lateness = Arc::default();
+        self.meters().push(Arc::downgrade(&lateness));
+        LagMeter { lateness, seconds }
     }
 
-    /// Ends a window: how late the threads were on average.
+    /// Ends a window: how late the latest thread was on average.
     pub(crate) fn end_window(&self) -> Duration {
-        let late = self.late_micros.swap(0, Ordering::Relaxed);
-        let looks = self.looks.swap(0, Ordering::Relaxed);
-        Duration::from_micros(late / looks.max(1))
+        let mut latest = Duration::ZERO;
+        self.meters().retain(|meter| {
+            let lateness = meter.upgrade();
+            latest = latest.max(lateness.as_deref().map_or(Duration::ZERO, Lateness::end_window));
+            lateness.is_some()
+        });
+        latest
     }
 
-    pub(crate) fn brake(&self) -> std::sync::MutexGuard<'_, Brake> {
+    fn meters(&self) -> MutexGuard<'_, Vec<Weak<Lateness>>> {
+        self.meters.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn brake(&self) -> MutexGuard<'_, Brake> {
         self.brake.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -254,13 +302,42 @@ mod tests {
         assert!(brake.is_released());
     }
 
+    fn meter(overload: &Overload) -> LagMeter {
+        let options = prometheus::HistogramOpts::new("lag", "of a test");
+        overload.meter(Histogram::with_opts(options).unwrap())
+    }
+
     #[test]
     fn the_mean_of_a_window_is_forgotten_with_it() {
         let overload = Overload::default();
+        assert_eq!(overload.end_window(), Duration::ZERO);
+        let thread = meter(&overload);
+        assert_eq!(overload.end_window(), Duration::ZERO, "it has yet to begin");
         for millis in [10, 20, 30] {
-            overload.observe(Duration::from_millis(millis));
+            thread.observe(Duration::from_millis(millis));
         }
         assert_eq!(overload.end_window(), Duration::from_millis(20));
+        thread.observe(Duration::ZERO);
         assert_eq!(overload.end_window(), Duration::ZERO);
+        drop(thread);
+        assert_eq!(overload.end_window(), Duration::ZERO);
+    }
+
+    #[test]
+    fn one_late_thread_is_late_however_many_are_not() {
+        let overload = Overload::default();
+        let threads: Vec<_> = (0..8).map(|_| meter(&overload)).collect();
+        for thread in &threads {
+            for _ in 0..5 {
+                thread.observe(Duration::ZERO);
+            }
+        }
+        threads[3].observe(Duration::from_millis(240));
+        assert_eq!(overload.end_window(), Duration::from_millis(40));
+        // One that does not even come to look.
+        for thread in threads.iter().skip(1) {
+            thread.observe(Duration::ZERO);
+        }
+        assert_eq!(overload.end_window(), WINDOW);
     }
 }

@@ -16,7 +16,7 @@ use uuid::Uuid;
 use crate::error::VaultError;
 use crate::limits;
 use crate::metrics::Metrics;
-use crate::overload::Balancer;
+use crate::overload::{Balancer, LagMeter};
 use crate::registry::{Reason, Registry};
 use crate::retention::Retention;
 use crate::settings::Settings;
@@ -136,10 +136,10 @@ impl Platform {
         self.registry.stop(within).await;
     }
 
-    /// Notes how much later than it was due a thread that answers requests came to a task. Where that is much for a while, the
-    /// vaults that use most of the CPU are held to less.
-    pub fn observe_lag(&self, late: Duration) {
-        self.registry.observe_lag(late);
+    /// Measures how late one more thread that answers requests comes to what is due. Where that is much for a while, the vaults that
+    /// use most of the CPU are held to less.
+    pub fn lag_meter(&self) -> LagMeter {
+        self.registry.lag_meter()
     }
 
     /// Ends a window of observed lags; a timer does so as well.

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use actix::prelude::*;
 use dashmap::mapref::entry::Entry;
 use dashmap::{DashMap, DashSet};
-use inferadb_storage::{Store, VaultId};
+use inferadb_storage::{Store, VaultId, background};
 use prometheus::IntCounter;
 use tokio::sync::watch;
 
@@ -81,7 +81,12 @@ impl Registry {
     /// A registry without active vaults, whose actors live on `settings.actor_threads` threads of their own.
     pub fn new(store: Store, settings: Arc<Settings>, metrics: Metrics) -> Self {
         let arbiters = (0..settings.actor_threads.max(1))
-            .map(|_| Arbiter::new())
+            .map(|_| {
+                let arbiter = Arbiter::new();
+                // Nobody has stopped it yet.
+                arbiter.spawn_fn(background::enter);
+                arbiter
+            })
             .collect();
         Self(Arc::new(Inner {
             slots: DashMap::default(),

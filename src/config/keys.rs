@@ -106,6 +106,7 @@ pub(super) const KEYS: &[Key] = &[
     key("server.host", Kind::Host),
     noted("server.port", Kind::Whole(0, 65_535), "0: any free port"),
     key("server.worker_threads", Kind::Whole(1, 512)),
+    key("server.pin_threads", Kind::Flag),
     key("server.request_timeout_ms", Kind::Whole(1, 3_600_000)),
     key("server.max_request_timeout_ms", Kind::Whole(1, 3_600_000)),
     key("server.max_body_bytes", Kind::Whole(1024, 1 << 30)),

@@ -88,6 +88,8 @@ pub struct ServerConfig {
     pub port: u16,
     /// Threads that serve requests.
     pub worker_threads: usize,
+    /// Whether each of them is bound to a core of its own.
+    pub pin_threads: bool,
     /// Milliseconds until a request without `X-Request-Timeout-Ms` is given up.
     pub request_timeout_ms: u64,
     /// The most milliseconds that `X-Request-Timeout-Ms` can ask for.

@@ -1,5 +1,6 @@
 //! An ordered transactional key-value trait with its engines, and the layer that keeps vaults on it.
 
+pub mod background;
 mod codec;
 pub mod engine;
 mod id;

@@ -1,12 +1,13 @@
 //! What takes room and time back from vaults: sweeps evict the idle and the coldest, and an overloaded server holds the busiest.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use inferadb_engine::noun::Timestamp;
 
 use super::draining::Reason;
 use super::{FORGIVEN_AFTER, Inner, Registry};
+use crate::overload::LagMeter;
 use crate::sweeps::Sweeps;
 use crate::vault::{Vault, now};
 
@@ -172,16 +173,16 @@ impl Registry {
         }
     }
 
-    /// Notes how much later than it was due a thread that answers requests came to a task.
-    pub fn observe_lag(&self, late: Duration) {
-        self.0.metrics.lag_seconds.observe(late.as_secs_f64());
-        self.0.overload.observe(late);
+    /// A meter for one more thread that answers requests.
+    pub fn lag_meter(&self) -> LagMeter {
+        self.0.overload.meter(self.0.metrics.lag_seconds.clone())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
     use crate::platform::Platform;
     use crate::settings::Settings;
     use inferadb_storage::{Backend, VaultId};

@@ -1,26 +1,20 @@
 //! The one thread that commits: it judges waiting transactions, applies many of them at once, and answers them all.
 
-use std::collections::VecDeque;
 use std::ops::Range;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::optimistic::{OptimisticTransaction, Snapshot};
 use super::overlay::{Op, stamped_key};
+use super::queue::{CommitQueue, Request};
 use super::watches::Watches;
 use super::window::Window;
+use crate::background;
 use crate::kv::{KvError, Transaction, Versionstamp};
 
-/// The most transactions that wait for the committer; further ones wait for a place.
-const MAX_WAITING: usize = 1_024;
-/// The most operations that are applied in one go, so that those who came first do not wait for all the rest.
-const MAX_BATCH_OPS: usize = 50_000;
-/// About the most bytes that they come to.
-const MAX_BATCH_BYTES: usize = 32 << 20;
 /// How often a store that failed is tried again.
 const RECOVERY_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -55,29 +49,6 @@ pub(super) struct Failure {
     pub(super) maybe_stored: bool,
 }
 
-/// The transactions that wait to be committed.
-#[derive(Debug)]
-pub(super) struct CommitQueue {
-    waiting: Mutex<Waiting>,
-    wake: Condvar,
-    places: Arc<Semaphore>,
-}
-
-#[derive(Debug, Default)]
-struct Waiting {
-    requests: VecDeque<Request>,
-    closed: bool,
-}
-
-#[derive(Debug)]
-struct Request {
-    read_version: u64,
-    reads: Vec<ReadRange>,
-    ops: Vec<Op>,
-    answer: oneshot::Sender<Result<Versionstamp, KvError>>,
-    place: OwnedSemaphorePermit,
-}
-
 /// The shared part of an optimistic engine: begins transactions, and owns the committer's thread.
 pub(super) struct Optimistic {
     published: Arc<RwLock<Arc<dyn Snapshot>>>,
@@ -93,11 +64,7 @@ impl Optimistic {
         base: impl Base,
         snapshot: Arc<dyn Snapshot>,
     ) -> Result<Self, std::io::Error> {
-        let queue = Arc::new(CommitQueue {
-            waiting: Mutex::default(),
-            wake: Condvar::new(),
-            places: Arc::new(Semaphore::new(MAX_WAITING)),
-        });
+        let queue = Arc::new(CommitQueue::default());
         let watches = Arc::new(Watches::default());
         let version = snapshot.version();
         let published = Arc::new(RwLock::new(snapshot));
@@ -110,9 +77,10 @@ impl Optimistic {
             last_version: version,
             failed: None,
         };
-        let thread = std::thread::Builder::new()
-            .name(name.into())
-            .spawn(move || committer.run())?;
+        let thread = std::thread::Builder::new().name(name.into()).spawn(move || {
+            background::enter();
+            committer.run();
+        })?;
         Ok(Self {
             published,
             queue,
@@ -131,50 +99,12 @@ impl Optimistic {
 impl Drop for Optimistic {
     /// Commits what waits, then ends the thread, which closes the store's file.
     fn drop(&mut self) {
-        self.queue.lock().closed = true;
-        self.queue.wake.notify_all();
+        self.queue.close();
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
             tracing::error!("the storage committer panicked");
         }
-    }
-}
-
-impl CommitQueue {
-    /// Hands a transaction to the committer and waits for its outcome.
-    pub(super) async fn commit(
-        &self,
-        read_version: u64,
-        reads: Vec<ReadRange>,
-        ops: Vec<Op>,
-    ) -> Result<Versionstamp, KvError> {
-        let closed = || KvError::Unavailable("the store is closed".into());
-        let place = Arc::clone(&self.places)
-            .acquire_owned()
-            .await
-            .map_err(|_| closed())?;
-        let (answer, outcome) = oneshot::channel();
-        {
-            let mut waiting = self.lock();
-            if waiting.closed {
-                return Err(closed());
-            }
-            waiting.requests.push_back(Request {
-                read_version,
-                reads,
-                ops,
-                answer,
-                place,
-            });
-        }
-        self.wake.notify_one();
-        // Without an answer the committer died half-way.
-        outcome.await.unwrap_or(Err(KvError::CommitUnknown))
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -191,7 +121,11 @@ struct Committer<B> {
 
 impl<B: Base> Committer<B> {
     fn run(mut self) {
-        while let Some(requests) = self.next_requests() {
+        // A store that failed is tried again though nobody wants anything.
+        while let Some(requests) = self
+            .queue
+            .next(self.failed.is_some().then_some(RECOVERY_INTERVAL))
+        {
             if self.failed.is_some() {
                 self.recover();
             }
@@ -204,41 +138,6 @@ impl<B: Base> Committer<B> {
                 }
             }
         }
-    }
-
-    /// The requests that wait, in order; none at all while a failed store is to be tried again; `None` at the end.
-    fn next_requests(&self) -> Option<Vec<Request>> {
-        let mut waiting = self.queue.lock();
-        while waiting.requests.is_empty() {
-            if waiting.closed {
-                return None;
-            }
-            if self.failed.is_some() {
-                let wait = self.queue.wake.wait_timeout(waiting, RECOVERY_INTERVAL);
-                let (held, timeout) = wait.unwrap_or_else(PoisonError::into_inner);
-                waiting = held;
-                if timeout.timed_out() {
-                    break;
-                }
-            } else {
-                waiting = self
-                    .queue
-                    .wake
-                    .wait(waiting)
-                    .unwrap_or_else(PoisonError::into_inner);
-            }
-        }
-        let (mut ops, mut bytes) = (0, 0);
-        let mut taken = Vec::new();
-        while ops < MAX_BATCH_OPS
-            && bytes < MAX_BATCH_BYTES
-            && let Some(request) = waiting.requests.pop_front()
-        {
-            ops += request.ops.len();
-            bytes += request.ops.iter().map(Op::bytes).sum::<usize>();
-            taken.push(request);
-        }
-        Some(taken)
     }
 
     fn commit(&mut self, requests: Vec<Request>) {
@@ -334,15 +233,12 @@ impl<B: Base> Committer<B> {
 impl<B> Drop for Committer<B> {
     /// However the thread ends, nobody waits for it any more.
     fn drop(&mut self) {
-        let mut waiting = self.queue.lock();
-        waiting.closed = true;
-        for request in waiting.requests.drain(..) {
+        for request in self.queue.close_and_drain() {
             request
                 .answer
                 .send(Err(KvError::Unavailable("the store is closed".into())))
                 .ok();
         }
-        drop(waiting);
         self.watches.close();
     }
 }

@@ -10,6 +10,7 @@ mod foundationdb;
 mod memory;
 mod optimistic;
 mod overlay;
+mod queue;
 mod watches;
 mod window;
 

@@ -6,8 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::committer::{CommitQueue, ReadRange};
+use super::committer::ReadRange;
 use super::overlay::{Overlay, Seen, sum};
+use super::queue::CommitQueue;
 use crate::kv::{Isolation, KvError, Pair, RangeOptions, Transaction, Versionstamp, key_after, pair_bytes};
 
 /// Is shown pairs one after another, until it has seen enough.

@@ -1,0 +1,54 @@
+//! The threads that do long work for others: committing, following the log, compiling. Those that answer requests come before them.
+
+use std::cell::Cell;
+
+/// How much nicer than a thread that answers requests: where both want one core, Linux gives such a thread about a tenth of it.
+#[cfg(target_os = "linux")]
+const NICER: i32 = 10;
+
+thread_local! {
+    static IS_BACKGROUND: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Makes the calling thread one of them, if it is none yet: lets those that answer requests go first, and uses any core that the process may,
+/// though the thread that started it was bound to one. Where the system does not allow it things are as they were.
+pub fn enter() {
+    if !IS_BACKGROUND.replace(true) {
+        #[cfg(target_os = "linux")]
+        if let Err(error) = linux::enter(NICER) {
+            tracing::debug!(%error, "a thread could not be made one for the background");
+        }
+    }
+}
+
+#[cfg(target_os = "linux")]
+mod linux {
+    use rustix::io;
+    use rustix::process::{getpid, nice};
+    use rustix::thread::{sched_getaffinity, sched_setaffinity};
+
+    /// On Linux both are the calling thread's own, and the process's first thread goes by the process's id.
+    pub(super) fn enter(nicer: i32) -> io::Result<()> {
+        nice(nicer)?;
+        sched_setaffinity(None, &sched_getaffinity(Some(getpid()))?)
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+    use rustix::process::getpriority_process;
+
+    #[test]
+    fn the_thread_alone_is_nicer_and_only_once() {
+        let before = getpriority_process(None).unwrap();
+        std::thread::spawn(move || {
+            enter();
+            enter();
+            assert_eq!(getpriority_process(None).unwrap(), (before + NICER).min(19));
+        })
+        .join()
+        .unwrap();
+        assert_eq!(getpriority_process(None).unwrap(), before);
+    }
+}
