@@ -65,6 +65,9 @@ struct Options {
     /// Threads that serve requests, for servers started here.
     #[arg(long, default_value_t = 2)]
     workers: usize,
+    /// Bind each of them to a core of its own.
+    #[arg(long)]
+    pin: bool,
     /// Let each check leave its line in a log file.
     #[arg(long)]
     log_checks: bool,
@@ -87,6 +90,10 @@ struct Options {
     /// Of neighbours: beside which noise the quiet ones are measured; all kinds unless told.
     #[arg(long, value_enum, value_delimiter = ',')]
     beside: Vec<noise::Noise>,
+    /// Of neighbours: give the quiet ones' threads of the generator a real-time priority, which wants the right to, so that they do not
+    /// wait for a core that the server is on.
+    #[arg(long)]
+    realtime: bool,
     /// The server's program; without it this program serves.
     #[arg(long, value_name = "FILE")]
     server: Option<PathBuf>,
@@ -239,6 +246,7 @@ fn start(
         program: options.server.as_deref(),
         directory,
         workers: options.workers,
+        pin: options.pin,
         cache: options.scenario.caches(),
         log_checks,
         embedded: options.embedded,

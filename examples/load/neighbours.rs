@@ -14,10 +14,10 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 
-use super::client::Connection;
+use super::client::{Connection, write_request};
 use super::drive::{HEAD_START, new_histogram, verify, wait_until};
 use super::noise::{Noise, Noisy};
-use super::process::{CpuTime, Target};
+use super::process::{self, CpuTime, Target};
 use super::report::{self, Neighbourhood};
 use super::world::{Expected, Random, World};
 use super::{Failure, Options};
@@ -129,27 +129,35 @@ pub fn run(options: &Options, target: &Target, world: &World) -> Result<(), Fail
         .ok_or("neighbours need the server's process: `--pid`")?;
     let share = options.workers as f64 / (quiet + 1) as f64;
     let wanted = |noise: &Noise| options.beside.is_empty() || options.beside.contains(noise);
-    let mut kinds = Vec::new();
+    // First beside nothing at all: how far the machine alone moves the figures.
+    let mut kinds = vec![(None, None)];
     for noise in Noise::ALL.into_iter().filter(wanted) {
         let seconds = cost(target.address, pid, &noisy, noise)?;
         let rate = (!options.flood).then_some(options.noise * share / seconds);
-        kinds.push((Loudness { noise, rate }, seconds));
+        kinds.push((Some(Loudness { noise, rate }), Some(seconds)));
     }
     let mut parts = Vec::new();
     for (loudness, seconds) in &kinds {
-        let alone = Neighbourhood::new("alone", None)?;
-        parts.push((alone, Neighbourhood::new(loudness.noise.name(), Some(*seconds))?));
+        let name = loudness.map_or("nothing", |loudness| loudness.noise.name());
+        parts.push((
+            Neighbourhood::new("alone", None)?,
+            Neighbourhood::new(name, *seconds)?,
+        ));
     }
     let duration = options.seconds / options.rounds as f64;
     let rate = options.rate.unwrap_or(QUIET_RATE);
     thread::scope(|scope| {
-        let open = |count: usize| -> Result<Vec<Player>, Failure> {
+        let open = |count: usize, first: bool| -> Result<Vec<Player>, Failure> {
             (0..count)
                 .map(|_| {
-                    let connection = Connection::open(target.address)?;
+                    let connection = connect(target.address)?;
                     let (parts, script) = channel();
                     let (told, played) = channel();
-                    scope.spawn(move || perform(connection, &script, &told));
+                    scope.spawn(move || match first.then(process::come_first) {
+                        // An error says that the run was ended.
+                        Some(Err(error)) => drop(told.send(Err(error.into()))),
+                        _ => perform(connection, &script, &told),
+                    });
                     Ok(Player { parts, played })
                 })
                 .collect()
@@ -160,14 +168,15 @@ pub fn run(options: &Options, target: &Target, world: &World) -> Result<(), Fail
             pid,
             rate,
             duration: Duration::from_secs_f64(duration),
-            quiet: open(quiet)?,
-            loud: open(options.connections)?,
+            vaults: quiet,
+            quiet: open(2 * quiet, options.realtime)?,
+            loud: open(options.connections, false)?,
             seed: 0,
         };
         for _ in 0..options.rounds {
             for ((loudness, _), (alone, beside)) in kinds.iter().zip(&mut parts) {
                 turns.measure(None, alone)?;
-                turns.measure(Some(*loudness), beside)?;
+                turns.measure(*loudness, beside)?;
             }
         }
         Ok::<_, Failure>(())
@@ -188,6 +197,15 @@ pub fn run(options: &Options, target: &Target, world: &World) -> Result<(), Fail
         "{quiet} quiet vaults, {rate} requests a second together; beside them one that is driven {how}"
     );
     Ok(report::neighbours(&mut io::stdout().lock(), &title, &parts)?)
+}
+
+/// Opens a connection that may be idle for a while: one that never asked anything is soon closed.
+fn connect(address: SocketAddr) -> Result<Connection, Failure> {
+    let mut connection = Connection::open(address)?;
+    let mut request = Vec::new();
+    write_request(&mut request, "GET", "/livez", "", b"");
+    connection.exchange(&request)?;
+    Ok(connection)
 }
 
 /// Seconds of the server's CPU for one piece of noise, made one at a time, with what it leaves to be done in the background.
@@ -235,6 +253,8 @@ struct Turns<'a> {
     pid: u32,
     rate: f64,
     duration: Duration,
+    vaults: usize,
+    /// Two for each quiet vault: its checks do not wait for its writes.
     quiet: Vec<Player>,
     loud: Vec<Player>,
     seed: u64,
@@ -245,9 +265,10 @@ impl Turns<'_> {
         self.seed += 1;
         // Drawn before anything is due: due times are moved to the turn's beginning when that is known.
         let origin = Instant::now();
-        let mut parts: Vec<Part> = (0..self.quiet.len())
-            .map(|vault| self.be_quiet(vault, origin))
-            .collect();
+        let (mut parts, writes): (Vec<Part>, Vec<Part>) =
+            (0..self.vaults).map(|vault| self.be_quiet(vault, origin)).unzip();
+        // In this order, since a server gives its threads connections by turns: each thread has some of both.
+        parts.extend(writes);
         if let Some(loudness) = loudness {
             parts.extend((0..self.loud.len()).map(|number| self.be_noisy(number, loudness, origin)));
         }
@@ -283,17 +304,21 @@ impl Turns<'_> {
         into.end_turn(&turn)
     }
 
-    /// One quiet vault's requests, at intervals that vary as those of independent callers do.
-    fn be_quiet(&self, vault: usize, begin: Instant) -> Part {
+    /// One quiet vault's checks and its writes, at intervals that vary as those of independent callers do.
+    fn be_quiet(&self, vault: usize, begin: Instant) -> (Part, Part) {
         let mut random = Random::new(self.seed ^ ((vault as u64 + 1) << 32));
-        let interval = self.quiet.len() as f64 / self.rate;
+        let interval = self.vaults as f64 / self.rate;
         let mut body = String::new();
         let end = begin + self.duration;
-        let mut cues = Vec::new();
+        let (mut checks, mut writes) = (Vec::new(), Vec::new());
         let mut due = begin + pause(&mut random, interval);
         while due < end {
             let mut request = Vec::new();
             let expected = self.world.draw_quiet(vault, &mut random, &mut request, &mut body);
+            let cues = match expected {
+                Expected::Written => &mut writes,
+                _ => &mut checks,
+            };
             cues.push(Cue {
                 due,
                 request: Arc::new(request),
@@ -301,12 +326,13 @@ impl Turns<'_> {
             });
             due += pause(&mut random, interval);
         }
-        Part {
+        let part = |cues| Part {
             begin,
             end,
             cues,
             repeat: false,
-        }
+        };
+        (part(checks), part(writes))
     }
 
     /// One connection's part of the noise.

@@ -1,7 +1,8 @@
 //! The processes that are measured: servers that this one starts from its own program, and the CPU time they use.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{self, BufRead, BufReader};
+use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -33,6 +34,8 @@ pub struct Setup<'a> {
     pub directory: &'a Path,
     /// Threads that serve requests.
     pub workers: usize,
+    /// Whether each of them is bound to a core.
+    pub pin: bool,
     /// Whether decisions are cached.
     pub cache: bool,
     /// Whether each check leaves a line in the log file.
@@ -63,7 +66,7 @@ impl Target {
         };
         let config = serde_json::json!({
             "auth": { "jwks_url": format!("file://{}", path("jwks.json").display()) },
-            "server": { "host": "127.0.0.1", "port": 0, "worker_threads": setup.workers },
+            "server": { "host": "127.0.0.1", "port": 0, "worker_threads": setup.workers, "pin_threads": setup.pin },
             "storage": storage,
             "cache": { "enabled": setup.cache },
             "observability": {
@@ -225,4 +228,18 @@ fn ticks(process: &Path) -> Result<(u64, u64), Failure> {
     let mut next = || fields.next().and_then(|field| field.parse().ok());
     let times = next().zip(next());
     Ok(times.ok_or("/proc/<pid>/stat has another form")?)
+}
+
+/// Has the calling thread run before all that have no real-time priority, as soon as it wants to.
+#[expect(unsafe_code, reason = "the standard library has no call for it")]
+pub fn come_first() -> io::Result<()> {
+    let mut parameters = MaybeUninit::<libc::sched_param>::zeroed();
+    // SAFETY: it consists of integers, which may be zero.
+    let parameters = unsafe { parameters.assume_init_mut() };
+    parameters.sched_priority = 1;
+    // SAFETY: 0 is the calling thread, and the parameters are only read.
+    match unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, parameters) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
