@@ -348,7 +348,7 @@ fn the_watches_of_one_account_and_of_the_server_are_bounded() {
     let problem = refused.problem(503, "overloaded");
     let detail = problem["detail"].as_str().unwrap();
     assert!(detail.contains("server.max_watches"), "{detail}");
-    assert!(refused.header("Retry-After").is_some());
+    assert!(refused.header("retry-after").is_some());
     drop((open, third));
     until("the places are given back", || {
         for tenant in [&first, &second, &other] {
