@@ -1,6 +1,6 @@
 //! Trials: run apart, one of a vault at a time, in slices between which others come to their turn, and charged as they go.
 #![allow(missing_docs)]
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may fail")]
+#![expect(clippy::unwrap_used, reason = "a test may fail")]
 
 mod support;
 
