@@ -7,6 +7,7 @@ mod delete;
 mod error;
 mod filter;
 mod hold;
+mod lease;
 mod merge;
 mod past;
 mod prefix;

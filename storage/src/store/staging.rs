@@ -2,8 +2,7 @@
 //! nobody sees until a switch makes it the one that counts, or that is swept away.
 //!
 //! A key beside the vault says that a generation is being built, and by whom: each transaction that adds to it reads that key, so that
-//! nothing is added to what has been given up, and whoever builds it renews this lease as it goes, by counting in it. A lease has no
-//! time in it, as each server has a clock of its own: it is over for a server that has seen it stay as it is for [`LEASE`].
+//! nothing is added to what has been given up, and whoever builds it renews this [lease](super::lease) as it goes.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -11,21 +10,19 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use futures_util::future::try_join_all;
 use inferadb_engine::noun::{Relationship, RelationshipKey};
-use uuid::Uuid;
 
+use super::lease::{Lease, Stage};
 use super::past::{decode_key, decode_terms, segments};
 use super::retry::Retry;
 use super::shape::ShapeCounts;
 use super::vaults::require_vault;
 use super::write::remove;
 use super::{Breath, PIECE, Store, StoreError, VALUES_AT_ONCE};
-use crate::codec::{Reader, StoredTerms};
+use crate::codec::StoredTerms;
 use crate::id::VaultId;
 use crate::keys::{self, Keyspace, Order};
 use crate::kv::{Isolation, RangeOptions, Transaction};
 
-/// How long what is being built may stand still.
-pub(super) const LEASE: Duration = Duration::from_secs(10 * 60);
 /// How old a lease is when it is renewed though nothing is added.
 const RENEWED: Duration = Duration::from_secs(5 * 60);
 /// The most generations of one vault that are built at a time.
@@ -33,27 +30,6 @@ const MAX_STAGINGS: usize = 4;
 /// The most relationships, and about the most bytes, that one transaction stores: other writers wait that long.
 const CHUNK: usize = 1_000;
 const CHUNK_BYTES: usize = 1 << 20;
-
-/// What is being done with a generation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Stage {
-    /// It is being built.
-    Building,
-    /// It is to be cleared.
-    Doomed,
-    /// It counts; what it was merged from is to be cleared.
-    Merged,
-}
-
-/// What the key of a staging says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Lease {
-    pub(super) stage: Stage,
-    /// Who builds it.
-    pub(super) process: Uuid,
-    /// How often it has been renewed.
-    pub(super) renewals: u64,
-}
 
 /// A state of a vault that is being built. Dropped before a switch it is swept away.
 pub struct Staging {
@@ -437,73 +413,11 @@ impl Staged {
     }
 }
 
-impl Lease {
-    pub(super) fn encode(self) -> Vec<u8> {
-        let stage = match self.stage {
-            Stage::Building => 0,
-            Stage::Doomed => 1,
-            Stage::Merged => 2,
-        };
-        [
-            &[stage],
-            self.process.as_bytes().as_slice(),
-            &self.renewals.to_be_bytes(),
-        ]
-        .concat()
-    }
-
-    pub(super) fn decode(bytes: &[u8]) -> Result<Self, StoreError> {
-        let mut reader = Reader(bytes);
-        let mut decode = || {
-            let stage = match reader.array()? {
-                [0] => Stage::Building,
-                [1] => Stage::Doomed,
-                [2] => Stage::Merged,
-                _ => return None,
-            };
-            Some(Self {
-                stage,
-                process: Uuid::from_bytes(reader.array()?),
-                renewals: u64::from_be_bytes(reader.array()?),
-            })
-        };
-        decode().ok_or_else(|| StoreError::unreadable("staging"))
-    }
-
-    /// The same generation, of which this is to be done.
-    pub(super) fn to_be(stage: Stage) -> Vec<u8> {
-        let nobody = Self {
-            stage,
-            process: Uuid::nil(),
-            renewals: 0,
-        };
-        nobody.encode()
-    }
-}
-
 impl std::fmt::Debug for Staging {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Staging")
             .field("space", &self.space)
             .field("relationships", &self.relationships)
             .finish_non_exhaustive()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn leases_survive_exactly() {
-        for stage in [Stage::Building, Stage::Doomed, Stage::Merged] {
-            let lease = Lease {
-                stage,
-                process: Uuid::new_v4(),
-                renewals: 5,
-            };
-            assert_eq!(Lease::decode(&lease.encode()), Ok(lease));
-        }
-        assert!(Lease::decode(&[9; 25]).is_err());
     }
 }

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
-use super::staging::{LEASE, Lease, Stage};
+use super::lease::{LEASE, Lease, Stage};
 use super::unmoved::Unmoved;
 use super::{Inner, StoreError};
 use crate::id::VaultId;

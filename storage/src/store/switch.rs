@@ -7,11 +7,12 @@ use serde_json::{Map, Value};
 
 use super::accounts::read_account;
 use super::change::start_history_anew;
+use super::lease::{Lease, Stage};
 use super::retry::{Marker, Retry};
 use super::schema::{read_schema, set_schema};
 use super::shape::stored_shapes;
 use super::snapshot::require_head;
-use super::staging::{Lease, Stage, Staging};
+use super::staging::Staging;
 use super::vaults::{read_vault, require_vault};
 use super::{MAX_SCHEMA_BYTES, SchemaRecord, StoreError, VaultRecord};
 use crate::codec::Reader;
