@@ -22,9 +22,7 @@ use socket2::SockRef;
 use tracing_actix_web::TracingLogger;
 
 use crate::config::{self, Config};
-use crate::http::{
-    App, Bodies, HttpMetrics, HttpSettings, RequestSpan, Stopping, Transfers, Watches, routes, surround,
-};
+use crate::http::{App, Bodies, HttpMetrics, HttpSettings, Places, RequestSpan, Stopping, routes, surround};
 use crate::lag;
 use crate::request_thread;
 use crate::telemetry::{self, Telemetry, spans_are_sent};
@@ -171,12 +169,12 @@ impl Prepared {
             checks: telemetry.checks.clone(),
             metrics: HttpMetrics::new(registry)?,
             stopping: Stopping::default(),
-            transfers: Transfers::new(
+            transfers: Places::of_transfers(
                 registry,
                 config.server.max_transfers,
                 config.server.max_account_transfers,
             )?,
-            watches: Watches::new(
+            watches: Places::of_watches(
                 registry,
                 config.server.max_watches,
                 config.server.max_account_watches,

@@ -73,8 +73,8 @@ pub enum VaultError {
     /// Evaluation passed a limit, or could not decide.
     #[error(transparent)]
     Evaluation(#[from] EvaluationError),
-    /// Over one of the vault's limits.
-    #[error("the vault is over its limit `{limit}`")]
+    /// Over one of the vault's limits, or of its account's.
+    #[error("the {} is over its limit `{limit}`", whose(limit))]
     RateLimited {
         /// The limit's name.
         limit: &'static str,
@@ -101,6 +101,14 @@ pub enum VaultError {
     /// Storage cannot be reached or is failing.
     #[error(transparent)]
     Storage(StoreError),
+}
+
+/// Whose limit it is.
+fn whose(limit: &str) -> &'static str {
+    match limit.starts_with("max_account_") {
+        true => "account",
+        false => "vault",
+    }
 }
 
 impl VaultError {

@@ -7,7 +7,7 @@ use inferadb_actors::VaultError;
 use prometheus::{IntCounterVec, IntGauge, Opts, Registry};
 use uuid::Uuid;
 
-use super::transfer::RETRY_AFTER;
+use super::places::RETRY_AFTER;
 
 /// So much of each body is not counted, in bytes: about as much waits for a connection anyway, and a check is less.
 pub const FREE_BYTES: usize = 16 << 10;

@@ -9,9 +9,10 @@ use inferadb_actors::{Export, VaultRecord, now};
 use inferadb_engine::noun::Relationship;
 
 use super::caller::{Caller, Lease};
+use super::places::Place;
 use super::problem::Problem;
 use super::stream::{self, Unread, Writer};
-use super::transfer::{self, NoQuery, Slot};
+use super::transfer::{self, NoQuery};
 use super::vault_file::{LINES, Layout, Output, Preface};
 use super::vaults::VaultView;
 use super::wire::format_time;
@@ -79,7 +80,7 @@ async fn send(
     mut export: Export,
     first: Option<Vec<Relationship>>,
     mut output: Output,
-    (slot, lease): (Slot, Lease),
+    (slot, lease): (Place, Lease),
     mut writer: Writer,
 ) {
     let started = Instant::now();

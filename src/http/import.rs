@@ -15,8 +15,9 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::caller::Caller;
+use super::places::Place;
 use super::problem::Problem;
-use super::transfer::{self, Slot};
+use super::transfer;
 use super::vault_file::{Bounds, Head, LINES, Layout, Page, Reader};
 use super::{App, HttpMetrics, HttpSettings, body, ok};
 use crate::telemetry::LogScope;
@@ -125,7 +126,7 @@ async fn import_body(
 }
 
 /// Finishes the import, and tells of it, though whoever waits for it goes away; its place is taken until then.
-async fn finish(import: Import, slot: Slot, ending: Ending) -> Result<Imported, Problem> {
+async fn finish(import: Import, slot: Place, ending: Ending) -> Result<Imported, Problem> {
     let work = Box::pin(async move {
         let finished = import.finish().await.map_err(Problem::from);
         ending.tell(finished.as_ref());

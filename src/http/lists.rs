@@ -186,7 +186,7 @@ pub async fn resources(
     in_vault(&app, &request, caller, Scopes::READ, |visit| {
         let (app, request) = (app.clone(), request.clone());
         async move {
-            let body: ResourcesBody<'_> = body::json(&bytes)?;
+            let body: ResourcesBody<'_> = body::json_of(&mut visit.vault.turn(), &bytes)?;
             let list = ResourcesRequest {
                 subject: at("subject", SubjectRef::parse(&body.subject))?,
                 permission: at("permission", Name::parse(&body.permission))?,
@@ -219,7 +219,7 @@ pub async fn subjects(
     in_vault(&app, &request, caller, Scopes::READ, |visit| {
         let (app, request) = (app.clone(), request.clone());
         async move {
-            let body: SubjectsBody<'_> = body::json(&bytes)?;
+            let body: SubjectsBody<'_> = body::json_of(&mut visit.vault.turn(), &bytes)?;
             let subject_relation = match body.subject_relation.as_deref() {
                 None | Some("" | "...") => None,
                 Some(text) => Some(at("subject_relation", Name::parse(text))?),
@@ -257,7 +257,7 @@ pub async fn permissions(
     in_vault(&app, &request, caller, Scopes::READ, |visit| {
         let app = app.clone();
         async move {
-            let body: PermissionsBody<'_> = body::json(&bytes)?;
+            let body: PermissionsBody<'_> = body::json_of(&mut visit.vault.turn(), &bytes)?;
             let list = PermissionsRequest {
                 subject: at("subject", SubjectRef::parse(&body.subject))?,
                 resource: at("resource", ObjectRef::parse(&body.resource))?,

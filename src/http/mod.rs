@@ -16,6 +16,7 @@ mod list_stream;
 mod lists;
 mod metrics;
 mod nesting;
+mod places;
 mod problem;
 mod question;
 mod received;
@@ -31,7 +32,6 @@ mod transfer;
 pub mod vault_file;
 mod vaults;
 mod watch;
-mod watches;
 mod wire;
 
 use std::sync::Arc;
@@ -46,12 +46,11 @@ pub use self::bodies::Bodies;
 pub use self::export::RELATIONSHIPS;
 pub use self::health::livez;
 pub use self::metrics::HttpMetrics;
+pub use self::places::Places;
 pub use self::problem::{Problem, diagnostic};
 pub use self::request::{REQUEST_ID, surround, with_id};
 pub use self::span::RequestSpan;
 pub use self::stream::Stopping;
-pub use self::transfer::Transfers;
-pub use self::watches::Watches;
 use crate::telemetry::CheckLog;
 
 /// What every handler can reach. Each worker has a clone of its own: its counts of references are then no other core's.
@@ -76,9 +75,9 @@ pub struct App {
     /// Whether the server is stopping, for answers without an end.
     pub stopping: Stopping,
     /// The transfers of whole vaults that are under way.
-    pub transfers: Transfers,
+    pub transfers: Places,
     /// The watches that are open.
-    pub watches: Watches,
+    pub watches: Places,
     /// The bodies that are in memory.
     pub bodies: Bodies,
 }

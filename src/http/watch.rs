@@ -18,10 +18,10 @@ use serde_json::{Map, Value};
 use tokio::time::MissedTickBehavior;
 
 use super::caller::{Caller, Lease, in_vault};
+use super::places::Place;
 use super::problem::Problem;
 use super::relationships::WORK_OF_LINE;
 use super::stream::{self, EVENT_STREAM, NDJSON, Unread, Writer};
-use super::watches::WatchPlace;
 use super::wire::{FilterBody, RelationshipView, format_time};
 use super::{App, body};
 use crate::telemetry::LogScope;
@@ -59,7 +59,7 @@ struct Stream {
     format: Format,
     request_id: String,
     sent: u64,
-    _place: WatchPlace,
+    _place: Place,
 }
 
 #[derive(Clone, Copy)]

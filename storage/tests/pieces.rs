@@ -13,7 +13,9 @@ use std::time::Instant;
 
 use inferadb_engine::noun::Relationship;
 use inferadb_storage::engine::MemoryEngine;
-use inferadb_storage::{MAX_SHAPES, PastState, Revision, Store, StoreError, Switch, VaultId, Write};
+use inferadb_storage::{
+    MAX_SHAPES, PastState, RelationshipFilter, Revision, Store, StoreError, Switch, VaultId, Write,
+};
 use short_lived::ShortLived;
 use support::*;
 
@@ -103,7 +105,10 @@ async fn whole_states_are_read_and_built_in_small_pieces() {
     added.unwrap();
     assert_eq!(staging.relationships(), 1_000);
     // Taken in, looked up, put together and stored, the last piece of it perhaps at once.
-    assert!(count + 1 >= 4 * 1_000 / PIECE, "{count} of a page that came twice");
+    assert!(
+        count + 1 >= 4 * 1_000 / PIECE,
+        "{count} of a page that came twice"
+    );
     drop(staging);
 
     let mut staging = store.stage(vault).await.unwrap();
@@ -114,6 +119,23 @@ async fn whole_states_are_read_and_built_in_small_pieces() {
     assert_eq!((merged.created, merged.unchanged), (1_000, 1_000));
     // 5,000 keys are there on either side; as many are stored.
     assert!(count >= 2 * 5_000 / PIECE, "{count} of a merge");
+}
+
+#[tokio::test]
+async fn a_search_that_finds_little_lets_others_have_their_turn() {
+    let store = memory().await;
+    let (_, vault) = vault_of(&store).await;
+    for some in rows("a", 3_000).chunks(1_000) {
+        write(&store, vault, some).await;
+    }
+    let snapshot = store.snapshot(vault).await.unwrap();
+    let filter = RelationshipFilter {
+        relation: Some(name("r1")),
+        ..RelationshipFilter::default()
+    };
+    let (count, page) = pauses(snapshot.relationships(&filter, None, 100, at(7))).await;
+    assert!(page.unwrap().items.is_empty());
+    assert!(count >= 3_000 / PIECE, "{count} of a search");
 }
 
 #[tokio::test]

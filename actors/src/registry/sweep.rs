@@ -182,10 +182,10 @@ impl Registry {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
     use crate::platform::Platform;
     use crate::settings::Settings;
     use inferadb_storage::{Backend, VaultId};
+    use std::time::Duration;
 
     #[actix::test]
     async fn a_sweep_that_is_given_up_leaves_no_vault_half_drained() {

@@ -5,7 +5,7 @@ use std::ops::Range;
 use bytes::Bytes;
 use inferadb_engine::noun::{Name, ObjectId, Relationship, RelationshipKey, Timestamp};
 
-use super::StoreError;
+use super::{Breath, StoreError};
 use crate::codec::StoredTerms;
 use crate::keys::{self, Keyspace, Order};
 use crate::kv::{Isolation, RangeOptions, Transaction, key_after, prefix_range};
@@ -171,6 +171,8 @@ impl Scan<'_> {
         let mut last = None;
         let mut weighs = 0_usize;
         let mut chunk = limit.saturating_add(1).clamp(16, MAX_CHUNK);
+        // Where storage answers at once nothing else lets others have their turn.
+        let mut breath = Breath::default();
         while start < range.end {
             let options = RangeOptions {
                 limit: chunk,
@@ -186,6 +188,7 @@ impl Scan<'_> {
                 .last()
                 .map_or_else(|| range.end.clone(), |(key, _)| key_after(key));
             for (key, value) in pairs {
+                breath.after(key.len() + value.len()).await;
                 let relationship = keys::decode_relationship(order, &key)
                     .ok_or_else(|| StoreError::unreadable("relationship's key"))?;
                 let terms = StoredTerms::decode(&value)
@@ -210,8 +213,6 @@ impl Scan<'_> {
                 break;
             }
             chunk = (chunk * 4).min(MAX_CHUNK);
-            // Where storage answers at once nothing else lets others have their turn.
-            tokio::task::yield_now().await;
         }
         Ok(scanned)
     }
