@@ -236,6 +236,7 @@ fn another_value(key: &Key) -> String {
             if [
                 "auth.allow_unauthenticated_network",
                 "observability.tracing.enabled",
+                "server.pin_threads",
             ]
             .contains(&key.path) =>
         {
