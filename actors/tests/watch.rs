@@ -266,7 +266,39 @@ async fn who_is_inside_watches_though_the_vault_is_going() {
 }
 
 #[actix::test]
-async fn a_watch_that_finds_no_place_where_it_moves_to_waits_for_one() {
+async fn a_watch_waits_where_it_moves_to_a_vault_that_is_busy() {
+    let settings = Settings {
+        limits: Limits {
+            max_concurrent_requests: 1,
+            ..Limits::default()
+        },
+        ..Settings::default()
+    };
+    let stage = Stage::new(settings).await;
+    let id = stage.vault().await;
+    put_schema(&stage.platform, &stage, id).await;
+    let mut watch = stage.watch(&stage.platform, id, None).await.unwrap();
+    stage.platform.deactivate(id, Reach::Everything).await.unwrap();
+    let written = put(&stage.platform, &stage, id, "document:a#reader@user:ann")
+        .await
+        .unwrap();
+    // Another one is there first.
+    let other = stage.platform.enter(id, stage.account).await.unwrap();
+    let mut moving = Box::pin(watch.next());
+    let refused = || stage.metric("inferadb_requests_refused_total");
+    while refused() < 1.0 {
+        assert!(futures_util::poll!(moving.as_mut()).is_pending(), "it waits");
+        tokio::task::yield_now().await;
+    }
+    // The clock stands still but for what is waited for.
+    tokio::time::pause();
+    drop(other);
+    let changes = moving.await.unwrap();
+    assert_eq!(changes.last().unwrap().revision, written);
+}
+
+#[actix::test]
+async fn a_watch_ends_where_it_moves_to_a_vault_that_may_have_no_more() {
     let settings = Settings {
         limits: Limits {
             max_watches: 1,
@@ -279,20 +311,17 @@ async fn a_watch_that_finds_no_place_where_it_moves_to_waits_for_one() {
     put_schema(&stage.platform, &stage, id).await;
     let mut watch = stage.watch(&stage.platform, id, None).await.unwrap();
     stage.platform.deactivate(id, Reach::Everything).await.unwrap();
-    // Another one is there first.
-    let other = stage.watch(&stage.platform, id, None).await.unwrap();
-    let written = put(&stage.platform, &stage, id, "document:a#reader@user:ann")
-        .await
-        .unwrap();
-    let mut moving = Box::pin(watch.next());
-    let refused = || stage.metric("inferadb_requests_refused_total");
-    while refused() < 1.0 {
-        assert!(futures_util::poll!(moving.as_mut()).is_pending(), "it waits");
-        tokio::task::yield_now().await;
-    }
-    // The clock stands still but for what is waited for.
-    tokio::time::pause();
-    drop(other);
-    let changes = moving.await.unwrap();
-    assert_eq!(changes.last().unwrap().revision, written);
+    // Another one is there first: this one would show nothing for who knows how long.
+    let _other = stage.watch(&stage.platform, id, None).await.unwrap();
+    let refused = watch.next().await.unwrap_err();
+    assert!(
+        matches!(
+            refused,
+            VaultError::RateLimited {
+                limit: "max_watches",
+                ..
+            }
+        ),
+        "{refused}"
+    );
 }

@@ -55,7 +55,8 @@ pub async fn clone(
     };
     let cloning = app.platform.clone_vault(source, reach, &name, account, revision);
     let vault = cloning.await.map_err(|error| {
-        let is_gone = matches!(error, VaultError::HistoryGone);
+        // Without a revision it is what was written meanwhile: the next attempt begins with what is there then.
+        let is_gone = revision.is_some() && matches!(error, VaultError::HistoryGone);
         let is_about_revision = is_gone || matches!(error, VaultError::RevisionAhead);
         let mut problem = Problem::from(error);
         if is_about_revision {

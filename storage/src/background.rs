@@ -15,7 +15,7 @@ thread_local! {
 pub fn enter() {
     if !IS_BACKGROUND.replace(true) {
         #[cfg(target_os = "linux")]
-        if let Err(error) = linux::enter(NICER) {
+        for error in linux::enter(NICER) {
             tracing::debug!(%error, "a thread could not be made one for the background");
         }
     }
@@ -23,14 +23,21 @@ pub fn enter() {
 
 #[cfg(target_os = "linux")]
 mod linux {
-    use rustix::io;
-    use rustix::process::{getpid, nice};
+    use rustix::io::Errno;
+    use rustix::process::{getpid, getpriority_process, setpriority_process};
     use rustix::thread::{sched_getaffinity, sched_setaffinity};
 
-    /// On Linux both are the calling thread's own, and the process's first thread goes by the process's id.
-    pub(super) fn enter(nicer: i32) -> io::Result<()> {
-        nice(nicer)?;
-        sched_setaffinity(None, &sched_getaffinity(Some(getpid()))?)
+    /// The nicest that a thread can be.
+    const NICEST: i32 = 19;
+
+    /// On Linux both are the calling thread's own, and the process's first thread goes by the process's id: what this one has is told by
+    /// that, whichever thread started it. Answers what the system did not allow.
+    pub(super) fn enter(nicer: i32) -> impl Iterator<Item = Errno> {
+        let process = Some(getpid());
+        let nice = getpriority_process(process)
+            .and_then(|nice| setpriority_process(None, (nice + nicer).min(NICEST)));
+        let cores = sched_getaffinity(process).and_then(|cores| sched_setaffinity(None, &cores));
+        [nice, cores].into_iter().filter_map(Result::err)
     }
 }
 
@@ -46,6 +53,11 @@ mod tests {
             enter();
             enter();
             assert_eq!(getpriority_process(None).unwrap(), (before + NICER).min(19));
+            let started = std::thread::spawn(|| {
+                enter();
+                getpriority_process(None).unwrap()
+            });
+            assert_eq!(started.join().unwrap(), (before + NICER).min(19));
         })
         .join()
         .unwrap();

@@ -187,10 +187,10 @@ impl Vault {
         let mut limit = paging.limit;
         loop {
             // A reader that takes its time keeps nobody from reading wide rows.
-            let page = match self
-                .next_page(&frame.anew(), &laid, &mut search, limit, turn)
-                .await
-            {
+            let own = frame.anew();
+            let found = self.next_page(&own, &laid, &mut search, limit, turn).await;
+            drop(own);
+            let page = match found {
                 Ok(page) => page,
                 Err(Interrupted::Moved(_)) if reached.is_some() => {
                     // What follows can be asked for with the cursor, at a later revision.

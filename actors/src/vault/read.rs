@@ -74,8 +74,11 @@ impl Vault {
             let length = (limit - relationships.len()).min(PIECE_LENGTH);
             let reading =
                 snapshot.relationships_of_size(filter, position.as_deref(), length, PIECE_BYTES, now);
-            let piece = in_turns(&mut turn, reading).await;
-            let piece = piece.map_err(VaultError::from_store)?;
+            let piece = match in_turns(&mut turn, reading).await {
+                // What follows can be asked for with the cursor, at a later revision.
+                Err(StoreError::SnapshotTooOld) if !relationships.is_empty() => break,
+                piece => piece.map_err(VaultError::from_store)?,
+            };
             turn.pace(WORK_OF_RELATIONSHIP * piece.items.len() as u64).await;
             position = piece.next;
             // Where so much was looked at in vain, somebody may have to look for long.

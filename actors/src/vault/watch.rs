@@ -109,12 +109,15 @@ impl Watch {
         }
     }
 
-    /// A place in the vault as it is active now. One that is over a limit at the moment is asked again: whoever watches has been let in.
+    /// A place in the vault as it is active now. One that has too much to do at the moment is asked again: whoever watches
+    /// has been let in. One that may have fewer watches by now ends this one.
     async fn rejoin(&self) -> Result<Session, VaultError> {
         loop {
             let entered = self.platform.enter(self.vault, self.account).await;
             match entered.and_then(|(vault, _pass)| Session::of(vault)) {
-                Err(VaultError::RateLimited { retry_after, .. }) => tokio::time::sleep(retry_after).await,
+                Err(VaultError::RateLimited { limit, retry_after }) if limit != "max_watches" => {
+                    tokio::time::sleep(retry_after).await;
+                }
                 joined => return joined,
             }
         }

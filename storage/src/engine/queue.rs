@@ -16,10 +16,13 @@ const MAX_WAITING: usize = 1_024;
 const MAX_BATCH_OPS: usize = 50_000;
 /// About the most bytes that they come to.
 const MAX_BATCH_BYTES: usize = 32 << 20;
-/// A transaction of more operations is a large one: small ones do not wait for several of them.
+/// A transaction of more operations or bytes, or one that clears a range of who knows how many keys, is a large one: small ones do not wait
+/// for several of them.
 const SMALL_OPS: usize = 256;
+const SMALL_BYTES: usize = 256 << 10;
 /// The most operations of large ones that are applied in one go, but for a single one's.
 const MAX_LARGE_BATCH_OPS: usize = 4_096;
+
 /// The transactions that wait to be committed.
 #[derive(Debug)]
 pub(super) struct CommitQueue {
@@ -126,15 +129,22 @@ impl CommitQueue {
     }
 }
 
+impl Request {
+    fn bytes(&self) -> usize {
+        self.ops.iter().map(Op::bytes).sum()
+    }
+}
+
 impl Waiting {
     fn is_empty(&self) -> bool {
         self.small.is_empty() && self.large.is_empty()
     }
 
     fn push(&mut self, request: Request) {
-        match request.ops.len() {
-            0..=SMALL_OPS => self.small.push_back(request),
-            _ => self.large.push_back(request),
+        let clears_range = request.ops.iter().any(|op| matches!(op, Op::ClearRange(_)));
+        match request.ops.len() <= SMALL_OPS && request.bytes() <= SMALL_BYTES && !clears_range {
+            true => self.small.push_back(request),
+            false => self.large.push_back(request),
         }
     }
 
@@ -157,7 +167,7 @@ impl Waiting {
             && let Some(request) = from.pop_front()
         {
             ops += request.ops.len();
-            bytes += request.ops.iter().map(Op::bytes).sum::<usize>();
+            bytes += request.bytes();
             taken.push(request);
         }
         taken
@@ -208,6 +218,21 @@ mod tests {
             batches(&[1_500, 1_501, 1_502, 1_503]),
             [vec![1_500, 1_501, 1_502], vec![1_503]]
         );
+    }
+
+    #[test]
+    fn what_may_take_long_is_no_small_one() {
+        let mut waiting = Waiting::default();
+        let (mut clears, mut heavy) = (request(1), request(1));
+        clears.ops = vec![Op::ClearRange(Bytes::new()..Bytes::from_static(b"z"))];
+        heavy.ops = (0..4)
+            .map(|_| Op::Clear(Bytes::from(vec![0; 90 << 10])))
+            .collect();
+        for one in [clears, heavy, request(2)] {
+            waiting.push(one);
+        }
+        assert_eq!(waiting.take_batch()[0].ops.len(), 2);
+        assert_eq!(waiting.take_batch().len(), 2);
     }
 
     #[test]
