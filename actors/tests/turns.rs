@@ -220,7 +220,7 @@ fn end_window(stage: &Stage, thread: &LagMeter, late: Duration) {
 
 #[actix::test]
 async fn an_overloaded_server_holds_the_busiest_vault_and_no_other() {
-    // The timer ends windows as well: one without a late thread, between two of the test, lets go by a step.
+    // The timer ends windows as well: one between two of the test, in which the thread tells nothing, is a late one more.
     let stage = Stage::new(Settings {
         overload_lag: Some(Duration::from_millis(25)),
         // So that requests which are only let in are more than a share of their time.
