@@ -33,8 +33,10 @@ RUN set -eu; \
     dpkg --install client.deb
 WORKDIR /source
 COPY . .
+# Kernels for arm64 have pages of 4, 16 or 64 KiB: the allocator has to know the largest.
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/source/target \
+    if [ "$(dpkg --print-architecture)" = arm64 ]; then export JEMALLOC_SYS_WITH_LG_PAGE=16; fi; \
     cargo build --release --locked --features foundationdb --bin inferadb \
     && cp target/release/inferadb /usr/local/bin/inferadb
 

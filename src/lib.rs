@@ -1,6 +1,5 @@
 //! The InferaDB server: its HTTP surface, command line, configuration and telemetry.
 
-mod allocator;
 pub mod cli;
 pub mod config;
 pub mod context;

@@ -2,9 +2,12 @@
 
 use std::process::ExitCode;
 
-/// A request makes many small objects, which cost fewer instructions here than with the system's allocator.
+use tikv_jemallocator::Jemalloc;
+
+/// What vaults hold are many small objects of all ages. This one packs them, and threads of its own give what was freed back to the system
+/// within seconds, whichever thread had it.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: Jemalloc = Jemalloc;
 
 fn main() -> ExitCode {
     inferadb::cli::main()

@@ -224,7 +224,6 @@ impl Prepared {
             // Once on each thread that answers requests.
             request_thread::prepare(started.fetch_add(1, Ordering::Relaxed), pin);
             lag::watch_this_thread(&app.platform);
-            actix_web::rt::spawn(crate::allocator::release_after_evictions(app.platform.clone()));
             actix_web::App::new()
                 .app_data(web::Data::new(App::clone(&app)))
                 .configure(routes)
@@ -464,7 +463,6 @@ fn settings(config: &Config) -> Settings {
         },
         archived_vault_retention: config.retention.archived_vaults(),
         per_vault_metrics: config.observability.metrics.per_vault_metrics,
-        release_memory: Some(crate::allocator::release),
     }
 }
 

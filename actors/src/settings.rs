@@ -36,9 +36,6 @@ pub struct Settings {
     pub archived_vault_retention: Option<Duration>,
     /// Whether metrics carry a `vault` label.
     pub per_vault_metrics: bool,
-    /// Has the allocator give what the calling thread freed back to the system. Called on every thread of actors after vaults
-    /// were evicted, once a second at most; `None`: the allocator does so by itself.
-    pub release_memory: Option<fn()>,
 }
 
 /// The decision cache.
@@ -120,7 +117,6 @@ impl Default for Settings {
             },
             archived_vault_retention: None,
             per_vault_metrics: true,
-            release_memory: None,
         }
     }
 }

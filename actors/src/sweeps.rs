@@ -1,9 +1,7 @@
-//! What one sweep leaves for the next to know: when memory was given back to the system, and whether looking for room is in vain.
+//! What one sweep leaves for the next to know: whether looking for room is in vain.
 
 use std::time::{Duration, Instant};
 
-/// How often memory is given back to the system at most: every thread of actors is busy with it for a while.
-const RELEASE_EVERY: Duration = Duration::from_secs(1);
 /// For how many times as long as it took a sweep in vain is not repeated: so sweeps take a small part of a thread's time, however
 /// many ask for room that is not to be had.
 const IN_VAIN_FACTOR: u32 = 10;
@@ -13,27 +11,10 @@ const LONGEST_IN_VAIN: Duration = Duration::from_millis(100);
 /// Held by whoever sweeps.
 #[derive(Debug, Default)]
 pub(crate) struct Sweeps {
-    released: Option<Instant>,
-    /// Whether vaults were evicted since.
-    is_release_due: bool,
     in_vain_until: Option<Instant>,
 }
 
 impl Sweeps {
-    /// Notes how many vaults a sweep evicted; says whether to give memory back now.
-    pub(crate) fn evicted(&mut self, count: usize, now: Instant) -> bool {
-        self.is_release_due |= count > 0;
-        let is_early = self
-            .released
-            .is_some_and(|released| now.saturating_duration_since(released) < RELEASE_EVERY);
-        if !self.is_release_due || is_early {
-            return false;
-        }
-        self.is_release_due = false;
-        self.released = Some(now);
-        true
-    }
-
     /// Notes that a sweep which began then found too little room.
     pub(crate) fn was_in_vain(&mut self, began: Instant, now: Instant) {
         let took = now.saturating_duration_since(began);
@@ -52,22 +33,6 @@ mod tests {
 
     const fn millis(millis: u64) -> Duration {
         Duration::from_millis(millis)
-    }
-
-    #[test]
-    fn memory_is_given_back_once_a_second_and_never_forgotten() {
-        let (mut sweeps, start) = (Sweeps::default(), Instant::now());
-        let sweeps_of = [
-            (0, 0),
-            (10, 1),
-            (20, 1),
-            (900, 0),
-            (1_020, 0),
-            (1_030, 0),
-            (5_000, 3),
-        ];
-        let released = sweeps_of.map(|(at, evicted)| sweeps.evicted(evicted, start + millis(at)));
-        assert_eq!(released, [false, true, false, false, true, false, true]);
     }
 
     #[test]

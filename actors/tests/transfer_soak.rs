@@ -9,10 +9,11 @@ use std::time::Instant;
 use inferadb_actors::{Backend, Import, ImportMode, Platform, Reach, Settings, VaultId, stop_client};
 use inferadb_engine::noun::{Name, ObjectId, ObjectRef, Relationship, SubjectRef};
 use inferadb_engine::schema::Format;
+use tikv_jemallocator::Jemalloc;
 
 /// The server's: how much of what was freed stays resident is a matter of the allocator.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: Jemalloc = Jemalloc;
 
 const SCHEMA: &str = "definition user {}
 definition document {

@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use inferadb_actors::auth::development::SigningKey;
+use tikv_jemallocator::Jemalloc;
 
 use self::drive::{Outcome, Plan, drive};
 use self::process::{Setup, Target};
@@ -29,7 +30,7 @@ use self::world::{Scenario, World};
 
 /// The server's own, for the bare handler as well: what is compared is the handlers.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: Jemalloc = Jemalloc;
 
 /// Whatever ends a run: there is nobody but the person at the terminal to tell.
 type Failure = Box<dyn Error + Send + Sync>;

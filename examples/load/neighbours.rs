@@ -147,13 +147,13 @@ pub fn run(options: &Options, target: &Target, world: &World) -> Result<(), Fail
     let duration = options.seconds / options.rounds as f64;
     let rate = options.rate.unwrap_or(QUIET_RATE);
     thread::scope(|scope| {
-        let open = |count: usize, first: bool| -> Result<Vec<Player>, Failure> {
+        let open = |count: usize, prepare: Option<fn() -> io::Result<()>>| -> Result<Vec<Player>, Failure> {
             (0..count)
                 .map(|_| {
                     let connection = connect(target.address)?;
                     let (parts, script) = channel();
                     let (told, played) = channel();
-                    scope.spawn(move || match first.then(process::come_first) {
+                    scope.spawn(move || match prepare.map(|prepare| prepare()) {
                         // An error says that the run was ended.
                         Some(Err(error)) => drop(told.send(Err(error.into()))),
                         _ => perform(connection, &script, &told),
@@ -169,8 +169,8 @@ pub fn run(options: &Options, target: &Target, world: &World) -> Result<(), Fail
             rate,
             duration: Duration::from_secs_f64(duration),
             vaults: quiet,
-            quiet: open(2 * quiet, options.realtime)?,
-            loud: open(options.connections, false)?,
+            quiet: open(2 * quiet, options.realtime.then_some(process::come_first))?,
+            loud: open(options.connections, options.realtime.then_some(process::come_last))?,
             seed: 0,
         };
         for _ in 0..options.rounds {

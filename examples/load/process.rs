@@ -231,14 +231,23 @@ fn ticks(process: &Path) -> Result<(u64, u64), Failure> {
 }
 
 /// Has the calling thread run before all that have no real-time priority, as soon as it wants to.
-#[expect(unsafe_code, reason = "the standard library has no call for it")]
 pub fn come_first() -> io::Result<()> {
+    schedule(libc::SCHED_FIFO, 1)
+}
+
+/// Has the calling thread run when nobody else wants to.
+pub fn come_last() -> io::Result<()> {
+    schedule(libc::SCHED_IDLE, 0)
+}
+
+#[expect(unsafe_code, reason = "the standard library has no call for it")]
+fn schedule(policy: libc::c_int, priority: libc::c_int) -> io::Result<()> {
     let mut parameters = MaybeUninit::<libc::sched_param>::zeroed();
     // SAFETY: it consists of integers, which may be zero.
     let parameters = unsafe { parameters.assume_init_mut() };
-    parameters.sched_priority = 1;
+    parameters.sched_priority = priority;
     // SAFETY: 0 is the calling thread, and the parameters are only read.
-    match unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, parameters) } {
+    match unsafe { libc::sched_setscheduler(0, policy, parameters) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }

@@ -272,7 +272,8 @@ mod tests {
             let parsed: Value = serde_json::from_str(&line(&check, LogFormat::Json)).unwrap();
             prop_assert_eq!(&parsed["subject"], &json!(subject));
             prop_assert_eq!(&parsed["vault_id"], &json!(CHECK.vault));
-            if resource.len() < 4000 {
+            // As it is written: what is escaped takes more room than it has bytes.
+            if serde_json::to_string(&resource).unwrap().len() < 4000 {
                 prop_assert_eq!(&parsed["resource"], &json!(resource));
             }
         }

@@ -23,21 +23,43 @@ pub fn enter() {
 
 #[cfg(target_os = "linux")]
 mod linux {
-    use rustix::io::Errno;
+    use std::io;
+    use std::mem::MaybeUninit;
+
     use rustix::process::{getpid, getpriority_process, setpriority_process};
     use rustix::thread::{sched_getaffinity, sched_setaffinity};
 
     /// The nicest that a thread can be.
     const NICEST: i32 = 19;
 
-    /// On Linux both are the calling thread's own, and the process's first thread goes by the process's id: what this one has is told by
+    /// On Linux all of it is the calling thread's own, and the process's first thread goes by the process's id: what this one has is told by
     /// that, whichever thread started it. Answers what the system did not allow.
-    pub(super) fn enter(nicer: i32) -> impl Iterator<Item = Errno> {
+    pub(super) fn enter(nicer: i32) -> impl Iterator<Item = io::Error> {
         let process = Some(getpid());
         let nice = getpriority_process(process)
             .and_then(|nice| setpriority_process(None, (nice + nicer).min(NICEST)));
         let cores = sched_getaffinity(process).and_then(|cores| sched_setaffinity(None, &cores));
-        [nice, cores].into_iter().filter_map(Result::err)
+        let policy = batch();
+        [nice.map_err(Into::into), cores.map_err(Into::into), policy]
+            .into_iter()
+            .filter_map(Result::err)
+    }
+
+    /// Makes the calling thread one that takes a core from no other one when it is woken, unless it has another policy than the usual one.
+    #[expect(unsafe_code, reason = "the standard library has no call for it")]
+    fn batch() -> io::Result<()> {
+        const THIS: libc::pid_t = 0;
+        // SAFETY: it only reads what the calling thread has.
+        let policy = unsafe { libc::sched_getscheduler(THIS) } & !libc::SCHED_RESET_ON_FORK;
+        if policy != libc::SCHED_OTHER {
+            return Ok(());
+        }
+        let parameters = MaybeUninit::<libc::sched_param>::zeroed();
+        // SAFETY: they consist of integers, which may be zero, and are only read.
+        match unsafe { libc::sched_setscheduler(THIS, libc::SCHED_BATCH, parameters.as_ptr()) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
     }
 }
 

@@ -52,7 +52,6 @@ async fn open(options: &Options) -> Run {
         memory_budget_bytes: 1 << 30,
         total_memory_bytes: 4 << 30,
         per_vault_metrics: options.per_vault_metrics,
-        release_memory: Some(release_memory),
         ..Settings::default()
     };
     let registry = prometheus::Registry::new();
@@ -64,13 +63,6 @@ async fn open(options: &Options) -> Run {
         account,
         vaults,
     }
-}
-
-/// As the server does.
-#[expect(unsafe_code, reason = "a call into the allocator")]
-fn release_memory() {
-    // SAFETY: it may be called on any thread at any time.
-    unsafe { libmimalloc_sys::mi_collect(true) }
 }
 
 async fn many(run: &Run, options: &Options) {
@@ -209,7 +201,7 @@ async fn gone(run: &Run, start: usize, active: usize) {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     println!("evicted after             {:.1} s", began.elapsed().as_secs_f64());
-    for seconds in [0, 1, 4, 10] {
+    for seconds in [0, 1, 4, 10, 15] {
         tokio::time::sleep(Duration::from_secs(seconds)).await;
         let left = resident_bytes();
         println!(

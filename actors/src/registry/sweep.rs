@@ -8,18 +8,17 @@ use inferadb_engine::noun::Timestamp;
 use super::draining::Reason;
 use super::{FORGIVEN_AFTER, Inner, Registry};
 use crate::overload::LagMeter;
-use crate::sweeps::Sweeps;
 use crate::vault::{Vault, now};
 
 impl Registry {
     /// Takes away what should not be active: idle vaults, the coldest ones beyond the caps or where there was no room for
     /// rows, and dead ones; answers how many it evicted. Does nothing while another sweep is under way.
     pub async fn sweep(&self, now: Timestamp) -> usize {
-        let Ok(mut sweeps) = self.0.sweeps.try_lock() else {
+        let Ok(_sweeps) = self.0.sweeps.try_lock() else {
             return 0;
         };
         let wanted = self.ledger().take_wanted();
-        self.sweep_alone(now, wanted, &mut sweeps).await
+        self.sweep_alone(now, wanted).await
     }
 
     /// Finds room for so many bytes more, at the cost of the coldest vaults; says whether there is.
@@ -31,7 +30,7 @@ impl Registry {
         // Whoever swept before may have found enough for many.
         let began = Instant::now();
         if !self.ledger().has_room(bytes) && !sweeps.is_in_vain(began) {
-            self.sweep_alone(now(), bytes, &mut sweeps).await;
+            self.sweep_alone(now(), bytes).await;
             if !self.ledger().has_room(bytes) {
                 sweeps.was_in_vain(began, Instant::now());
             }
@@ -39,7 +38,7 @@ impl Registry {
         self.ledger().has_room(bytes)
     }
 
-    async fn sweep_alone(&self, now: Timestamp, wanted: usize, sweeps: &mut Sweeps) -> usize {
+    async fn sweep_alone(&self, now: Timestamp, wanted: usize) -> usize {
         let mut coldest_first: Vec<Arc<Vault>> = self.actives();
         for vault in &coldest_first {
             if !vault.is_open() {
@@ -94,9 +93,6 @@ impl Registry {
         drop(staying);
         let held = i64::try_from(ledger.held()).unwrap_or(i64::MAX);
         self.0.metrics.held_bytes.set(held);
-        if sweeps.evicted(evicted, Instant::now()) {
-            self.release_memory();
-        }
         self.0
             .deaths
             .retain(|_, deaths| deaths.latest.elapsed() < FORGIVEN_AFTER);
@@ -116,18 +112,6 @@ impl Registry {
             }
             vault.slim(lacking).await;
         }
-    }
-
-    /// Has every thread that vaults lived on give back what they held: an allocator keeps it for the thread that allocated it.
-    fn release_memory(&self) {
-        let Some(release) = self.0.settings.release_memory else {
-            return;
-        };
-        for arbiter in &self.0.arbiters {
-            // One that has stopped has given back all it had.
-            arbiter.spawn_fn(release);
-        }
-        release();
     }
 
     /// Ends a window: where the threads were late or memory is short, holds the vaults that use most to less.
