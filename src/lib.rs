@@ -7,7 +7,6 @@ pub mod dev;
 pub mod http;
 mod lag;
 pub mod notation;
-mod request_thread;
 pub mod schema_test;
 pub mod server;
 pub mod telemetry;

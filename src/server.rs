@@ -17,14 +17,15 @@ use actix_web::rt::net::TcpStream;
 use actix_web::rt::signal::unix::{Signal, SignalKind, signal};
 use actix_web::{HttpServer, web};
 use inferadb_actors::auth::{AuthSettings, Authenticator, Principal, Scopes};
-use inferadb_actors::{AccountId, Backend, CacheSettings, Limits, LogSize, Platform, Settings, VaultId};
+use inferadb_actors::{
+    AccountId, Backend, CacheSettings, Limits, LogSize, Platform, Settings, VaultId, background,
+};
 use socket2::SockRef;
 use tracing_actix_web::TracingLogger;
 
 use crate::config::{self, Config};
 use crate::http::{App, Bodies, HttpMetrics, HttpSettings, Places, RequestSpan, Stopping, routes, surround};
 use crate::lag;
-use crate::request_thread;
 use crate::telemetry::{self, Telemetry, spans_are_sent};
 use crate::waiting::Waiting;
 
@@ -222,7 +223,7 @@ impl Prepared {
         let (started, pin) = (Arc::new(AtomicUsize::new(0)), server.pin_threads);
         let http = HttpServer::new(move || {
             // Once on each thread that answers requests.
-            request_thread::prepare(started.fetch_add(1, Ordering::Relaxed), pin);
+            background::answer_requests(started.fetch_add(1, Ordering::Relaxed), pin);
             lag::watch_this_thread(&app.platform);
             actix_web::App::new()
                 .app_data(web::Data::new(App::clone(&app)))

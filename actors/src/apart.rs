@@ -4,7 +4,7 @@
 use std::sync::{Arc, LazyLock};
 use std::time::Instant;
 
-use inferadb_storage::background;
+use inferadb_storage::background::{self, LongWork};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::error::VaultError;
@@ -53,6 +53,7 @@ async fn run<T: Send + 'static>(
     let done = tokio::task::spawn_blocking(move || {
         let _place = place;
         background::enter();
+        let _long = LongWork::begin();
         work()
     });
     done.await.map_err(|_| VaultError::ActorFailed)

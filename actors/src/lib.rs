@@ -4,6 +4,7 @@ mod apart;
 pub mod auth;
 mod decisions;
 mod error;
+mod heavy;
 mod ledger;
 mod limiter;
 mod limits;
@@ -33,6 +34,7 @@ pub use inferadb_storage::{
 };
 
 pub use self::error::VaultError;
+pub use self::heavy::HeavyThreads;
 pub use self::overload::LagMeter;
 pub use self::platform::{Page, Platform, Reach, StartError, StatsReport, VaultChange};
 pub use self::registry::Reason;

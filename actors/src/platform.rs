@@ -1,5 +1,6 @@
 //! The platform: accounts, vaults and their lifecycle, over one store and one registry. What the server's surface talks to.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use crate::error::VaultError;
+use crate::heavy::HeavyThreads;
 use crate::limits;
 use crate::metrics::Metrics;
 use crate::overload::{Balancer, LagMeter};
@@ -32,6 +34,7 @@ pub struct Platform {
     pub(crate) store: Store,
     pub(crate) registry: Registry,
     pub(crate) settings: Arc<Settings>,
+    heavy: HeavyThreads,
 }
 
 /// A page of a list.
@@ -99,6 +102,7 @@ impl Platform {
     ) -> Result<Self, StartError> {
         let metrics = Metrics::new(metrics, settings.per_vault_metrics)?;
         let settings = Arc::new(settings);
+        let heavy = HeavyThreads::start(settings.request_threads)?;
         let registry = Registry::new(store.clone(), Arc::clone(&settings), metrics);
         Sweeper::new(registry.clone()).start();
         // Also where the threads may be however late: memory can be short.
@@ -107,6 +111,7 @@ impl Platform {
             store,
             registry,
             settings,
+            heavy,
         };
         if platform.settings.archived_vault_retention.is_some() {
             Retention::new(platform.clone()).start();
@@ -140,6 +145,11 @@ impl Platform {
     /// use most of the CPU are held to less.
     pub fn lag_meter(&self) -> LagMeter {
         self.registry.lag_meter()
+    }
+
+    /// The threads for what requests ask for that takes longer than a moment.
+    pub fn heavy(&self) -> &HeavyThreads {
+        &self.heavy
     }
 
     /// Ends a window of observed lags; a timer does so as well.
@@ -439,10 +449,10 @@ impl Platform {
 }
 
 /// Runs work to its end, though whoever waits for it goes away: what is stored and what is in memory must not part.
-pub(crate) async fn see_through<T: 'static>(
-    work: impl Future<Output = Result<T, VaultError>> + 'static,
+pub(crate) async fn see_through<T: Send + 'static>(
+    work: impl Future<Output = Result<T, VaultError>> + Send + 'static,
 ) -> Result<T, VaultError> {
-    actix::spawn(work).await.unwrap_or(Err(VaultError::ActorFailed))
+    tokio::spawn(work).await.unwrap_or(Err(VaultError::ActorFailed))
 }
 
 /// What a change comes to for a vault as it is stored.
@@ -476,6 +486,9 @@ pub enum StartError {
     /// The metrics could not be registered.
     #[error("metrics could not be registered: {0}")]
     Metrics(#[from] prometheus::Error),
+    /// The threads for heavy work could not be started.
+    #[error("the threads for heavy work could not be started: {0}")]
+    Threads(#[from] io::Error),
 }
 
 fn decode_cursor(scope: Uuid, query: u64, cursor: Option<&str>) -> Result<Option<Vec<u8>>, VaultError> {

@@ -9,6 +9,9 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// No answer to what is asked here is nearly as large.
 const MAX_ANSWER_BYTES: usize = 1 << 20;
 
+/// What is handed to the system at once.
+const PIECE_BYTES: usize = 16 << 10;
+
 /// A connection and the buffers that its requests and answers share.
 pub struct Connection {
     stream: TcpStream,
@@ -37,7 +40,10 @@ impl Connection {
 
     /// Sends a whole request and waits for its whole answer.
     pub fn exchange(&mut self, request: &[u8]) -> io::Result<Answer<'_>> {
-        self.stream.write_all(request)?;
+        // As a network would: the system does not deliver all of a large one before it does anything else.
+        for piece in request.chunks(PIECE_BYTES) {
+            self.stream.write_all(piece)?;
+        }
         let mut filled = 0;
         loop {
             let free = self.received.get_mut(filled..).unwrap_or_default();

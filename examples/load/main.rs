@@ -5,6 +5,7 @@
 
 mod bare;
 mod client;
+mod cores;
 mod drive;
 mod neighbours;
 mod noise;
@@ -63,9 +64,12 @@ struct Options {
     /// Seconds of requests before the first measurement.
     #[arg(long, default_value_t = 1.0)]
     warm_up_seconds: f64,
-    /// Threads that serve requests, for servers started here.
-    #[arg(long, default_value_t = 2)]
-    workers: usize,
+    /// Threads that serve requests, for servers started here: 2 unless told, and with `--apart` one for each of the server's cores.
+    #[arg(long)]
+    workers: Option<usize>,
+    /// Keep the generator on the last core and the server on all others, so that neither waits for the other's core.
+    #[arg(long, conflicts_with_all = ["url", "bare"])]
+    apart: bool,
     /// Bind each of them to a core of its own.
     #[arg(long)]
     pin: bool,
@@ -91,8 +95,8 @@ struct Options {
     /// Of neighbours: beside which noise the quiet ones are measured; all kinds unless told.
     #[arg(long, value_enum, value_delimiter = ',')]
     beside: Vec<noise::Noise>,
-    /// Of neighbours: give the quiet ones' threads of the generator a real-time priority, which wants the right to, so that they do not
-    /// wait for a core that the server is on.
+    /// Of neighbours: give the quiet ones' threads of the generator a real-time priority and the noisy one's the lowest, and keep the
+    /// cores from going to sleep, so that what is measured is the server; this wants the right to.
     #[arg(long)]
     realtime: bool,
     /// The server's program; without it this program serves.
@@ -121,6 +125,14 @@ impl Options {
             _ => 1,
         };
         self.vaults.unwrap_or(usual)
+    }
+
+    fn workers(&self) -> usize {
+        let usual = match self.apart {
+            true => cores::count().saturating_sub(1).max(1),
+            false => 2,
+        };
+        self.workers.unwrap_or(usual)
     }
 }
 
@@ -161,10 +173,15 @@ fn run(options: &Options) -> Result<(), Failure> {
     if options.bare {
         return compare(options, &key, directory.path());
     }
+    let own_core = options.apart.then(cores::leave_last).transpose()?;
     let target = match options.url {
         Some(address) => Target::running(address, options.pid),
         None => start("server", options, &key, directory.path(), options.log_checks)?,
     };
+    if let Some(own_core) = own_core {
+        cores::stay_on(&[own_core])?;
+    }
+    let _awake = options.realtime.then(cores::keep_awake).transpose()?;
     let world = set_up(options, &key, &target)?;
     warm_up(options, &target, &world)?;
     if options.scenario == Scenario::Neighbours {
@@ -187,7 +204,7 @@ fn run(options: &Options) -> Result<(), Failure> {
 /// Measures the bare handler and the server without and with check lines, in turns, so that what else the machine
 /// does meets all of them alike.
 fn compare(options: &Options, key: &SigningKey, directory: &Path) -> Result<(), Failure> {
-    let bare = Target::start_bare(options.workers)?;
+    let bare = Target::start_bare(options.workers())?;
     let quiet = start(
         "server, no check lines",
         options,
@@ -246,7 +263,7 @@ fn start(
     let setup = Setup {
         program: options.server.as_deref(),
         directory,
-        workers: options.workers,
+        workers: options.workers(),
         pin: options.pin,
         cache: options.scenario.caches(),
         log_checks,

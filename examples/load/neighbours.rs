@@ -127,7 +127,7 @@ pub fn run(options: &Options, target: &Target, world: &World) -> Result<(), Fail
     let pid = target
         .pid
         .ok_or("neighbours need the server's process: `--pid`")?;
-    let share = options.workers as f64 / (quiet + 1) as f64;
+    let share = options.workers() as f64 / (quiet + 1) as f64;
     let wanted = |noise: &Noise| options.beside.is_empty() || options.beside.contains(noise);
     // First beside nothing at all: how far the machine alone moves the figures.
     let mut kinds = vec![(None, None)];
@@ -170,7 +170,10 @@ pub fn run(options: &Options, target: &Target, world: &World) -> Result<(), Fail
             duration: Duration::from_secs_f64(duration),
             vaults: quiet,
             quiet: open(2 * quiet, options.realtime.then_some(process::come_first))?,
-            loud: open(options.connections, options.realtime.then_some(process::come_last))?,
+            loud: open(
+                options.connections,
+                options.realtime.then_some(process::come_last),
+            )?,
             seed: 0,
         };
         for _ in 0..options.rounds {
@@ -190,7 +193,7 @@ pub fn run(options: &Options, target: &Target, world: &World) -> Result<(), Fail
             "at {} times its share: {:.2} of {} cores",
             options.noise,
             options.noise * share,
-            options.workers
+            options.workers()
         ),
     };
     let title = format!(

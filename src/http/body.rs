@@ -2,6 +2,7 @@
 
 use actix_web::HttpRequest;
 use inferadb_actors::Turn;
+use inferadb_actors::background::LongWork;
 use inferadb_engine::context::{Context, Value};
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Deserializer};
@@ -10,6 +11,10 @@ use super::problem::Problem;
 
 /// A larger body is read once, whatever is wrong with it: line and column tell where.
 const EXPLAINED_BYTES: usize = 64 << 10;
+/// So much is read at once.
+const LIGHT_BYTES: usize = 4 << 10;
+/// So much takes longer than a turn does.
+const LONG_BYTES: usize = 16 << 10;
 /// Reading so much is part of what every request is charged for.
 const CHARGED_BYTES: usize = 1 << 10;
 /// So many bytes of JSON are read in the time of a unit of the work of evaluations.
@@ -26,8 +31,22 @@ pub fn json<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Problem> {
 }
 
 /// Parses the JSON body of a request inside a vault, as part of its work: in one piece, and again where it is to be found what is
-/// wrong with it.
-pub fn json_of<'a, T: Deserialize<'a>>(turn: &mut Turn<'_>, body: &'a [u8]) -> Result<T, Problem> {
+/// wrong with it. A large one waits for a turn.
+pub async fn json_of<'a, T: Deserialize<'a>>(turn: &mut Turn<'_>, body: &'a [u8]) -> Result<T, Problem> {
+    turn_for(turn, body).await;
+    json_now(turn, body)
+}
+
+/// To be awaited before something is done in one piece with all of a body: a large one waits for a turn.
+pub async fn turn_for(turn: &mut Turn<'_>, body: &[u8]) {
+    if body.len() > LIGHT_BYTES {
+        turn.take().await;
+    }
+}
+
+/// As [`json_of`], where there is a turn for it.
+pub fn json_now<'a, T: Deserialize<'a>>(turn: &mut Turn<'_>, body: &'a [u8]) -> Result<T, Problem> {
+    let _long = (body.len() > LONG_BYTES).then(LongWork::begin);
     let parsed = json(body);
     let times = match parsed {
         Err(_) if body.len() <= EXPLAINED_BYTES => 3,
@@ -215,7 +234,7 @@ mod tests {
     fn cost_of(body: &str) -> (u64, Option<Problem>) {
         let (used, turns) = (AtomicU64::new(0), IntCounter::new("turns", "turns").unwrap());
         let mut turn = Turn::new(VaultId(Uuid::nil()), Duration::ZERO, &used, &turns);
-        let read = json_of::<Outer>(&mut turn, body.as_bytes());
+        let read = json_now::<Outer>(&mut turn, body.as_bytes());
         drop(turn);
         (used.into_inner(), read.err())
     }

@@ -1,19 +1,19 @@
 //! Who calls: the token of a request, what it allows, and the way into the vault that it names.
 
 use std::future::Future;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::AUTHORIZATION;
+use actix_web::http::header::{AUTHORIZATION, ContentType};
 use actix_web::{HttpRequest, HttpResponse};
 use inferadb_actors::auth::{AuthError, Principal, Scopes};
 use inferadb_actors::{AccountId, Reach, Vault, VaultError, VaultId};
+use tracing::Instrument;
 use uuid::Uuid;
 
 use super::problem::Problem;
-use super::{App, span};
+use super::{App, Json, span};
 use crate::telemetry::LogScope;
 
 /// What the Authorization header begins with.
@@ -36,7 +36,7 @@ pub struct Visit {
     /// The vault.
     pub vault: Arc<Vault>,
     /// The request's id and when it arrived.
-    pub scope: Rc<LogScope>,
+    pub scope: Arc<LogScope>,
 }
 
 impl Caller {
@@ -180,7 +180,7 @@ where
     caller.require(scopes)?;
     let (vault, account) = caller.scope(app)?;
     let scope = LogScope::current()
-        .unwrap_or_else(|| Rc::new(LogScope::new("", request.method().clone(), request.path())));
+        .unwrap_or_else(|| Arc::new(LogScope::new("", request.method().clone(), request.path())));
     scope.set_vault(vault.0, account.0);
     span::record_vault(vault, account);
     let (vault, pass) = app.platform.enter(vault, account).await?;
@@ -193,6 +193,26 @@ where
     count.failed = answer.is_err();
     drop(pass);
     answer
+}
+
+/// As [`in_vault`], of work that can be heavy: what takes longer than a moment goes on on the threads for that.
+pub async fn in_vault_heavy<F>(
+    app: &App,
+    request: &HttpRequest,
+    caller: Caller,
+    scopes: Scopes,
+    work: impl FnOnce(Visit) -> F,
+) -> Result<HttpResponse, Problem>
+where
+    F: Future<Output = Result<Json, Problem>> + Send + 'static,
+{
+    in_vault(app, request, caller, scopes, |visit| async {
+        let scope = Arc::clone(&visit.scope);
+        let work = scope.around(Box::pin(work(visit))).in_current_span();
+        let Json(body) = app.platform.heavy().finish(work).await??;
+        Ok(HttpResponse::Ok().content_type(ContentType::json()).body(body))
+    })
+    .await
 }
 
 /// A vault that was deleted while the request was inside is one that the caller has no access to.

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::time::Instant;
 
-use actix_web::http::header::ContentType;
+use actix_web::web::Bytes;
 use actix_web::{HttpRequest, HttpResponse, web};
 use inferadb_actors::auth::Scopes;
 use inferadb_actors::{Answer, CheckRequest, now};
@@ -11,13 +11,13 @@ use inferadb_engine::noun::{Name, ObjectRef, SubjectRef};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::caller::{Visit, in_vault};
+use super::caller::{Visit, in_vault_heavy};
 use super::problem::Problem;
 use super::question::{DecisionView, QuestionBody, Questions, error_value, missing, of_item, word};
 use super::received::Received;
 use super::trace;
 use super::wire::{ConsistencyBody, RelationshipBody, at, parse_context, parse_contextual};
-use super::{App, body};
+use super::{App, Json, body};
 use crate::telemetry::CheckLine;
 
 /// The member that holds relationships which count for the request alone.
@@ -73,14 +73,14 @@ pub async fn check(
     request: HttpRequest,
     Received { caller, bytes, .. }: Received,
 ) -> Result<HttpResponse, Problem> {
-    in_vault(&app, &request, caller, Scopes::CHECK | Scopes::READ, |visit| {
-        answer_check(&app, visit, &bytes)
+    in_vault_heavy(&app, &request, caller, Scopes::CHECK | Scopes::READ, |visit| {
+        answer_check(app.clone(), visit, bytes)
     })
     .await
 }
 
-async fn answer_check(app: &App, visit: Visit, bytes: &[u8]) -> Result<HttpResponse, Problem> {
-    let body: CheckBody<'_> = body::json_of(&mut visit.vault.turn(), bytes)?;
+async fn answer_check(app: web::Data<App>, visit: Visit, bytes: Bytes) -> Result<Json, Problem> {
+    let body: CheckBody<'_> = body::json_of(&mut visit.vault.turn(), &bytes).await?;
     let question = CheckRequest {
         subject: at("subject", SubjectRef::parse(&body.subject))?,
         resource: at("resource", ObjectRef::parse(&body.resource))?,
@@ -97,7 +97,7 @@ async fn answer_check(app: &App, visit: Visit, bytes: &[u8]) -> Result<HttpRespo
     let mut answer = visit.vault.check(&question, consistency, now()).await?;
     let revision = visit.vault.token(answer.revision);
     log(
-        app,
+        &app,
         &visit,
         &Asked {
             subject: &body.subject,
@@ -119,7 +119,7 @@ async fn answer_check(app: &App, visit: Visit, bytes: &[u8]) -> Result<HttpRespo
         revision: &revision,
         trace,
     };
-    Ok(HttpResponse::Ok().json(view))
+    Json::of(view)
 }
 
 /// What a line of the log and a piece of the answer are worth, beside the work of evaluations.
@@ -136,15 +136,15 @@ pub async fn batch(
     request: HttpRequest,
     Received { caller, bytes, .. }: Received,
 ) -> Result<HttpResponse, Problem> {
-    in_vault(&app, &request, caller, Scopes::CHECK | Scopes::READ, |visit| {
-        answer_batch(&app, visit, &bytes)
+    in_vault_heavy(&app, &request, caller, Scopes::CHECK | Scopes::READ, |visit| {
+        answer_batch(app.clone(), visit, bytes)
     })
     .await
 }
 
-async fn answer_batch(app: &App, visit: Visit, bytes: &[u8]) -> Result<HttpResponse, Problem> {
+async fn answer_batch(app: web::Data<App>, visit: Visit, bytes: Bytes) -> Result<Json, Problem> {
     let mut turn = visit.vault.turn();
-    let body: BatchBody<'_> = body::json_of(&mut turn, bytes)?;
+    let body: BatchBody<'_> = body::json_of(&mut turn, &bytes).await?;
     turn.pace(WORK_OF_BODY * body.checks.len() as u64).await;
     let questions = Questions::parse(&app.settings, &body.checks, body.context, &mut turn).await?;
     let shared = &body.contextual_relationships;
@@ -170,7 +170,7 @@ async fn answer_batch(app: &App, visit: Visit, bytes: &[u8]) -> Result<HttpRespo
         match outcome {
             Ok(checked) => {
                 log(
-                    app,
+                    &app,
                     &visit,
                     &Asked {
                         subject: &item.subject,
@@ -190,7 +190,7 @@ async fn answer_batch(app: &App, visit: Visit, bytes: &[u8]) -> Result<HttpRespo
     answer.extend_from_slice(b"],\"revision\":");
     write(&mut answer, &*revision);
     answer.push(b'}');
-    Ok(HttpResponse::Ok().content_type(ContentType::json()).body(answer))
+    Ok(Json(answer))
 }
 
 fn write(answer: &mut Vec<u8>, value: &(impl Serialize + ?Sized)) {

@@ -10,6 +10,7 @@ use super::received::Received;
 use super::transfer::{self, NoQuery};
 use super::vaults::VaultView;
 use super::{App, body};
+use crate::telemetry::LogScope;
 
 /// Why there is no way back to a revision.
 const GONE: &str = "the vault's state at this revision cannot be read any more: the changes made since then are not all kept, or come to \
@@ -53,8 +54,14 @@ pub async fn clone(
         ),
         None => None,
     };
-    let cloning = app.platform.clone_vault(source, reach, &name, account, revision);
-    let vault = cloning.await.map_err(|error| {
+    let platform = app.platform.clone();
+    let cloning = LogScope::carried(async move {
+        platform
+            .clone_vault(source, reach, &name, account, revision)
+            .await
+    });
+    let cloned = app.platform.heavy().run(cloning).await?;
+    let vault = cloned.map_err(|error| {
         // Without a revision it is what was written meanwhile: the next attempt begins with what is there then.
         let is_gone = revision.is_some() && matches!(error, VaultError::HistoryGone);
         let is_about_revision = is_gone || matches!(error, VaultError::RevisionAhead);

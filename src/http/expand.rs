@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use actix_web::http::header::ContentType;
+use actix_web::web::Bytes;
 use actix_web::{HttpRequest, HttpResponse, web};
 use inferadb_actors::auth::Scopes;
 use inferadb_actors::{ExpandRequest, Expanded, now};
@@ -16,13 +16,13 @@ use inferadb_engine::schema::{MemberKind, Schema, SlotId};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::caller::{Visit, in_vault};
+use super::caller::{Visit, in_vault_heavy};
 use super::nesting::{Left, MAX_NESTING, Parts};
 use super::problem::Problem;
 use super::received::Received;
 use super::trace::{arrow_mode, member_names, subject_text};
 use super::wire::{ConsistencyBody, ContextRoom, RelationshipBody, at, format_time, parse_contextual};
-use super::{App, body};
+use super::{App, Json, body};
 
 /// How many steps from object to object a tree takes where the caller does not say.
 const DEFAULT_DEPTH: u32 = 10;
@@ -58,14 +58,14 @@ pub async fn expand(
     request: HttpRequest,
     Received { caller, bytes, .. }: Received,
 ) -> Result<HttpResponse, Problem> {
-    in_vault(&app, &request, caller, Scopes::READ, |visit| {
-        answer(&app, visit, &bytes)
+    in_vault_heavy(&app, &request, caller, Scopes::READ, |visit| {
+        answer(app.clone(), visit, bytes)
     })
     .await
 }
 
-async fn answer(app: &App, visit: Visit, bytes: &[u8]) -> Result<HttpResponse, Problem> {
-    let body: ExpandBody<'_> = body::json_of(&mut visit.vault.turn(), bytes)?;
+async fn answer(app: web::Data<App>, visit: Visit, bytes: Bytes) -> Result<Json, Problem> {
+    let body: ExpandBody<'_> = body::json_of(&mut visit.vault.turn(), &bytes).await?;
     let max_depth = body.max_depth.unwrap_or(DEFAULT_DEPTH);
     if max_depth > MAX_DEPTH {
         let detail = format!("`max_depth` must be from 0 to {MAX_DEPTH}");
@@ -91,7 +91,7 @@ async fn answer(app: &App, visit: Visit, bytes: &[u8]) -> Result<HttpResponse, P
         }
         false => written(&expanded, &revision),
     };
-    Ok(HttpResponse::Ok().content_type(ContentType::json()).body(answer))
+    Ok(Json(answer))
 }
 
 /// Whether it takes long to write a tree.

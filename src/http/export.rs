@@ -1,6 +1,6 @@
 //! `GET /v1/vaults/{vault}/export`: one state of a vault as a vault file, of any size in bounded memory.
 
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Instant;
 
 use actix_web::http::header::{CONTENT_DISPOSITION, HeaderName};
@@ -56,12 +56,12 @@ pub async fn export(
     // Until it is there, what fails is answered as a problem.
     let first = export.next().await?;
     let scope = LogScope::current()
-        .unwrap_or_else(|| Rc::new(LogScope::new("", request.method().clone(), request.path())));
+        .unwrap_or_else(|| Arc::new(LogScope::new("", request.method().clone(), request.path())));
     let disposition = format!("attachment; filename=\"{}\"", file_name(export.vault(), layout));
     let expected = export.relationships();
-    let patience = app.settings.slow_reader;
+    let (patience, threads) = (app.settings.slow_reader, app.platform.heavy().clone());
     let output = Output::new(layout, preface(&export));
-    let mut response = stream::answer(&scope, layout.media_type(), patience, |writer| {
+    let mut response = stream::answer(&threads, &scope, layout.media_type(), patience, move |writer| {
         send(app, export, first, output, (slot, lease), writer)
     });
     let headers = response.headers_mut();

@@ -2,6 +2,7 @@
 //!
 //! The body is taken in as it comes. Whatever ends it before its end, or is wrong with it, leaves the vault as it was.
 
+use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use actix_web::error::PayloadError;
@@ -13,6 +14,7 @@ use futures_util::StreamExt;
 use inferadb_actors::{Import, ImportMode, Imported, VaultError};
 use serde::Deserialize;
 use serde_json::json;
+use tokio::sync::mpsc;
 
 use super::caller::Caller;
 use super::places::Place;
@@ -24,6 +26,8 @@ use crate::telemetry::LogScope;
 
 /// How much of the body is taken apart before others of the thread get their turn, in bytes.
 const AT_ONCE: usize = 8 << 10;
+/// How many pieces of the body wait to be taken apart.
+const QUEUED_PIECES: usize = 4;
 /// How much of a refused body is read on, so that its sender comes to read why.
 const DRAINED_BYTES: usize = 16 << 20;
 /// For how long that is done.
@@ -35,6 +39,9 @@ struct ImportQuery {
     mode: Option<String>,
     force: bool,
 }
+
+/// A piece of the body; `None` at its end.
+type Came = Result<Option<Bytes>, Problem>;
 
 /// The request's body on its way in.
 struct Incoming {
@@ -85,22 +92,34 @@ async fn import_body(
         started: Instant::now(),
         outcome: "given_up",
     };
-    let work = async {
-        let mut import = app.platform.import(id, reach, mode).await?;
+    let (pieces, coming) = mpsc::channel(QUEUED_PIECES);
+    let (platform, reader) = (app.platform.clone(), Reader::new(layout, bounds(&app.settings)));
+    let work = async move {
+        let mut import = platform.import(id, reach, mode).await?;
         if query.force {
             import.force();
         }
-        take_in(import, mode, Reader::new(layout, bounds(&app.settings)), incoming).await
+        take_in(import, mode, reader, coming).await
+    };
+    let work = app.platform.heavy().run(LogScope::carried(work));
+    // What comes is handed over where it comes in.
+    let work = async {
+        let mut work = pin!(work);
+        tokio::select! {
+            biased;
+            outcome = &mut work => outcome,
+            () = incoming.hand_over(pieces) => work.await,
+        }
     };
     let taken_in = tokio::select! {
-        taken_in = work => taken_in,
+        taken_in = work => taken_in.map_err(Problem::from).flatten(),
         // Whoever stops the server is not to wait for the end of a file.
         () = app.stopping.begun() => Err(VaultError::Stopping.into()),
     };
     let imported = match taken_in {
         // All of it is here. A server that stops waits for it, as for any request: who is told that it was abandoned must
         // not find it there.
-        Ok(import) => finish(import, slot, ending).await?,
+        Ok(import) => finish(app, import, slot, ending).await?,
         Err(problem) => {
             ending.tell(Err(&problem));
             return Err(problem);
@@ -126,17 +145,14 @@ async fn import_body(
 }
 
 /// Finishes the import, and tells of it, though whoever waits for it goes away; its place is taken until then.
-async fn finish(import: Import, slot: Place, ending: Ending) -> Result<Imported, Problem> {
-    let work = Box::pin(async move {
+async fn finish(app: &App, import: Import, slot: Place, ending: Ending) -> Result<Imported, Problem> {
+    let work = LogScope::carried(async move {
         let finished = import.finish().await.map_err(Problem::from);
         ending.tell(finished.as_ref());
         drop(slot);
         finished
     });
-    let finishing = match LogScope::current() {
-        Some(scope) => actix_web::rt::spawn(scope.around(work)),
-        None => actix_web::rt::spawn(work),
-    };
+    let finishing = app.platform.heavy().spawn(work)?;
     finishing
         .await
         .unwrap_or_else(|_| Err(VaultError::ActorFailed.into()))
@@ -146,10 +162,15 @@ async fn take_in(
     mut import: Import,
     mode: ImportMode,
     mut reader: Reader,
-    incoming: &mut Incoming,
+    mut coming: mpsc::Receiver<Came>,
 ) -> Result<Import, Problem> {
     let pace = import.pace();
-    while let Some(bytes) = incoming.next().await? {
+    // Whoever hands it over says when that was all.
+    while let Some(bytes) = coming
+        .recv()
+        .await
+        .unwrap_or_else(|| Err(VaultError::Stopping.into()))?
+    {
         for piece in bytes.chunks(AT_ONCE) {
             pace.take(async { reader.push(piece) }).await?;
             if let Some(head) = reader.head() {
@@ -216,8 +237,20 @@ fn of_member(name: &str, error: VaultError) -> Problem {
 }
 
 impl Incoming {
+    /// Hands over what comes, to its end or to what ends it before; then there is nothing left to do.
+    async fn hand_over(&mut self, to: mpsc::Sender<Came>) {
+        loop {
+            let came = self.next().await;
+            let is_last = !matches!(came, Ok(Some(_)));
+            // Nobody takes it: the import has failed, and says why itself.
+            if to.send(came).await.is_err() || is_last {
+                return;
+            }
+        }
+    }
+
     /// The next bytes; `None` at the body's end.
-    async fn next(&mut self) -> Result<Option<Bytes>, Problem> {
+    async fn next(&mut self) -> Came {
         let patience = self.patience;
         let came = tokio::time::timeout(patience, self.payload.next()).await;
         match came {

@@ -1,7 +1,7 @@
 //! Relationships read as lines of JSON: as many as there are, in bounded memory.
 
 use std::pin::pin;
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Instant;
 
 use actix_web::{HttpRequest, HttpResponse, web};
@@ -39,10 +39,15 @@ pub async fn answer(
         .await?;
     let limit = limit.unwrap_or(usize::MAX);
     let (app, patience) = (app.clone(), app.settings.slow_reader);
-    let scope = Rc::clone(&visit.scope);
-    Ok(stream::answer(&scope, NDJSON, patience, |writer| {
-        send_lines(app, visit, lease, relationships, limit, writer)
-    }))
+    let threads = app.platform.heavy().clone();
+    let scope = Arc::clone(&visit.scope);
+    Ok(stream::answer(
+        &threads,
+        &scope,
+        NDJSON,
+        patience,
+        move |writer| send_lines(app, visit, lease, relationships, limit, writer),
+    ))
 }
 
 async fn send_lines(

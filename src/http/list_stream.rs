@@ -5,7 +5,6 @@
 
 use std::cell::Cell;
 use std::pin::pin;
-use std::rc::Rc;
 use std::sync::Arc;
 
 use actix_web::{HttpRequest, HttpResponse, web};
@@ -49,7 +48,7 @@ pub async fn answer(
 ) -> Result<HttpResponse, Problem> {
     let deadline = Instant::from_std(visit.scope.started()) + timeout_of(request.headers(), app)?;
     let patience = app.settings.slow_reader;
-    let scope = Rc::clone(&visit.scope);
+    let scope = Arc::clone(&visit.scope);
     let (begun, beginning) = oneshot::channel();
     let task = Task {
         app: app.clone(),
@@ -57,7 +56,9 @@ pub async fn answer(
         streaming,
         deadline,
     };
-    let answer = stream::answer(&scope, NDJSON, patience, |writer| task.run(writer, begun));
+    let answer = stream::answer(app.platform.heavy(), &scope, NDJSON, patience, move |writer| {
+        task.run(writer, begun)
+    });
     match beginning.await {
         Ok(outcome) => outcome.map(|()| answer),
         Err(_) => Err(Problem::from(VaultError::Stopping)),

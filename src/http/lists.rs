@@ -3,10 +3,12 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use actix_web::web::Bytes;
 use actix_web::{HttpRequest, HttpResponse, web};
 use inferadb_actors::auth::Scopes;
 use inferadb_actors::{
-    ListRequest, Paging, Permission, PermissionsRequest, ResourcesRequest, SubjectsRequest, now,
+    Consistency, ListRequest, Paging, Permission, PermissionsRequest, ResourcesRequest, SubjectsRequest,
+    Turn, now,
 };
 use inferadb_engine::list::Listed;
 use inferadb_engine::noun::{Name, ObjectRef, Relationship, SubjectRef};
@@ -15,14 +17,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::caller::{Visit, in_vault};
+use super::caller::{Visit, in_vault, in_vault_heavy};
 use super::list_stream::{self, Streaming};
 use super::problem::Problem;
 use super::question::{missing, word};
 use super::received::Received;
 use super::stream::{self, NDJSON};
 use super::wire::{ConsistencyBody, RelationshipBody, at, parse_context, parse_contextual};
-use super::{App, body, ok};
+use super::{App, Json, body};
 
 /// How many entries a page has where the caller does not say.
 const PAGE_SIZE: usize = 100;
@@ -177,75 +179,33 @@ impl<'a> ItemView<'a> {
     }
 }
 
+/// A list as it was asked for.
+struct Asked {
+    list: ListRequest,
+    limit: Option<usize>,
+    cursor: Option<String>,
+    consistency: Consistency,
+}
+
+/// Reads what a body asks for, in the turn of a request of a vault.
+type Read = fn(&App, &Visit, &mut Turn<'_>, &[u8]) -> Result<Asked, Problem>;
+
 /// `POST /v1/resources/list`
 pub async fn resources(
     app: web::Data<App>,
     request: HttpRequest,
-    Received { caller, bytes, .. }: Received,
+    received: Received,
 ) -> Result<HttpResponse, Problem> {
-    in_vault(&app, &request, caller, Scopes::READ, |visit| {
-        let (app, request) = (app.clone(), request.clone());
-        async move {
-            let body: ResourcesBody<'_> = body::json_of(&mut visit.vault.turn(), &bytes)?;
-            let list = ResourcesRequest {
-                subject: at("subject", SubjectRef::parse(&body.subject))?,
-                permission: at("permission", Name::parse(&body.permission))?,
-                resource_type: at("resource_type", Name::parse(&body.resource_type))?,
-                context: parse_context("context", body.context, app.settings.max_context_bytes)?.into(),
-                contextual: contextual(&app, &body.contextual_relationships)?,
-            };
-            let list = ListRequest::Resources(list);
-            answer(
-                app,
-                request,
-                visit,
-                list,
-                body.limit,
-                body.cursor,
-                &body.consistency,
-            )
-            .await
-        }
-    })
-    .await
+    list(app, request, received, read_resources).await
 }
 
 /// `POST /v1/subjects/list`
 pub async fn subjects(
     app: web::Data<App>,
     request: HttpRequest,
-    Received { caller, bytes, .. }: Received,
+    received: Received,
 ) -> Result<HttpResponse, Problem> {
-    in_vault(&app, &request, caller, Scopes::READ, |visit| {
-        let (app, request) = (app.clone(), request.clone());
-        async move {
-            let body: SubjectsBody<'_> = body::json_of(&mut visit.vault.turn(), &bytes)?;
-            let subject_relation = match body.subject_relation.as_deref() {
-                None | Some("" | "...") => None,
-                Some(text) => Some(at("subject_relation", Name::parse(text))?),
-            };
-            let list = SubjectsRequest {
-                resource: at("resource", ObjectRef::parse(&body.resource))?,
-                permission: at("permission", Name::parse(&body.permission))?,
-                subject_type: at("subject_type", Name::parse(&body.subject_type))?,
-                subject_relation,
-                context: parse_context("context", body.context, app.settings.max_context_bytes)?.into(),
-                contextual: contextual(&app, &body.contextual_relationships)?,
-            };
-            let list = ListRequest::Subjects(list);
-            answer(
-                app,
-                request,
-                visit,
-                list,
-                body.limit,
-                body.cursor,
-                &body.consistency,
-            )
-            .await
-        }
-    })
-    .await
+    list(app, request, received, read_subjects).await
 }
 
 /// `POST /v1/permissions/list`
@@ -254,28 +214,66 @@ pub async fn permissions(
     request: HttpRequest,
     Received { caller, bytes, .. }: Received,
 ) -> Result<HttpResponse, Problem> {
-    in_vault(&app, &request, caller, Scopes::READ, |visit| {
-        let app = app.clone();
-        async move {
-            let body: PermissionsBody<'_> = body::json_of(&mut visit.vault.turn(), &bytes)?;
-            let list = PermissionsRequest {
-                subject: at("subject", SubjectRef::parse(&body.subject))?,
-                resource: at("resource", ObjectRef::parse(&body.resource))?,
-                context: parse_context("context", body.context, app.settings.max_context_bytes)?.into(),
-                contextual: contextual(&app, &body.contextual_relationships)?,
-                relations: body.include_relations,
-            };
-            let consistency = body.consistency.parse(visit.vault.id)?;
-            let found = visit.vault.permissions(&list, consistency, now()).await?;
-            let revision = visit.vault.token(found.revision);
-            let permissions = found.permissions.iter().map(PermissionView::from).collect();
-            ok(&PermissionsView {
-                permissions,
-                revision: &revision,
-            })
-        }
+    in_vault_heavy(&app, &request, caller, Scopes::READ, |visit| {
+        answer_permissions(app.clone(), visit, bytes)
     })
     .await
+}
+
+async fn answer_permissions(app: web::Data<App>, visit: Visit, bytes: Bytes) -> Result<Json, Problem> {
+    let body: PermissionsBody<'_> = body::json_of(&mut visit.vault.turn(), &bytes).await?;
+    let list = PermissionsRequest {
+        subject: at("subject", SubjectRef::parse(&body.subject))?,
+        resource: at("resource", ObjectRef::parse(&body.resource))?,
+        context: parse_context("context", body.context, app.settings.max_context_bytes)?.into(),
+        contextual: contextual(&app, &body.contextual_relationships)?,
+        relations: body.include_relations,
+    };
+    let consistency = body.consistency.parse(visit.vault.id)?;
+    let found = visit.vault.permissions(&list, consistency, now()).await?;
+    let revision = visit.vault.token(found.revision);
+    let permissions = found.permissions.iter().map(PermissionView::from).collect();
+    Json::of(&PermissionsView {
+        permissions,
+        revision: &revision,
+    })
+}
+
+fn read_resources(app: &App, visit: &Visit, turn: &mut Turn<'_>, bytes: &[u8]) -> Result<Asked, Problem> {
+    let body: ResourcesBody<'_> = body::json_now(turn, bytes)?;
+    Ok(Asked {
+        list: ListRequest::Resources(ResourcesRequest {
+            subject: at("subject", SubjectRef::parse(&body.subject))?,
+            permission: at("permission", Name::parse(&body.permission))?,
+            resource_type: at("resource_type", Name::parse(&body.resource_type))?,
+            context: parse_context("context", body.context, app.settings.max_context_bytes)?.into(),
+            contextual: contextual(app, &body.contextual_relationships)?,
+        }),
+        limit: body.limit,
+        cursor: body.cursor,
+        consistency: body.consistency.parse(visit.vault.id)?,
+    })
+}
+
+fn read_subjects(app: &App, visit: &Visit, turn: &mut Turn<'_>, bytes: &[u8]) -> Result<Asked, Problem> {
+    let body: SubjectsBody<'_> = body::json_now(turn, bytes)?;
+    let subject_relation = match body.subject_relation.as_deref() {
+        None | Some("" | "...") => None,
+        Some(text) => Some(at("subject_relation", Name::parse(text))?),
+    };
+    Ok(Asked {
+        list: ListRequest::Subjects(SubjectsRequest {
+            resource: at("resource", ObjectRef::parse(&body.resource))?,
+            permission: at("permission", Name::parse(&body.permission))?,
+            subject_type: at("subject_type", Name::parse(&body.subject_type))?,
+            subject_relation,
+            context: parse_context("context", body.context, app.settings.max_context_bytes)?.into(),
+            contextual: contextual(app, &body.contextual_relationships)?,
+        }),
+        limit: body.limit,
+        cursor: body.cursor,
+        consistency: body.consistency.parse(visit.vault.id)?,
+    })
 }
 
 fn contextual(app: &App, bodies: &[RelationshipBody<'_>]) -> Result<Arc<[Relationship]>, Problem> {
@@ -283,42 +281,49 @@ fn contextual(app: &App, bodies: &[RelationshipBody<'_>]) -> Result<Arc<[Relatio
     parse_contextual("contextual_relationships", bodies, most)
 }
 
-async fn answer(
+async fn list(
     app: web::Data<App>,
     request: HttpRequest,
-    visit: Visit,
-    list: ListRequest,
-    limit: Option<usize>,
-    cursor: Option<String>,
-    consistency: &ConsistencyBody,
+    Received { caller, bytes, .. }: Received,
+    read: Read,
 ) -> Result<HttpResponse, Problem> {
-    let most = app.settings.max_page_size;
-    let streams = stream::preferred(&request, &["application/json", NDJSON]) == NDJSON;
-    let out_of_range = |range: &str| {
-        let detail = format!("`limit` must be {range}");
-        Problem::invalid("invalid_value", "limit", detail)
-    };
-    let page_size = match limit {
-        Some(0) if streams => return Err(out_of_range("1 at least")),
-        Some(limit) if streams || (1..=most).contains(&limit) => limit.min(most),
-        Some(_) => return Err(out_of_range(&format!("from 1 to {most}"))),
-        None if streams => most,
-        None => PAGE_SIZE.min(most),
-    };
-    let paging = Paging {
-        limit: page_size,
-        cursor,
-        consistency: consistency.parse(visit.vault.id)?,
-        now: now(),
-    };
-    if streams {
-        let streaming = Streaming {
-            list,
-            paging,
-            total: limit,
-        };
-        return list_stream::answer(&app, &request, visit, streaming).await;
+    if stream::preferred(&request, &["application/json", NDJSON]) != NDJSON {
+        return in_vault_heavy(&app, &request, caller, Scopes::READ, |visit| {
+            page(app.clone(), visit, bytes, read)
+        })
+        .await;
     }
+    in_vault(&app, &request, caller, Scopes::READ, |visit| async {
+        let asked = {
+            let mut turn = visit.vault.turn();
+            body::turn_for(&mut turn, &bytes).await;
+            read(&app, &visit, &mut turn, &bytes)?
+        };
+        let most = app.settings.max_page_size;
+        let limit = match asked.limit {
+            Some(0) => return Err(limit_out_of("1 at least")),
+            limit => limit.map_or(most, |limit| limit.min(most)),
+        };
+        let total = asked.limit;
+        let (list, paging) = asked.paged(limit);
+        let streaming = Streaming { list, paging, total };
+        list_stream::answer(&app, &request, visit, streaming).await
+    })
+    .await
+}
+
+async fn page(app: web::Data<App>, visit: Visit, bytes: Bytes, read: Read) -> Result<Json, Problem> {
+    let mut turn = visit.vault.turn();
+    body::turn_for(&mut turn, &bytes).await;
+    let asked = read(&app, &visit, &mut turn, &bytes)?;
+    drop(turn);
+    let most = app.settings.max_page_size;
+    let limit = match asked.limit {
+        None => PAGE_SIZE.min(most),
+        Some(limit) if (1..=most).contains(&limit) => limit,
+        Some(_) => return Err(limit_out_of(&format!("from 1 to {most}"))),
+    };
+    let (list, paging) = asked.paged(limit);
     let page = visit.vault.list(&list, &paging).await?;
     let items: Vec<ItemView<'_>> = page.items.iter().map(|item| ItemView::new(&list, item)).collect();
     let revision = visit.vault.token(page.revision);
@@ -326,10 +331,27 @@ async fn answer(
         ListRequest::Resources(_) => (Some(items), None),
         ListRequest::Subjects(_) => (None, Some(items)),
     };
-    ok(&PageView {
+    Json::of(&PageView {
         resources,
         subjects,
         cursor: page.cursor.as_deref(),
         revision: &revision,
     })
+}
+
+impl Asked {
+    /// The list, and how it is read in pages of `limit` entries from now on.
+    fn paged(self, limit: usize) -> (ListRequest, Paging) {
+        let paging = Paging {
+            limit,
+            cursor: self.cursor,
+            consistency: self.consistency,
+            now: now(),
+        };
+        (self.list, paging)
+    }
+}
+
+fn limit_out_of(range: &str) -> Problem {
+    Problem::invalid("invalid_value", "limit", format!("`limit` must be {range}"))
 }

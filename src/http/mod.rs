@@ -48,6 +48,7 @@ pub use self::health::livez;
 pub use self::metrics::HttpMetrics;
 pub use self::places::Places;
 pub use self::problem::{Problem, diagnostic};
+use self::request::internal_error;
 pub use self::request::{REQUEST_ID, surround, with_id};
 pub use self::span::RequestSpan;
 pub use self::stream::Stopping;
@@ -174,6 +175,18 @@ pub fn routes(config: &mut web::ServiceConfig) {
         .service(web::resource("/v1/vaults/{vault}/stats").route(web::get().to(vaults::stats)))
         .service(web::resource("/v1/vaults/{vault}/activate").route(web::post().to(vaults::activate)))
         .service(web::resource("/v1/vaults/{vault}/deactivate").route(web::post().to(vaults::deactivate)));
+}
+
+/// A JSON body of a 200. Unlike an answer that has it, it can be made on any thread.
+#[derive(Debug)]
+pub struct Json(Vec<u8>);
+
+impl Json {
+    /// Writes it.
+    fn of(body: impl Serialize) -> Result<Self, Problem> {
+        // What is answered has no keys that JSON cannot have.
+        serde_json::to_vec(&body).map(Self).map_err(|_| internal_error())
+    }
 }
 
 /// A 200 with a JSON body.

@@ -1,20 +1,20 @@
 //! Relationships: written in one transaction, deleted by a filter, read as they are stored.
 
-use actix_web::http::header::ContentType;
+use actix_web::web::Bytes;
 use actix_web::{HttpRequest, HttpResponse, web};
 use inferadb_actors::auth::Scopes;
 use inferadb_actors::{DeleteRequest, ReadPage, RelationshipFilter, Turn, VaultId, WriteRequest, now};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::caller::in_vault;
+use super::caller::{Visit, in_vault, in_vault_heavy};
 use super::problem::Problem;
 use super::received::Received;
 use super::stream::{self, NDJSON};
 use super::wire::{
     ConsistencyBody, FilterBody, PreconditionBody, RelationshipBody, RelationshipView, parse_preconditions,
 };
-use super::{App, body, lines, ok};
+use super::{App, Json, body, lines, ok};
 
 /// How many relationships a page has where the caller does not say.
 const PAGE_SIZE: usize = 100;
@@ -68,12 +68,12 @@ pub async fn write(
     request: HttpRequest,
     Received { caller, bytes, .. }: Received,
 ) -> Result<HttpResponse, Problem> {
-    in_vault(&app, &request, caller, Scopes::WRITE, |visit| {
-        let (app, bytes) = (app.clone(), bytes.clone());
+    in_vault_heavy(&app, &request, caller, Scopes::WRITE, |visit| {
+        let app = app.clone();
         async move {
             // What takes a while where it is large is done in steps, between which others have their turn.
             let mut turn = visit.vault.turn();
-            let body: WriteBody<'_> = body::json_of(&mut turn, &bytes)?;
+            let body: WriteBody<'_> = body::json_of(&mut turn, &bytes).await?;
             body.count(app.settings.max_write_changes)?;
             let mut write = WriteRequest::default();
             for change in body.each_change() {
@@ -84,7 +84,7 @@ pub async fn write(
             drop(turn);
             write.preconditions = parse_preconditions(&body.preconditions)?;
             let revision = visit.vault.write(write).await?;
-            ok(&json!({ "revision": revision.encode(visit.vault.id) }))
+            Json::of(json!({ "revision": revision.encode(visit.vault.id) }))
         }
     })
     .await
@@ -97,7 +97,7 @@ pub async fn delete(
     Received { caller, bytes, .. }: Received,
 ) -> Result<HttpResponse, Problem> {
     in_vault(&app, &request, caller, Scopes::WRITE, |visit| async move {
-        let body: DeleteBody = body::json_of(&mut visit.vault.turn(), &bytes)?;
+        let body: DeleteBody = body::json_of(&mut visit.vault.turn(), &bytes).await?;
         let filter = body.filter.parse("filter")?;
         if filter == RelationshipFilter::default() {
             let detail = "the filter must have at least one member: an empty one would delete everything";
@@ -134,43 +134,50 @@ pub async fn read(
     request: HttpRequest,
     Received { caller, bytes, .. }: Received,
 ) -> Result<HttpResponse, Problem> {
-    in_vault(&app, &request, caller, Scopes::READ, |visit| {
-        let (app, request, bytes) = (app.clone(), request.clone(), bytes.clone());
-        let lines = stream::preferred(&request, &["application/json", NDJSON]) == NDJSON;
-        async move {
-            let body: ReadBody = body::json_of(&mut visit.vault.turn(), &bytes)?;
-            let filter = body.filter.parse("filter")?;
-            let consistency = body.consistency.parse(visit.vault.id)?;
-            if lines {
-                return lines::answer(
-                    &app,
-                    &request,
-                    visit,
-                    filter,
-                    body.cursor,
-                    body.limit,
-                    consistency,
-                )
-                .await;
-            }
-            let most = app.settings.max_page_size;
-            let limit = match body.limit {
-                None => PAGE_SIZE.min(most),
-                Some(limit) if (1..=most).contains(&limit) => limit,
-                Some(_) => {
-                    let detail = format!("`limit` must be from 1 to {most}");
-                    return Err(Problem::invalid("invalid_value", "limit", detail));
-                }
-            };
-            let page = visit
-                .vault
-                .read(&filter, body.cursor.as_deref(), limit, consistency, now())
-                .await?;
-            let answer = written(&page, visit.vault.id, &mut visit.vault.turn()).await;
-            Ok(HttpResponse::Ok().content_type(ContentType::json()).body(answer))
-        }
+    if stream::preferred(&request, &["application/json", NDJSON]) != NDJSON {
+        return in_vault_heavy(&app, &request, caller, Scopes::READ, |visit| {
+            read_page(app.clone(), visit, bytes)
+        })
+        .await;
+    }
+    in_vault(&app, &request, caller, Scopes::READ, |visit| async {
+        let body: ReadBody = body::json_of(&mut visit.vault.turn(), &bytes).await?;
+        let filter = body.filter.parse("filter")?;
+        let consistency = body.consistency.parse(visit.vault.id)?;
+        lines::answer(
+            &app,
+            &request,
+            visit,
+            filter,
+            body.cursor,
+            body.limit,
+            consistency,
+        )
+        .await
     })
     .await
+}
+
+async fn read_page(app: web::Data<App>, visit: Visit, bytes: Bytes) -> Result<Json, Problem> {
+    let body: ReadBody = body::json_of(&mut visit.vault.turn(), &bytes).await?;
+    let filter = body.filter.parse("filter")?;
+    let consistency = body.consistency.parse(visit.vault.id)?;
+    let most = app.settings.max_page_size;
+    let limit = match body.limit {
+        None => PAGE_SIZE.min(most),
+        Some(limit) if (1..=most).contains(&limit) => limit,
+        Some(_) => {
+            let detail = format!("`limit` must be from 1 to {most}");
+            return Err(Problem::invalid("invalid_value", "limit", detail));
+        }
+    };
+    let page = visit
+        .vault
+        .read(&filter, body.cursor.as_deref(), limit, consistency, now())
+        .await?;
+    Ok(Json(
+        written(&page, visit.vault.id, &mut visit.vault.turn()).await,
+    ))
 }
 
 /// A page in JSON, written in turns.

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::hash::{BuildHasher, RandomState};
 use std::panic::AssertUnwindSafe;
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::body::{BoxBody, MessageBody};
@@ -38,7 +38,7 @@ pub async fn surround(
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
     let method = request.method().clone();
-    let new_scope = |id: &str| Rc::new(LogScope::new(id, method.clone(), request.path()));
+    let new_scope = |id: &str| Arc::new(LogScope::new(id, method.clone(), request.path()));
     let scope = with_id(request.headers(), new_scope);
     let id = scope.request_id();
     let app = request.app_data::<web::Data<App>>().cloned();
@@ -57,7 +57,7 @@ pub async fn surround(
         Ok(timeout) => timeout.and_then(|timeout| scope.started().checked_add(timeout)),
         Err(problem) => return Err(problem.of_request(id).into()),
     };
-    let work = Rc::clone(&scope).around(scope.during(|| next.call(request)));
+    let work = Arc::clone(&scope).around(scope.during(|| next.call(request)));
     let handled = AssertUnwindSafe(deadline::within(deadline, work))
         .catch_unwind()
         .await;

@@ -2,6 +2,7 @@
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::CONTENT_TYPE;
+use actix_web::web::Bytes;
 use actix_web::{HttpRequest, HttpResponse, web};
 use inferadb_actors::auth::Scopes;
 use inferadb_actors::{SchemaWrite, VaultError};
@@ -10,10 +11,10 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use super::caller::{Caller, in_vault};
+use super::caller::{Caller, Visit, in_vault, in_vault_heavy};
 use super::problem::{Problem, diagnostic};
 use super::received::Received;
-use super::{App, body, ok};
+use super::{App, Json, body, ok};
 
 #[derive(Deserialize)]
 #[serde(remote = "Self", deny_unknown_fields)]
@@ -30,6 +31,14 @@ struct ModelBody<'a> {
 }
 
 body::objects!(SchemaBody, ModelBody<'a>);
+
+/// A schema as it was sent.
+struct Sent {
+    format: Format,
+    force: bool,
+    is_json: bool,
+    bytes: Bytes,
+}
 
 /// Whether a JSON body has a member `schema`.
 #[derive(Deserialize)]
@@ -72,19 +81,20 @@ pub async fn put(
     request: HttpRequest,
     Received { caller, bytes, .. }: Received,
 ) -> Result<HttpResponse, Problem> {
-    in_vault(&app, &request, caller, Scopes::SCHEMA | Scopes::ADMIN, |visit| {
-        let (app, request, bytes) = (app.clone(), request.clone(), bytes.clone());
+    let sent = Sent::of(&request, bytes);
+    in_vault_heavy(&app, &request, caller, Scopes::SCHEMA | Scopes::ADMIN, |visit| {
+        let app = app.clone();
         async move {
-            let query: SchemaQuery = body::query(&request)?;
-            let format = format(&query)?;
-            let text = schema_text(&app, &request, format, &bytes)?;
+            let sent = sent?;
             let write = SchemaWrite {
-                text,
-                format,
-                force: query.force,
+                text: sent.text(&app, &visit).await?,
+                format: sent.format,
+                force: sent.force,
             };
             let (revision, warnings) = visit.vault.put_schema(write).await?;
-            ok(&json!({ "revision": revision.encode(visit.vault.id), "warnings": diagnostics(&warnings) }))
+            Json::of(
+                json!({ "revision": revision.encode(visit.vault.id), "warnings": diagnostics(&warnings) }),
+            )
         }
     })
     .await
@@ -96,13 +106,13 @@ pub async fn validate(
     request: HttpRequest,
     Received { caller, bytes, .. }: Received,
 ) -> Result<HttpResponse, Problem> {
-    in_vault(&app, &request, caller, Scopes::READ | Scopes::SCHEMA, |visit| {
-        let (app, request, bytes) = (app.clone(), request.clone(), bytes.clone());
+    let sent = Sent::of(&request, bytes);
+    in_vault_heavy(&app, &request, caller, Scopes::READ | Scopes::SCHEMA, |visit| {
+        let app = app.clone();
         async move {
-            let query: SchemaQuery = body::query(&request)?;
-            let format = format(&query)?;
-            let text = schema_text(&app, &request, format, &bytes)?;
-            ok(&match visit.vault.compile(format, text).await {
+            let sent = sent?;
+            let text = sent.text(&app, &visit).await?;
+            Json::of(match visit.vault.compile(sent.format, text).await {
                 Ok(compiled) => {
                     json!({ "valid": true, "errors": [], "warnings": diagnostics(&compiled.warnings) })
                 }
@@ -120,10 +130,6 @@ fn diagnostics(list: &[Diagnostic]) -> Vec<Value> {
     list.iter().map(diagnostic).collect()
 }
 
-fn format(query: &SchemaQuery) -> Result<Format, Problem> {
-    format_named(query.format.as_deref(), "format")
-}
-
 /// The language that `name`, the value of the member `field`, names; without one, the native language.
 pub fn format_named(name: Option<&str>, field: &str) -> Result<Format, Problem> {
     let Some(name) = name else {
@@ -138,28 +144,42 @@ pub fn format_named(name: Option<&str>, field: &str) -> Result<Format, Problem> 
     })
 }
 
-/// The schema in a body: JSON `{"schema": …}` where the content type or the first character says so, else plain text.
-/// A JSON body of an OpenFGA model can be the model itself.
-fn schema_text(app: &App, request: &HttpRequest, format: Format, bytes: &[u8]) -> Result<String, Problem> {
-    let content_type = request
-        .headers()
-        .get(CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok())
-        .unwrap_or_default();
-    // No schema text starts with a brace.
-    let is_json = content_type.contains("json") || bytes.trim_ascii_start().first() == Some(&b'{');
-    let text = match format {
-        Format::Native if is_json => body::json::<SchemaBody>(bytes)?.schema,
-        Format::OpenFga if is_json && is_wrapped(bytes) => wrapped_model(bytes)?,
-        // What is neither a model nor a wrapped one is the compiler's to report, with the place.
-        _ => {
-            let text = std::str::from_utf8(bytes);
-            text.map_err(|_| Problem::invalid("invalid_value", "schema", "the schema is not UTF-8"))?
-                .to_owned()
-        }
-    };
-    refuse_long(&text, app.settings.max_schema_bytes)?;
-    Ok(text)
+impl Sent {
+    fn of(request: &HttpRequest, bytes: Bytes) -> Result<Self, Problem> {
+        let query: SchemaQuery = body::query(request)?;
+        let content_type = request
+            .headers()
+            .get(CONTENT_TYPE)
+            .and_then(|value| value.to_str().ok());
+        // No schema text starts with a brace.
+        let is_json = content_type.is_some_and(|media| media.contains("json"))
+            || bytes.trim_ascii_start().first() == Some(&b'{');
+        Ok(Self {
+            format: format_named(query.format.as_deref(), "format")?,
+            force: query.force,
+            is_json,
+            bytes,
+        })
+    }
+
+    /// The schema: of JSON the member `schema`, else all of it. A JSON body of an OpenFGA model can be the model itself.
+    async fn text(&self, app: &App, visit: &Visit) -> Result<String, Problem> {
+        let mut turn = visit.vault.turn();
+        body::turn_for(&mut turn, &self.bytes).await;
+        turn.count(body::work_of(self.bytes.len()));
+        let text = match self.format {
+            Format::Native if self.is_json => body::json::<SchemaBody>(&self.bytes)?.schema,
+            Format::OpenFga if self.is_json && is_wrapped(&self.bytes) => wrapped_model(&self.bytes)?,
+            // What is neither a model nor a wrapped one is the compiler's to report, with the place.
+            _ => {
+                let text = std::str::from_utf8(&self.bytes);
+                text.map_err(|_| Problem::invalid("invalid_value", "schema", "the schema is not UTF-8"))?
+                    .to_owned()
+            }
+        };
+        refuse_long(&text, app.settings.max_schema_bytes)?;
+        Ok(text)
+    }
 }
 
 /// Refuses a schema of more than `most` bytes.

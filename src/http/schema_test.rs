@@ -2,16 +2,15 @@
 //! it is stored.
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::ContentType;
 use actix_web::{HttpRequest, HttpResponse, web};
 use inferadb_actors::auth::Scopes;
 use inferadb_actors::{VaultError, now};
 use serde::Deserialize;
 
-use super::caller::in_vault;
+use super::caller::in_vault_heavy;
 use super::problem::Problem;
 use super::received::Received;
-use super::{App, body};
+use super::{App, Json, body};
 use crate::schema_test::{Bounds, Flaw, Format, NoFiles, Unfit, parse, run};
 
 /// The most relationships of one run, those of each test counted with the common ones.
@@ -31,10 +30,11 @@ pub async fn test(
     request: HttpRequest,
     Received { caller, bytes, .. }: Received,
 ) -> Result<HttpResponse, Problem> {
-    in_vault(&app, &request, caller, Scopes::READ | Scopes::SCHEMA, |visit| {
-        let (request, bytes) = (request.clone(), bytes.clone());
+    let query = body::query(&request);
+    in_vault_heavy(&app, &request, caller, Scopes::READ | Scopes::SCHEMA, |visit| {
         async move {
-            let query: TestQuery = body::query(&request)?;
+            let query: TestQuery = query?;
+            body::turn_for(&mut visit.vault.turn(), &bytes).await;
             let format = query.format.as_deref().map(format_of).transpose()?;
             let text = std::str::from_utf8(&bytes).map_err(|_| {
                 Problem::new(
@@ -56,7 +56,7 @@ pub async fn test(
                 Ok(serde_json::to_vec(&report.to_value()).unwrap_or_default())
             });
             let answer = answer.await?.map_err(problem_of)?;
-            Ok(HttpResponse::Ok().content_type(ContentType::json()).body(answer))
+            Ok(Json(answer))
         }
     })
     .await

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use actix_web::http::header::ContentType;
+use actix_web::web::Bytes;
 use actix_web::{HttpRequest, HttpResponse, web};
 use inferadb_actors::auth::Scopes;
 use inferadb_actors::{BeforeAfter, SimulateRequest, Turn, VaultError, now};
@@ -13,14 +13,14 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use super::caller::{Visit, in_vault};
+use super::caller::{Visit, in_vault_heavy};
 use super::problem::Problem;
 use super::question::{DecisionView, QuestionBody, Questions, error_value, of_item, work_of_contexts};
 use super::received::Received;
 use super::relationships::{WORK_OF_CHANGE, WORK_OF_LINE};
 use super::schema::{format_named, held_text, refuse_long};
 use super::wire::{ConsistencyBody, RelationshipBody, parse_keys};
-use super::{App, body};
+use super::{App, Json, body};
 
 /// How many kinds of ignored relationships are named.
 const MAX_KINDS: usize = 100;
@@ -52,15 +52,15 @@ pub async fn simulate(
     request: HttpRequest,
     Received { caller, bytes, .. }: Received,
 ) -> Result<HttpResponse, Problem> {
-    in_vault(&app, &request, caller, Scopes::READ, |visit| {
-        answer(&app, visit, &bytes)
+    in_vault_heavy(&app, &request, caller, Scopes::READ, |visit| {
+        answer(app.clone(), visit, bytes)
     })
     .await
 }
 
-async fn answer(app: &App, visit: Visit, bytes: &[u8]) -> Result<HttpResponse, Problem> {
+async fn answer(app: web::Data<App>, visit: Visit, bytes: Bytes) -> Result<Json, Problem> {
     let mut turn = visit.vault.turn();
-    let body: SimulateBody<'_> = body::json_of(&mut turn, bytes)?;
+    let body: SimulateBody<'_> = body::json_of(&mut turn, &bytes).await?;
     let settings = &app.settings;
     let (changes, most) = (body.touch.len() + body.delete.len(), settings.max_write_changes);
     if changes > most {
@@ -107,7 +107,7 @@ async fn answer(app: &App, visit: Visit, bytes: &[u8]) -> Result<HttpResponse, P
     }
     let revision = json!(&*visit.vault.token(simulation.revision));
     answer.extend(format!("],\"revision\":{revision}}}").into_bytes());
-    Ok(HttpResponse::Ok().content_type(ContentType::json()).body(answer))
+    Ok(Json(answer))
 }
 
 /// The relationships to touch, parsed in turns.

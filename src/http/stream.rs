@@ -3,7 +3,6 @@
 
 use std::fmt;
 use std::pin::Pin;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
@@ -14,6 +13,7 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE};
 use actix_web::web::Bytes;
 use actix_web::{HttpRequest, HttpResponse};
+use inferadb_actors::HeavyThreads;
 use tokio::sync::{mpsc, watch};
 
 use super::problem::Problem;
@@ -85,21 +85,23 @@ impl Stopping {
     }
 }
 
-/// A 200 whose body is what `work` writes, on this thread and in the log scope of its request. A reader that takes nothing
+/// A 200 whose body is what `work` writes, on a thread for heavy work and in the log scope of its request. A reader that takes nothing
 /// for as long as `patience` though something waits for it is reported to `work` as [`Unread::Slow`].
 pub fn answer<F>(
-    scope: &Rc<LogScope>,
+    threads: &HeavyThreads,
+    scope: &Arc<LogScope>,
     content_type: &'static str,
     patience: Duration,
-    work: impl FnOnce(Writer) -> F,
+    work: impl FnOnce(Writer) -> F + Send + 'static,
 ) -> HttpResponse
 where
     F: Future<Output = ()> + 'static,
 {
     let (writer, body) = channel(patience);
     if let Some(writer) = writer {
-        let work = Rc::clone(scope).around(Box::pin(work(writer)));
-        actix_web::rt::spawn(work);
+        let scope = Arc::clone(scope);
+        // Where there are no threads any more the answer is broken off.
+        threads.begin(move || scope.around(Box::pin(work(writer))));
     }
     HttpResponse::Ok()
         .insert_header((CONTENT_TYPE, content_type))

@@ -1,7 +1,6 @@
 //! `GET /v1/watch`: every change of the token's vault as it happens, as Server-Sent Events or as lines of JSON.
 
 use std::convert::Infallible;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,7 +9,8 @@ use actix_web::http::header::HeaderName;
 use actix_web::{HttpRequest, HttpResponse, web};
 use inferadb_actors::auth::Scopes;
 use inferadb_actors::{
-    Change, ChangeKind, ChangeOp, RelationshipFilter, Revision, Turn, VaultError, VaultId, Watch,
+    Change, ChangeKind, ChangeOp, HeavyThreads, RelationshipFilter, Revision, Turn, VaultError, VaultId,
+    Watch,
 };
 use inferadb_engine::noun::Relationship;
 use serde::Serialize;
@@ -100,7 +100,7 @@ pub async fn watch(app: web::Data<App>, request: HttpRequest) -> Result<HttpResp
                 .watch(Arc::clone(&visit.vault), since)
                 .await
                 .map_err(|error| refusal(error, query.since.map(|(_, field)| field)))?;
-            let patience = app.settings.slow_reader;
+            let (patience, threads) = (app.settings.slow_reader, app.platform.heavy().clone());
             let stream = Stream {
                 app,
                 watch,
@@ -112,17 +112,21 @@ pub async fn watch(app: web::Data<App>, request: HttpRequest) -> Result<HttpResp
                 sent: 0,
                 _place: place,
             };
-            Ok(begin(stream, &visit.scope, patience))
+            Ok(begin(&threads, stream, &visit.scope, patience))
         }
     })
     .await
 }
 
-fn begin(stream: Stream, scope: &Rc<LogScope>, patience: Duration) -> HttpResponse {
+fn begin(threads: &HeavyThreads, stream: Stream, scope: &Arc<LogScope>, patience: Duration) -> HttpResponse {
     tracing::info!("watch opened");
-    let mut response = stream::answer(scope, stream.format.content_type(), patience, |writer| {
-        stream.run(writer)
-    });
+    let mut response = stream::answer(
+        threads,
+        scope,
+        stream.format.content_type(),
+        patience,
+        move |writer| stream.run(writer),
+    );
     // Who waits for the end of the connection is not to wait longer than for the end of the watch.
     response.head_mut().set_connection_type(ConnectionType::Close);
     response

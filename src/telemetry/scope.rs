@@ -4,8 +4,9 @@
 //! Such spans are opened only while they are sent somewhere.
 
 use std::cell::Cell;
+use std::future::poll_fn;
 use std::pin::Pin;
-use std::rc::Rc;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -13,7 +14,7 @@ use actix_web::http::Method;
 use uuid::Uuid;
 
 thread_local! {
-    static CURRENT: Cell<Option<Rc<LogScope>>> = const { Cell::new(None) };
+    static CURRENT: Cell<Option<Arc<LogScope>>> = const { Cell::new(None) };
 }
 
 /// What the log lines of one request have in common.
@@ -23,18 +24,18 @@ pub struct LogScope {
     method: Method,
     path: Box<str>,
     started: Instant,
-    vault: Cell<Option<(Uuid, Uuid)>>,
+    vault: OnceLock<(Uuid, Uuid)>,
 }
 
 /// A future whose log lines belong to a request.
 #[derive(Debug)]
 pub struct Within<F> {
-    scope: Rc<LogScope>,
+    scope: Arc<LogScope>,
     future: F,
 }
 
 /// Puts back, even in a panic, what was there before.
-struct Restore(Option<Rc<LogScope>>);
+struct Restore(Option<Arc<LogScope>>);
 
 impl LogScope {
     /// The scope of a request whose vault is not known yet.
@@ -44,7 +45,7 @@ impl LogScope {
             method,
             path: path.into(),
             started: Instant::now(),
-            vault: Cell::new(None),
+            vault: OnceLock::new(),
         }
     }
 
@@ -59,26 +60,36 @@ impl LogScope {
     }
 
     /// The request that the present thread is at work on.
-    pub fn current() -> Option<Rc<Self>> {
+    pub fn current() -> Option<Arc<Self>> {
         let scope = CURRENT.take();
         CURRENT.set(scope.clone());
         scope
     }
 
     /// Makes the log lines of `work` those of the request.
-    pub fn during<T>(self: &Rc<Self>, work: impl FnOnce() -> T) -> T {
-        let _restore = Restore(CURRENT.replace(Some(Rc::clone(self))));
+    pub fn during<T>(self: &Arc<Self>, work: impl FnOnce() -> T) -> T {
+        let _restore = Restore(CURRENT.replace(Some(Arc::clone(self))));
         work()
     }
 
-    /// Adds the vault that the request is about, and its account.
+    /// Adds the vault that the request is about, and its account. A request has but one.
     pub fn set_vault(&self, vault: Uuid, account: Uuid) {
-        self.vault.set(Some((vault, account)));
+        let _ = self.vault.set((vault, account));
     }
 
     /// Makes the log lines of `future` those of the request. What it spawns on other tasks is on its own.
-    pub const fn around<F: Future + Unpin>(self: Rc<Self>, future: F) -> Within<F> {
+    pub const fn around<F: Future + Unpin>(self: Arc<Self>, future: F) -> Within<F> {
         Within { scope: self, future }
+    }
+
+    /// Makes the log lines of `work` those of the present request, if there is one, whatever thread it goes on.
+    pub fn carried<T>(work: impl Future<Output = T> + Send) -> impl Future<Output = T> + Send {
+        let scope = Self::current();
+        let mut work = Box::pin(work);
+        poll_fn(move |task| match &scope {
+            Some(scope) => scope.during(|| work.as_mut().poll(task)),
+            None => work.as_mut().poll(task),
+        })
     }
 
     /// Hands the fields of the present request, if there is one, to `add`.
@@ -126,7 +137,7 @@ mod tests {
     }
 
     fn poll<T>(future: impl Future<Output = T> + Unpin, id: &str) -> Poll<T> {
-        let scope = Rc::new(LogScope::new(id, Method::GET, "/x"));
+        let scope = Arc::new(LogScope::new(id, Method::GET, "/x"));
         scope.set_vault(Uuid::nil(), Uuid::max());
         let mut within = scope.around(future);
         Pin::new(&mut within).poll(&mut Context::from_waker(Waker::noop()))

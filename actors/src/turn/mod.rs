@@ -1,10 +1,12 @@
-//! Turns: how the vaults share a thread that answers requests.
+//! Turns: how the vaults share a thread.
 //!
-//! A request does a small piece of work at once: a typical check is done within it. What needs more goes on in turns. Vaults
-//! take them one after the other, however many requests each has, and between two turns the thread looks for what has arrived:
-//! so a light check waits for one short turn at most, not for all the heavy requests of a neighbour.
+//! A request does a small piece of work at once: a typical check is done within it. What needs more goes on in turns, most of it on the
+//! threads for heavy work ([`crate::heavy`]). Vaults take them one after the other, however many requests each has, and between two
+//! turns the thread looks for what has arrived: so a light check waits for one short turn at most, not for all the heavy requests
+//! of a neighbour.
 
 mod lanes;
+mod moving;
 
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
@@ -15,9 +17,11 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use inferadb_storage::VaultId;
+use inferadb_storage::background;
 use prometheus::IntCounter;
 
 use self::lanes::{Lanes, Waiter};
+pub(crate) use self::moving::{Polled, poll_before_turns};
 
 /// Work done before the first turn, and between two looks at the clock within one: some 25 to 60 microseconds' worth.
 pub const PIECE: u64 = 256;
@@ -107,6 +111,13 @@ impl<'v> Turn<'v> {
         }
     }
 
+    /// To be called before heavy work that is done in one piece: waits for a turn, unless it has one.
+    pub async fn take(&mut self) {
+        if !matches!(self.state, State::Inside(_)) {
+            self.next().await;
+        }
+    }
+
     /// Counts work that was done; when the turn is over, waits for the next.
     pub async fn pace(&mut self, work: u64) {
         self.count(work);
@@ -157,6 +168,7 @@ impl<'v> Turn<'v> {
 
     async fn next(&mut self) {
         self.leave();
+        moving::where_turns_are_taken().await;
         let shared = here();
         let waiter = shared.lock().enter(self.vault, Instant::now());
         shared.inside.fetch_add(1, Ordering::Relaxed);
@@ -172,6 +184,7 @@ impl<'v> Turn<'v> {
         .await;
         // The thread looks for what has arrived before it comes back to this task.
         tokio::task::yield_now().await;
+        background::give_way();
         self.turns.inc();
         self.work = 0;
         if let State::Inside(inside) = &mut self.state {

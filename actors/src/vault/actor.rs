@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use actix::prelude::*;
 use inferadb_engine::noun::Timestamp;
 use inferadb_engine::row::RowKey;
+use inferadb_storage::background::LongWork;
 use inferadb_storage::{Change, ChangeKind, ChangeOp, Revision, StoreError, VaultRecord};
 use tokio::sync::oneshot;
 
@@ -537,12 +538,16 @@ enum Applied {
     NeedsRecord(Revision),
 }
 
+/// So many changes are applied within a fraction of a millisecond.
+const FEW_CHANGES: usize = 64;
+
 /// Applies one change record's relationships to a view.
 fn apply_relationships(
     view: &mut View,
     revision: Revision,
     changes: &[(ChangeOp, inferadb_engine::noun::Relationship)],
 ) {
+    let _long = (changes.len() > FEW_CHANGES).then(LongWork::begin);
     let schema = Arc::clone(&view.schema);
     let mut touched = Touched::default();
     for (op, relationship) in changes {

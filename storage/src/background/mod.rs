@@ -1,0 +1,221 @@
+//! Who comes first on a core: the threads that answer requests, or those that do long work for others, such as committing, following the
+//! log, evaluating what is heavy, or compiling.
+//!
+//! Where the system does not allow what is asked of it here, or is another one than Linux, things stay as they were.
+
+#[cfg(target_os = "linux")]
+mod linux;
+#[cfg(target_os = "linux")]
+mod tick;
+
+use std::cell::Cell;
+
+/// How much nicer than a thread that answers requests: where both want one core, Linux gives such a thread about a tenth of it.
+#[cfg(target_os = "linux")]
+const NICER: i32 = 10;
+
+thread_local! {
+    static IS_BACKGROUND: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Makes the calling thread one of the background, if it is none yet: lets those that answer requests go first, and uses any core that the
+/// process may, though the thread that started it was bound to one.
+pub fn enter() {
+    if !IS_BACKGROUND.replace(true) {
+        #[cfg(target_os = "linux")]
+        for error in linux::stay_behind(NICER) {
+            tracing::debug!(%error, "a thread could not be made one for the background");
+        }
+    }
+}
+
+/// To be called between two pieces of work on a thread of the background: whoever waits for its core is let in.
+pub fn give_way() {
+    #[cfg(target_os = "linux")]
+    if IS_BACKGROUND.get() {
+        rustix::thread::sched_yield();
+    }
+}
+
+/// Prepares the calling thread for answering requests, as the `number`th that does: asks for the shortest slice that the system grants and,
+/// if it is to be pinned, binds it to one of the process's cores.
+///
+/// A thread of the background that runs would otherwise finish its slice, some milliseconds, before the request is let in. What the
+/// thread may use of the core in all stays the same.
+pub fn answer_requests(number: usize, pin: bool) {
+    #[cfg(target_os = "linux")]
+    {
+        tick::prepare();
+        if let Err(error) = linux::shorten_slice() {
+            tracing::debug!(%error, "the thread's slice could not be shortened");
+        }
+        if pin && let Err(error) = pin_to_nth(number) {
+            tracing::warn!(%error, "a thread that answers requests could not be bound to a core");
+        }
+    }
+    #[cfg(not(target_os = "linux"))]
+    if pin {
+        tracing::warn!(number, "only Linux binds threads to cores");
+    }
+}
+
+/// Binds the calling thread to the `number`th core that the process may use, counted round.
+#[cfg(target_os = "linux")]
+fn pin_to_nth(number: usize) -> std::io::Result<()> {
+    let cores: Vec<usize> = linux::numbers(&linux::cores_of_process()?).collect();
+    let core = cores.get(number % cores.len().max(1));
+    core.map_or(Ok(()), |core| linux::bind(*core))
+}
+
+/// Work that takes long and does not pause, for as long as this is held: requests that arrive meanwhile are let in all the same, where there
+/// are threads that answer any.
+#[derive(Debug)]
+#[must_use]
+pub struct LongWork(());
+
+impl LongWork {
+    /// Begins now.
+    pub fn begin() -> Self {
+        #[cfg(target_os = "linux")]
+        tick::begin();
+        Self(())
+    }
+}
+
+impl Drop for LongWork {
+    fn drop(&mut self) {
+        #[cfg(target_os = "linux")]
+        tick::end();
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::fs;
+    use std::thread;
+    use std::time::{Duration, Instant};
+
+    use rustix::process::getpriority_process;
+    use rustix::thread::sched_getaffinity;
+
+    use super::*;
+
+    #[test]
+    fn a_thread_of_the_background_alone_is_nicer_and_only_once() {
+        let before = getpriority_process(None).unwrap();
+        thread::spawn(move || {
+            enter();
+            enter();
+            assert_eq!(getpriority_process(None).unwrap(), (before + NICER).min(19));
+            assert_eq!(
+                linux::get().unwrap().sched_policy,
+                libc::SCHED_BATCH.unsigned_abs()
+            );
+            let started = thread::spawn(|| {
+                enter();
+                getpriority_process(None).unwrap()
+            });
+            assert_eq!(started.join().unwrap(), (before + NICER).min(19));
+        })
+        .join()
+        .unwrap();
+        assert_eq!(getpriority_process(None).unwrap(), before);
+    }
+
+    #[test]
+    fn a_thread_that_answers_requests_alone_has_a_shorter_slice() {
+        let before = linux::get().unwrap();
+        thread::spawn(move || {
+            answer_requests(0, false);
+            let after = linux::get().unwrap();
+            // Systems before 6.12 tell of no slice.
+            assert!(
+                matches!(after.sched_runtime, 0 | linux::SHORTEST_SLICE_NANOS),
+                "{}",
+                after.sched_runtime
+            );
+            assert_eq!(
+                (after.sched_policy, after.sched_nice),
+                (before.sched_policy, before.sched_nice)
+            );
+            let started = thread::spawn(|| linux::get().unwrap()).join().unwrap();
+            assert_eq!(started.sched_runtime, before.sched_runtime);
+        })
+        .join()
+        .unwrap();
+        assert_eq!(linux::get().unwrap().sched_runtime, before.sched_runtime);
+    }
+
+    #[test]
+    fn a_pinned_thread_has_one_core_and_the_next_another() {
+        let allowed = sched_getaffinity(None).unwrap().count();
+        let cores: Vec<_> = (0..2)
+            .map(|number| {
+                let pinned = thread::spawn(move || {
+                    answer_requests(number, true);
+                    let cores = sched_getaffinity(None).unwrap();
+                    // What it starts for the background is not bound.
+                    let started = thread::spawn(|| {
+                        enter();
+                        sched_getaffinity(None).unwrap().count()
+                    });
+                    assert_eq!(started.join().unwrap(), allowed);
+                    cores
+                });
+                pinned.join().unwrap()
+            })
+            .collect();
+        assert!(cores.iter().all(|cores| cores.count() == 1));
+        assert_eq!(cores[0] == cores[1], allowed == 1);
+        assert_eq!(sched_getaffinity(None).unwrap().count(), allowed);
+    }
+
+    /// How often the threads for the tick have slept, by the system's own count, and how many there are.
+    fn sleeps() -> (u64, usize) {
+        let mut all = (0, 0);
+        for thread in fs::read_dir("/proc/self/task").unwrap() {
+            let thread = thread.unwrap().path();
+            let read = |name: &str| fs::read_to_string(thread.join(name)).unwrap_or_default();
+            if read("comm").starts_with("inferadb-tick-") {
+                let status = read("status");
+                let count = status.lines().find_map(|line| {
+                    line.strip_prefix("voluntary_ctxt_switches:")?
+                        .trim()
+                        .parse::<u64>()
+                        .ok()
+                });
+                all = (all.0 + count.unwrap(), all.1 + 1);
+            }
+        }
+        all
+    }
+
+    fn wait_for(mut what: impl FnMut() -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while !what() {
+            assert!(Instant::now() < deadline);
+            thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn each_core_ticks_for_as_long_as_there_is_long_work() {
+        let cores = sched_getaffinity(None).unwrap().count() as usize;
+        thread::spawn(|| answer_requests(0, false)).join().unwrap();
+        let (first, second) = (LongWork::begin(), LongWork::begin());
+        wait_for(|| sleeps().1 == cores);
+        drop(first);
+        // One piece of work is enough.
+        let before = sleeps().0;
+        wait_for(|| sleeps().0 > before + 100);
+        drop(second);
+        // They come to rest, and are woken again.
+        let mut last = sleeps().0;
+        wait_for(|| {
+            thread::park_timeout(Duration::from_millis(5));
+            std::mem::replace(&mut last, sleeps().0) == last
+        });
+        let _third = LongWork::begin();
+        wait_for(|| sleeps().0 > last + 10);
+    }
+}
