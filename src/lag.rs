@@ -1,9 +1,9 @@
-//! How late a thread that answers requests comes to what is due: the measure of an overload.
+//! How late the threads that answer requests, or do what is heavy of them, come to what is due: the measure of an overload.
 
 use std::time::Duration;
 
 use actix_web::rt;
-use inferadb_actors::Platform;
+use inferadb_actors::{LagMeter, Platform};
 use tokio::time::Instant;
 
 /// How often it is looked at.
@@ -13,12 +13,21 @@ const GRAIN: Duration = Duration::from_millis(2);
 
 /// Looks, for as long as the thread answers requests, how late it comes to a timer, and tells the platform.
 pub fn watch_this_thread(platform: &Platform) {
-    let meter = platform.lag_meter();
-    rt::spawn(async move {
-        loop {
-            let due = Instant::now() + EVERY;
-            tokio::time::sleep_until(due).await;
-            meter.observe(due.elapsed().saturating_sub(GRAIN));
-        }
+    rt::spawn(watch(platform.lag_meter()));
+}
+
+/// The same of each thread for heavy work.
+pub fn watch_heavy_threads(platform: &Platform) {
+    platform.heavy().begin_on_each(|| {
+        let meter = platform.lag_meter();
+        || watch(meter)
     });
+}
+
+async fn watch(meter: LagMeter) {
+    loop {
+        let due = Instant::now() + EVERY;
+        tokio::time::sleep_until(due).await;
+        meter.observe(due.elapsed().saturating_sub(GRAIN));
+    }
 }

@@ -220,6 +220,7 @@ impl Prepared {
         let stopping = app.stopping.clone();
         let server = &config.server;
         let patience = config.watch.slow_reader() + GIVEN_UP_AFTER;
+        lag::watch_heavy_threads(&platform);
         let (started, pin) = (Arc::new(AtomicUsize::new(0)), server.pin_threads);
         let http = HttpServer::new(move || {
             // Once on each thread that answers requests.

@@ -129,6 +129,19 @@ impl HeavyThreads {
         let _ = thread.begin.send(Box::new(begin));
     }
 
+    /// Begins something on each of the threads that goes on for as long as they do, and is not taken for work.
+    pub fn begin_on_each<B, F>(&self, mut begin: impl FnMut() -> B)
+    where
+        B: FnOnce() -> F + Send + 'static,
+        F: Future<Output = ()> + 'static,
+    {
+        for thread in self.0.iter() {
+            let begin = begin();
+            // An error says that the thread has ended.
+            let _ = thread.begin.send(Box::new(move || drop(spawn_local(begin()))));
+        }
+    }
+
     fn least_busy(&self) -> Result<&HeavyThread, VaultError> {
         let threads = self.0.iter();
         let least = threads.min_by_key(|thread| thread.tasks.load(Ordering::Relaxed));

@@ -1,4 +1,4 @@
-//! Overload: when the threads that answer requests come too late, the vaults that use most of the CPU are held to less, the
+//! Overload: when the threads that answer requests, or do what is heavy, come too late, the vaults that use most of the CPU are held to less, the
 //! heaviest first, until they come in time again.
 //!
 //! Each thread that serves requests tells how late it was ([`LagMeter::observe`]). Once in a window the mean of the latest thread is looked

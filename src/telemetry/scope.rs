@@ -162,6 +162,23 @@ mod tests {
     }
 
     #[test]
+    fn work_is_carried_to_another_thread_with_its_fields() {
+        let carry = || LogScope::carried(std::future::poll_fn(|_| Poll::Ready(fields())));
+        let run = |mut work: Pin<Box<dyn Future<Output = Vec<(&'static str, String)>> + Send>>| {
+            let run = move || work.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+            let Ok(Poll::Ready(seen)) = std::thread::spawn(run).join() else {
+                panic!("it was ready")
+            };
+            seen
+        };
+        let Poll::Ready(work) = poll(std::future::poll_fn(|_| Poll::Ready(Box::pin(carry()))), "r-4") else {
+            panic!("it was ready")
+        };
+        assert_eq!(run(work)[0], ("request_id", "r-4".to_owned()));
+        assert_eq!(run(Box::pin(carry())), [], "outside of a request there are none");
+    }
+
+    #[test]
     fn scopes_nest_and_a_panic_ends_one() {
         let nested = std::future::poll_fn(|_| {
             let inner = poll(std::future::poll_fn(|_| Poll::Ready(fields())), "inner");
