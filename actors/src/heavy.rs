@@ -9,30 +9,53 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::thread;
+use std::time::Duration;
 
 use inferadb_storage::background;
 use tokio::runtime::{Builder, Handle};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, LocalSet, spawn_local};
+use tokio::time::{sleep, timeout};
 
 use crate::error::VaultError;
 use crate::turn::{Polled, poll_before_turns};
 
-/// Threads that requests' heavy work is done on. They end when the last clone is dropped and the work that was under way has ended.
+/// How often a stop looks whether there is still work.
+const LOOK_INTERVAL: Duration = Duration::from_millis(5);
+/// How long a stop waits for a thread that was told to end.
+const END_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Threads that requests' heavy work is done on. They end when they are stopped, or when the last clone is dropped; what is under way then
+/// is dropped.
 #[derive(Debug, Clone)]
 pub struct HeavyThreads(Arc<[HeavyThread]>);
 
 #[derive(Debug)]
 struct HeavyThread {
     runtime: Handle,
-    /// How many pieces of work it has.
-    tasks: Arc<AtomicUsize>,
-    /// Begins work on the thread. It ends when this is dropped.
-    begin: mpsc::UnboundedSender<Beginning>,
+    load: Load,
+    /// What it is told. It ends when this is dropped.
+    told: mpsc::UnboundedSender<Told>,
+    /// Closed when it has ended.
+    ended: watch::Receiver<()>,
 }
 
-/// Begins work that does not leave its thread.
-type Beginning = Box<dyn FnOnce() + Send>;
+/// How many pieces of work a thread has.
+#[derive(Debug, Default)]
+struct Load {
+    /// That somebody waits for.
+    awaited: Arc<AtomicUsize>,
+    /// That nobody does: streams and watches, which mostly wait themselves.
+    begun: Arc<AtomicUsize>,
+}
+
+/// What a thread is told.
+enum Told {
+    /// To begin work that does not leave it.
+    Begin(Box<dyn FnOnce() + Send>),
+    /// To end.
+    End,
+}
 
 /// Counts a piece of work for as long as there is any of it.
 struct Counted(Arc<AtomicUsize>);
@@ -103,30 +126,26 @@ impl HeavyThreads {
         &self,
         work: impl Future<Output = T> + Send + 'static,
     ) -> Result<JoinHandle<T>, VaultError> {
-        let thread = self.least_busy()?;
-        let counted = thread.count();
+        let thread = self.with_least(|load| &load.awaited)?;
+        let counted = Counted::one_of(&thread.load.awaited);
         Ok(thread.runtime.spawn(async move {
             let _counted = counted;
             work.await
         }))
     }
 
-    /// Begins work here that nobody awaits. Where the threads have ended, `begin` is dropped.
+    /// Begins work here that nobody awaits, and that mostly waits itself. Where the threads have ended, `begin` is dropped.
     pub fn begin<F>(&self, begin: impl FnOnce() -> F + Send + 'static)
     where
         F: Future<Output = ()> + 'static,
     {
-        let Ok(thread) = self.least_busy() else { return };
-        let counted = thread.count();
-        let begin = move || {
-            let work = begin();
-            spawn_local(async move {
+        if let Ok(thread) = self.with_least(|load| &load.begun) {
+            let counted = Counted::one_of(&thread.load.begun);
+            thread.begin(move || async move {
                 let _counted = counted;
-                work.await;
+                begin().await;
             });
-        };
-        // An error says that the thread has ended.
-        let _ = thread.begin.send(Box::new(begin));
+        }
     }
 
     /// Begins something on each of the threads that goes on for as long as they do, and is not taken for work.
@@ -135,16 +154,37 @@ impl HeavyThreads {
         B: FnOnce() -> F + Send + 'static,
         F: Future<Output = ()> + 'static,
     {
+        self.0.iter().for_each(|thread| thread.begin(begin()));
+    }
+
+    /// Ends the threads, as soon as nothing is under way that is awaited or was begun to be seen through, and after so long in any case.
+    pub async fn stop(&self, within: Duration) {
+        let is_idle = || {
+            let mut threads = self.0.iter();
+            threads.all(|thread| thread.load.awaited.load(Ordering::Relaxed) == 0)
+        };
+        let waiting = async {
+            while !is_idle() {
+                sleep(LOOK_INTERVAL).await;
+            }
+        };
+        // Whoever still waits is told that the server stops.
+        let _ = timeout(within, waiting).await;
         for thread in self.0.iter() {
-            let begin = begin();
-            // An error says that the thread has ended.
-            let _ = thread.begin.send(Box::new(move || drop(spawn_local(begin()))));
+            // An error says that it has ended.
+            let _ = thread.told.send(Told::End);
+        }
+        for thread in self.0.iter() {
+            let mut ended = thread.ended.clone();
+            // One that is in the midst of something ends after that.
+            let _ = timeout(END_TIMEOUT, ended.changed()).await;
         }
     }
 
-    fn least_busy(&self) -> Result<&HeavyThread, VaultError> {
-        let threads = self.0.iter();
-        let least = threads.min_by_key(|thread| thread.tasks.load(Ordering::Relaxed));
+    /// The thread with the least of a kind of work, of those that have not ended.
+    fn with_least(&self, of: impl Fn(&Load) -> &AtomicUsize) -> Result<&HeavyThread, VaultError> {
+        let running = self.0.iter().filter(|thread| !thread.told.is_closed());
+        let least = running.min_by_key(|thread| of(&thread.load).load(Ordering::Relaxed));
         least.ok_or(VaultError::ActorFailed)
     }
 }
@@ -153,31 +193,45 @@ impl HeavyThread {
     fn start() -> io::Result<Self> {
         let runtime = Builder::new_current_thread().enable_time().build()?;
         let handle = runtime.handle().clone();
-        let (begin, mut beginnings) = mpsc::unbounded_channel::<Beginning>();
+        let (told, mut heard) = mpsc::unbounded_channel();
+        let (running, ended) = watch::channel(());
         thread::Builder::new()
             .name("inferadb-heavy".into())
             .spawn(move || {
                 background::enter();
                 let local = LocalSet::new();
                 local.block_on(&runtime, async {
-                    while let Some(begin) = beginnings.recv().await {
+                    while let Some(Told::Begin(begin)) = heard.recv().await {
                         begin();
                     }
                 });
-                // What is still under way there is for those who have gone.
-                drop(local);
+                drop((heard, local));
                 runtime.shutdown_background();
+                drop(running);
             })?;
         Ok(Self {
             runtime: handle,
-            tasks: Arc::default(),
-            begin,
+            load: Load::default(),
+            told,
+            ended,
         })
     }
 
-    fn count(&self) -> Counted {
-        self.tasks.fetch_add(1, Ordering::Relaxed);
-        Counted(Arc::clone(&self.tasks))
+    fn begin<F>(&self, begin: impl FnOnce() -> F + Send + 'static)
+    where
+        F: Future<Output = ()> + 'static,
+    {
+        // What it panics with is the work's, and not the thread's.
+        let begin = move || drop(spawn_local(async move { begin().await }));
+        // An error says that the thread has ended.
+        let _ = self.told.send(Told::Begin(Box::new(begin)));
+    }
+}
+
+impl Counted {
+    fn one_of(count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(count))
     }
 }
 
@@ -225,6 +279,7 @@ mod tests {
 
     struct Charges {
         used: AtomicU64,
+        inside: AtomicUsize,
         turns: IntCounter,
     }
 
@@ -232,12 +287,18 @@ mod tests {
         fn new() -> Arc<Self> {
             Arc::new(Self {
                 used: AtomicU64::new(0),
+                inside: AtomicUsize::new(0),
                 turns: IntCounter::new("turns", "turns").unwrap(),
             })
         }
 
         fn turn(&self) -> Turn<'_> {
-            Turn::new(VaultId(Uuid::nil()), Duration::ZERO, &self.used, &self.turns)
+            Turn::new(
+                VaultId(Uuid::nil()),
+                Duration::ZERO,
+                (&self.used, &self.inside),
+                &self.turns,
+            )
         }
     }
 
@@ -320,7 +381,10 @@ mod tests {
             // It ends only if the work and what it holds are dropped.
             dropped.await.unwrap_err();
         });
-        assert_eq!(threads.0[0].tasks.load(Ordering::Relaxed), 0);
+        // The count is the last of it.
+        while threads.0[0].load.awaited.load(Ordering::Relaxed) > 0 {
+            thread::yield_now();
+        }
     }
 
     #[test]
@@ -335,14 +399,22 @@ mod tests {
     }
 
     #[test]
-    fn work_goes_where_there_is_least_of_it() {
+    fn work_goes_where_there_is_least_of_its_kind() {
         let threads = HeavyThreads::start(3).unwrap();
-        let tasks = || -> Vec<usize> {
+        let counts = |of: fn(&Load) -> &Arc<AtomicUsize>| -> Vec<usize> {
             let threads = threads.0.iter();
-            threads.map(|one| one.tasks.load(Ordering::Relaxed)).collect()
+            threads.map(|one| of(&one.load).load(Ordering::Relaxed)).collect()
         };
         (0..6).for_each(|_| threads.begin(std::future::pending));
-        assert_eq!(tasks(), [2, 2, 2]);
+        assert_eq!(counts(|load| &load.begun), [2, 2, 2]);
+        for _ in 0..3 {
+            drop(threads.spawn(std::future::pending::<()>()).unwrap());
+        }
+        assert_eq!(
+            counts(|load| &load.awaited),
+            [1, 1, 1],
+            "what waits is no reason to go elsewhere"
+        );
         // Work that is not to leave its thread, and what ends.
         let (say, heard) = oneshot::channel();
         threads.begin(|| async {
@@ -350,5 +422,40 @@ mod tests {
             let _ = say.send(*own);
         });
         assert_eq!(heard.blocking_recv().unwrap(), 7);
+    }
+
+    #[test]
+    fn a_stop_sees_through_what_is_awaited_and_drops_the_rest() {
+        let threads = HeavyThreads::start(2).unwrap();
+        block_on(async {
+            let (go_on, told) = oneshot::channel::<()>();
+            let (say, heard) = oneshot::channel();
+            drop(threads.spawn(async move {
+                told.await.unwrap();
+                say.send(()).unwrap();
+            }));
+            let (alive, dropped) = oneshot::channel::<()>();
+            threads.begin(|| async move {
+                std::future::pending::<()>().await;
+                drop(alive);
+            });
+            let stopping = threads.stop(Duration::from_secs(3_600));
+            join(stopping, async { go_on.send(()).unwrap() }).await;
+            heard.await.unwrap();
+            dropped.await.unwrap_err();
+            let late = threads.run(async {}).await;
+            assert!(matches!(late, Err(VaultError::ActorFailed)));
+            // Nobody is waited for longer than a stop may take.
+            let threads = HeavyThreads::start(1).unwrap();
+            drop(threads.spawn(std::future::pending::<()>()).unwrap());
+            threads.stop(Duration::ZERO).await;
+        });
+    }
+
+    #[test]
+    fn work_that_cannot_begin_leaves_the_thread_to_others() {
+        let threads = HeavyThreads::start(1).unwrap();
+        threads.begin(|| -> std::future::Ready<()> { panic!("as it should") });
+        block_on(async { assert_eq!(threads.run(async { 7 }).await.unwrap(), 7) });
     }
 }

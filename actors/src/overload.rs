@@ -1,7 +1,7 @@
 //! Overload: when the threads that answer requests, or do what is heavy, come too late, the vaults that use most of the CPU are held to less, the
 //! heaviest first, until they come in time again.
 //!
-//! Each thread that serves requests tells how late it was ([`LagMeter::observe`]). Once in a window the mean of the latest thread is looked
+//! Each of these threads tells how late it was ([`LagMeter::observe`]). Once in a window the mean of the latest thread is looked
 //! at, since a connection stays on its thread. While it is above the limit, a level sinks; a vault that has used more CPU in a window than the level is refused for the rest of it. The level
 //! never sinks below an equal share, of the threads' time and of what is used: a vault that uses no more than that is never refused,
 //! nor is one that nobody else is there to share with.

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix::prelude::*;
 use inferadb_engine::noun::Timestamp;
@@ -138,7 +138,10 @@ impl Platform {
 
     /// Drains every vault, for so long at most, and lets no request in any more.
     pub async fn stop(&self, within: Duration) {
+        let began = Instant::now();
         self.registry.stop(within).await;
+        // Storage is closed by whoever lets go of it last: that is to be nobody there.
+        self.heavy.stop(within.saturating_sub(began.elapsed())).await;
     }
 
     /// Measures how late one more thread that answers requests comes to what is due. Where that is much for a while, the vaults that

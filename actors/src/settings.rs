@@ -22,7 +22,7 @@ pub struct Settings {
     pub turn: Duration,
     /// How late the threads that answer requests may come, on average, before vaults above their share are refused; `None`: however late.
     pub overload_lag: Option<Duration>,
-    /// The threads that answer requests: what an equal share of the CPU is a share of.
+    /// The threads that answer requests: what an equal share of the CPU is a share of. There are as many for heavy work.
     pub request_threads: usize,
     /// The threads that vault actors live on.
     pub actor_threads: usize,

@@ -67,7 +67,7 @@ impl From<&AccountRecord> for AccountView {
 /// `POST /v1/accounts`
 pub async fn create(
     app: web::Data<App>,
-    Received { caller, bytes, .. }: Received,
+    Received { caller, bytes }: Received,
 ) -> Result<HttpResponse, Problem> {
     caller.require(Scopes::ADMIN)?;
     app.require_multi_tenancy()?;
@@ -104,7 +104,7 @@ pub async fn get(
 pub async fn update(
     app: web::Data<App>,
     path: web::Path<String>,
-    Received { caller, bytes, .. }: Received,
+    Received { caller, bytes }: Received,
 ) -> Result<HttpResponse, Problem> {
     caller.require(Scopes::ADMIN)?;
     let id = account_id(&path)?;

@@ -13,8 +13,8 @@ use super::problem::Problem;
 const EXPLAINED_BYTES: usize = 64 << 10;
 /// So much is read at once.
 const LIGHT_BYTES: usize = 4 << 10;
-/// So much takes longer than a turn does.
-const LONG_BYTES: usize = 16 << 10;
+/// So much takes several turns' time.
+const LONG_BYTES: usize = 64 << 10;
 /// Reading so much is part of what every request is charged for.
 const CHARGED_BYTES: usize = 1 << 10;
 /// So many bytes of JSON are read in the time of a unit of the work of evaluations.
@@ -207,7 +207,7 @@ fn is_json(body: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::AtomicU64;
+    use std::sync::atomic::{AtomicU64, AtomicUsize};
     use std::time::Duration;
 
     use inferadb_actors::VaultId;
@@ -232,8 +232,9 @@ mod tests {
 
     /// What it costs to read a body, in nanoseconds, and what is wrong with it.
     fn cost_of(body: &str) -> (u64, Option<Problem>) {
-        let (used, turns) = (AtomicU64::new(0), IntCounter::new("turns", "turns").unwrap());
-        let mut turn = Turn::new(VaultId(Uuid::nil()), Duration::ZERO, &used, &turns);
+        let (used, inside) = (AtomicU64::new(0), AtomicUsize::new(0));
+        let turns = IntCounter::new("turns", "turns").unwrap();
+        let mut turn = Turn::new(VaultId(Uuid::nil()), Duration::ZERO, (&used, &inside), &turns);
         let read = json_now::<Outer>(&mut turn, body.as_bytes());
         drop(turn);
         (used.into_inner(), read.err())

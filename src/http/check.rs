@@ -3,7 +3,6 @@
 use std::borrow::Cow;
 use std::time::Instant;
 
-use actix_web::web::Bytes;
 use actix_web::{HttpRequest, HttpResponse, web};
 use inferadb_actors::auth::Scopes;
 use inferadb_actors::{Answer, CheckRequest, now};
@@ -14,7 +13,7 @@ use serde_json::value::RawValue;
 use super::caller::{Visit, in_vault_heavy};
 use super::problem::Problem;
 use super::question::{DecisionView, QuestionBody, Questions, error_value, missing, of_item, word};
-use super::received::Received;
+use super::received::{Held, Received};
 use super::trace;
 use super::wire::{ConsistencyBody, RelationshipBody, at, parse_context, parse_contextual};
 use super::{App, Json, body};
@@ -71,7 +70,7 @@ struct CheckView<'a> {
 pub async fn check(
     app: web::Data<App>,
     request: HttpRequest,
-    Received { caller, bytes, .. }: Received,
+    Received { caller, bytes }: Received,
 ) -> Result<HttpResponse, Problem> {
     in_vault_heavy(&app, &request, caller, Scopes::CHECK | Scopes::READ, |visit| {
         answer_check(app.clone(), visit, bytes)
@@ -79,7 +78,7 @@ pub async fn check(
     .await
 }
 
-async fn answer_check(app: web::Data<App>, visit: Visit, bytes: Bytes) -> Result<Json, Problem> {
+async fn answer_check(app: web::Data<App>, visit: Visit, bytes: Held) -> Result<Json, Problem> {
     let body: CheckBody<'_> = body::json_of(&mut visit.vault.turn(), &bytes).await?;
     let question = CheckRequest {
         subject: at("subject", SubjectRef::parse(&body.subject))?,
@@ -134,7 +133,7 @@ const BYTES_OF_ALLOW: usize = r#"{"decision":"allow"},"#.len();
 pub async fn batch(
     app: web::Data<App>,
     request: HttpRequest,
-    Received { caller, bytes, .. }: Received,
+    Received { caller, bytes }: Received,
 ) -> Result<HttpResponse, Problem> {
     in_vault_heavy(&app, &request, caller, Scopes::CHECK | Scopes::READ, |visit| {
         answer_batch(app.clone(), visit, bytes)
@@ -142,7 +141,7 @@ pub async fn batch(
     .await
 }
 
-async fn answer_batch(app: web::Data<App>, visit: Visit, bytes: Bytes) -> Result<Json, Problem> {
+async fn answer_batch(app: web::Data<App>, visit: Visit, bytes: Held) -> Result<Json, Problem> {
     let mut turn = visit.vault.turn();
     let body: BatchBody<'_> = body::json_of(&mut turn, &bytes).await?;
     turn.pace(WORK_OF_BODY * body.checks.len() as u64).await;

@@ -33,7 +33,7 @@ pub async fn clone(
     app: web::Data<App>,
     request: HttpRequest,
     path: web::Path<String>,
-    Received { caller, bytes, .. }: Received,
+    Received { caller, bytes }: Received,
 ) -> Result<HttpResponse, Problem> {
     let (source, reach, _, _slot) = transfer::begin(&app, &caller, &path).await?;
     app.require_multi_tenancy()?;

@@ -5,7 +5,6 @@
 
 use std::borrow::Cow;
 
-use actix_web::web::Bytes;
 use actix_web::{HttpRequest, HttpResponse, web};
 use inferadb_actors::auth::Scopes;
 use inferadb_actors::{ExpandRequest, Expanded, now};
@@ -19,7 +18,7 @@ use serde_json::{Map, Value, json};
 use super::caller::{Visit, in_vault_heavy};
 use super::nesting::{Left, MAX_NESTING, Parts};
 use super::problem::Problem;
-use super::received::Received;
+use super::received::{Held, Received};
 use super::trace::{arrow_mode, member_names, subject_text};
 use super::wire::{ConsistencyBody, ContextRoom, RelationshipBody, at, format_time, parse_contextual};
 use super::{App, Json, body};
@@ -56,7 +55,7 @@ body::objects!(ExpandBody<'a>);
 pub async fn expand(
     app: web::Data<App>,
     request: HttpRequest,
-    Received { caller, bytes, .. }: Received,
+    Received { caller, bytes }: Received,
 ) -> Result<HttpResponse, Problem> {
     in_vault_heavy(&app, &request, caller, Scopes::READ, |visit| {
         answer(app.clone(), visit, bytes)
@@ -64,7 +63,7 @@ pub async fn expand(
     .await
 }
 
-async fn answer(app: web::Data<App>, visit: Visit, bytes: Bytes) -> Result<Json, Problem> {
+async fn answer(app: web::Data<App>, visit: Visit, bytes: Held) -> Result<Json, Problem> {
     let body: ExpandBody<'_> = body::json_of(&mut visit.vault.turn(), &bytes).await?;
     let max_depth = body.max_depth.unwrap_or(DEFAULT_DEPTH);
     if max_depth > MAX_DEPTH {

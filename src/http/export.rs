@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use actix_web::http::header::{CONTENT_DISPOSITION, HeaderName};
 use actix_web::{HttpRequest, HttpResponse, web};
-use inferadb_actors::{Export, VaultRecord, now};
+use inferadb_actors::{Export, VaultError, VaultRecord, now};
 use inferadb_engine::noun::Relationship;
 
 use super::caller::{Caller, Lease};
@@ -52,9 +52,14 @@ pub async fn export(
         media if LINES.contains(&media) => Layout::Lines,
         _ => Layout::Json,
     };
-    let mut export = app.platform.export(id, reach).await?;
-    // Until it is there, what fails is answered as a problem.
-    let first = export.next().await?;
+    let platform = app.platform.clone();
+    // Until its first relationships are there, what fails is answered as a problem.
+    let beginning = LogScope::carried(async move {
+        let mut export = platform.export(id, reach).await?;
+        let first = export.next().await?;
+        Ok::<_, VaultError>((export, first))
+    });
+    let (export, first) = app.platform.heavy().run(beginning).await??;
     let scope = LogScope::current()
         .unwrap_or_else(|| Arc::new(LogScope::new("", request.method().clone(), request.path())));
     let disposition = format!("attachment; filename=\"{}\"", file_name(export.vault(), layout));

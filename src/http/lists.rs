@@ -3,12 +3,11 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use actix_web::web::Bytes;
 use actix_web::{HttpRequest, HttpResponse, web};
 use inferadb_actors::auth::Scopes;
 use inferadb_actors::{
     Consistency, ListRequest, Paging, Permission, PermissionsRequest, ResourcesRequest, SubjectsRequest,
-    Turn, now,
+    Turn, Vault, now,
 };
 use inferadb_engine::list::Listed;
 use inferadb_engine::noun::{Name, ObjectRef, Relationship, SubjectRef};
@@ -21,10 +20,11 @@ use super::caller::{Visit, in_vault, in_vault_heavy};
 use super::list_stream::{self, Streaming};
 use super::problem::Problem;
 use super::question::{missing, word};
-use super::received::Received;
+use super::received::{Held, Received};
 use super::stream::{self, NDJSON};
 use super::wire::{ConsistencyBody, RelationshipBody, at, parse_context, parse_contextual};
 use super::{App, Json, body};
+use crate::telemetry::LogScope;
 
 /// How many entries a page has where the caller does not say.
 const PAGE_SIZE: usize = 100;
@@ -188,7 +188,7 @@ struct Asked {
 }
 
 /// Reads what a body asks for, in the turn of a request of a vault.
-type Read = fn(&App, &Visit, &mut Turn<'_>, &[u8]) -> Result<Asked, Problem>;
+type Read = fn(&App, &Vault, &mut Turn<'_>, &[u8]) -> Result<Asked, Problem>;
 
 /// `POST /v1/resources/list`
 pub async fn resources(
@@ -212,7 +212,7 @@ pub async fn subjects(
 pub async fn permissions(
     app: web::Data<App>,
     request: HttpRequest,
-    Received { caller, bytes, .. }: Received,
+    Received { caller, bytes }: Received,
 ) -> Result<HttpResponse, Problem> {
     in_vault_heavy(&app, &request, caller, Scopes::READ, |visit| {
         answer_permissions(app.clone(), visit, bytes)
@@ -220,7 +220,7 @@ pub async fn permissions(
     .await
 }
 
-async fn answer_permissions(app: web::Data<App>, visit: Visit, bytes: Bytes) -> Result<Json, Problem> {
+async fn answer_permissions(app: web::Data<App>, visit: Visit, bytes: Held) -> Result<Json, Problem> {
     let body: PermissionsBody<'_> = body::json_of(&mut visit.vault.turn(), &bytes).await?;
     let list = PermissionsRequest {
         subject: at("subject", SubjectRef::parse(&body.subject))?,
@@ -239,7 +239,7 @@ async fn answer_permissions(app: web::Data<App>, visit: Visit, bytes: Bytes) -> 
     })
 }
 
-fn read_resources(app: &App, visit: &Visit, turn: &mut Turn<'_>, bytes: &[u8]) -> Result<Asked, Problem> {
+fn read_resources(app: &App, vault: &Vault, turn: &mut Turn<'_>, bytes: &[u8]) -> Result<Asked, Problem> {
     let body: ResourcesBody<'_> = body::json_now(turn, bytes)?;
     Ok(Asked {
         list: ListRequest::Resources(ResourcesRequest {
@@ -251,11 +251,11 @@ fn read_resources(app: &App, visit: &Visit, turn: &mut Turn<'_>, bytes: &[u8]) -
         }),
         limit: body.limit,
         cursor: body.cursor,
-        consistency: body.consistency.parse(visit.vault.id)?,
+        consistency: body.consistency.parse(vault.id)?,
     })
 }
 
-fn read_subjects(app: &App, visit: &Visit, turn: &mut Turn<'_>, bytes: &[u8]) -> Result<Asked, Problem> {
+fn read_subjects(app: &App, vault: &Vault, turn: &mut Turn<'_>, bytes: &[u8]) -> Result<Asked, Problem> {
     let body: SubjectsBody<'_> = body::json_now(turn, bytes)?;
     let subject_relation = match body.subject_relation.as_deref() {
         None | Some("" | "...") => None,
@@ -272,7 +272,7 @@ fn read_subjects(app: &App, visit: &Visit, turn: &mut Turn<'_>, bytes: &[u8]) ->
         }),
         limit: body.limit,
         cursor: body.cursor,
-        consistency: body.consistency.parse(visit.vault.id)?,
+        consistency: body.consistency.parse(vault.id)?,
     })
 }
 
@@ -284,7 +284,7 @@ fn contextual(app: &App, bodies: &[RelationshipBody<'_>]) -> Result<Arc<[Relatio
 async fn list(
     app: web::Data<App>,
     request: HttpRequest,
-    Received { caller, bytes, .. }: Received,
+    Received { caller, bytes }: Received,
     read: Read,
 ) -> Result<HttpResponse, Problem> {
     if stream::preferred(&request, &["application/json", NDJSON]) != NDJSON {
@@ -294,11 +294,9 @@ async fn list(
         .await;
     }
     in_vault(&app, &request, caller, Scopes::READ, |visit| async {
-        let asked = {
-            let mut turn = visit.vault.turn();
-            body::turn_for(&mut turn, &bytes).await;
-            read(&app, &visit, &mut turn, &bytes)?
-        };
+        let (own_app, vault) = (app.clone(), Arc::clone(&visit.vault));
+        let reading = LogScope::carried(async move { asked(&own_app, &vault, &bytes, read).await });
+        let asked = app.platform.heavy().finish(reading).await??;
         let most = app.settings.max_page_size;
         let limit = match asked.limit {
             Some(0) => return Err(limit_out_of("1 at least")),
@@ -312,11 +310,14 @@ async fn list(
     .await
 }
 
-async fn page(app: web::Data<App>, visit: Visit, bytes: Bytes, read: Read) -> Result<Json, Problem> {
-    let mut turn = visit.vault.turn();
-    body::turn_for(&mut turn, &bytes).await;
-    let asked = read(&app, &visit, &mut turn, &bytes)?;
-    drop(turn);
+async fn asked(app: &App, vault: &Vault, bytes: &[u8], read: Read) -> Result<Asked, Problem> {
+    let mut turn = vault.turn();
+    body::turn_for(&mut turn, bytes).await;
+    read(app, vault, &mut turn, bytes)
+}
+
+async fn page(app: web::Data<App>, visit: Visit, bytes: Held, read: Read) -> Result<Json, Problem> {
+    let asked = asked(&app, &visit.vault, &bytes, read).await?;
     let most = app.settings.max_page_size;
     let limit = match asked.limit {
         None => PAGE_SIZE.min(most),

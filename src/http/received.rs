@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::mem;
+use std::ops::Deref;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -30,8 +31,21 @@ pub struct Received {
     /// Who calls.
     pub caller: Caller,
     /// The body.
-    pub bytes: Bytes,
+    pub bytes: Held,
+}
+
+/// A body, and the room that it takes: wherever it goes, that is taken until it is dropped.
+pub struct Held {
+    bytes: Bytes,
     _room: Option<Room>,
+}
+
+impl Deref for Held {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes
+    }
 }
 
 /// A body that is being received.
@@ -47,7 +61,7 @@ pub struct Reading {
     request: HttpRequest,
     payload: Payload,
     caller: Option<Caller>,
-    held: Held,
+    held: Here,
     /// What the sender says it comes to.
     length: Option<usize>,
     most: usize,
@@ -55,7 +69,7 @@ pub struct Reading {
 }
 
 /// What is here of a body. Most come in one piece, which is taken as it is.
-enum Held {
+enum Here {
     Nothing,
     Piece(Bytes),
     Pieces(Vec<u8>),
@@ -116,7 +130,7 @@ impl Reading {
             request: request.clone(),
             payload,
             caller: Some(caller),
-            held: Held::Nothing,
+            held: Here::Nothing,
             length,
             most,
             room: None,
@@ -145,12 +159,12 @@ impl Reading {
         }
         if here == 0 {
             self.make_room(bytes)?;
-            self.held = Held::Piece(piece);
+            self.held = Here::Piece(piece);
             return Ok(());
         }
         let has = match &self.held {
-            Held::Pieces(held) => held.capacity(),
-            Held::Nothing | Held::Piece(_) => 0,
+            Here::Pieces(held) => held.capacity(),
+            Here::Nothing | Here::Piece(_) => 0,
         };
         if has < bytes {
             // Not at once as much as its sender says it comes to: that is easily said.
@@ -159,9 +173,9 @@ impl Reading {
             self.make_room(wanted)?;
             let mut grown = Vec::with_capacity(wanted);
             grown.extend_from_slice(self.held.as_slice());
-            self.held = Held::Pieces(grown);
+            self.held = Here::Pieces(grown);
         }
-        if let Held::Pieces(held) = &mut self.held {
+        if let Here::Pieces(held) = &mut self.held {
             held.extend_from_slice(&piece);
         }
         Ok(())
@@ -185,20 +199,20 @@ impl Reading {
 
     fn finish(&mut self) -> Result<Received, Problem> {
         let caller = self.caller.take().ok_or_else(super::request::internal_error)?;
-        let bytes = match mem::replace(&mut self.held, Held::Nothing) {
-            Held::Nothing => Bytes::new(),
-            Held::Piece(piece) => piece,
-            Held::Pieces(pieces) => Bytes::from(pieces),
+        let bytes = match mem::replace(&mut self.held, Here::Nothing) {
+            Here::Nothing => Bytes::new(),
+            Here::Piece(piece) => piece,
+            Here::Pieces(pieces) => Bytes::from(pieces),
         };
-        Ok(Received {
-            caller,
+        let bytes = Held {
             bytes,
             _room: self.room.take(),
-        })
+        };
+        Ok(Received { caller, bytes })
     }
 }
 
-impl Held {
+impl Here {
     fn as_slice(&self) -> &[u8] {
         match self {
             Self::Nothing => &[],

@@ -1,20 +1,24 @@
 //! Relationships: written in one transaction, deleted by a filter, read as they are stored.
 
-use actix_web::web::Bytes;
+use std::sync::Arc;
+
 use actix_web::{HttpRequest, HttpResponse, web};
 use inferadb_actors::auth::Scopes;
-use inferadb_actors::{DeleteRequest, ReadPage, RelationshipFilter, Turn, VaultId, WriteRequest, now};
+use inferadb_actors::{
+    Consistency, DeleteRequest, ReadPage, RelationshipFilter, Turn, Vault, VaultId, WriteRequest, now,
+};
 use serde::Deserialize;
 use serde_json::json;
 
 use super::caller::{Visit, in_vault, in_vault_heavy};
 use super::problem::Problem;
-use super::received::Received;
+use super::received::{Held, Received};
 use super::stream::{self, NDJSON};
 use super::wire::{
     ConsistencyBody, FilterBody, PreconditionBody, RelationshipBody, RelationshipView, parse_preconditions,
 };
-use super::{App, Json, body, lines, ok};
+use super::{App, Json, body, lines};
+use crate::telemetry::LogScope;
 
 /// How many relationships a page has where the caller does not say.
 const PAGE_SIZE: usize = 100;
@@ -66,7 +70,7 @@ pub const WORK_OF_LINE: u64 = 4;
 pub async fn write(
     app: web::Data<App>,
     request: HttpRequest,
-    Received { caller, bytes, .. }: Received,
+    Received { caller, bytes }: Received,
 ) -> Result<HttpResponse, Problem> {
     in_vault_heavy(&app, &request, caller, Scopes::WRITE, |visit| {
         let app = app.clone();
@@ -94,9 +98,9 @@ pub async fn write(
 pub async fn delete(
     app: web::Data<App>,
     request: HttpRequest,
-    Received { caller, bytes, .. }: Received,
+    Received { caller, bytes }: Received,
 ) -> Result<HttpResponse, Problem> {
-    in_vault(&app, &request, caller, Scopes::WRITE, |visit| async move {
+    in_vault_heavy(&app, &request, caller, Scopes::WRITE, |visit| async move {
         let body: DeleteBody = body::json_of(&mut visit.vault.turn(), &bytes).await?;
         let filter = body.filter.parse("filter")?;
         if filter == RelationshipFilter::default() {
@@ -119,7 +123,7 @@ pub async fn delete(
                 preconditions,
             })
             .await?;
-        ok(&json!({
+        Json::of(json!({
             "deleted": deleted.deleted,
             "complete": deleted.complete,
             "revision": deleted.revision.encode(visit.vault.id),
@@ -132,7 +136,7 @@ pub async fn delete(
 pub async fn read(
     app: web::Data<App>,
     request: HttpRequest,
-    Received { caller, bytes, .. }: Received,
+    Received { caller, bytes }: Received,
 ) -> Result<HttpResponse, Problem> {
     if stream::preferred(&request, &["application/json", NDJSON]) != NDJSON {
         return in_vault_heavy(&app, &request, caller, Scopes::READ, |visit| {
@@ -141,9 +145,9 @@ pub async fn read(
         .await;
     }
     in_vault(&app, &request, caller, Scopes::READ, |visit| async {
-        let body: ReadBody = body::json_of(&mut visit.vault.turn(), &bytes).await?;
-        let filter = body.filter.parse("filter")?;
-        let consistency = body.consistency.parse(visit.vault.id)?;
+        let vault = Arc::clone(&visit.vault);
+        let reading = LogScope::carried(async move { read_body(&vault, &bytes).await });
+        let (body, filter, consistency) = app.platform.heavy().finish(reading).await??;
         lines::answer(
             &app,
             &request,
@@ -158,10 +162,18 @@ pub async fn read(
     .await
 }
 
-async fn read_page(app: web::Data<App>, visit: Visit, bytes: Bytes) -> Result<Json, Problem> {
-    let body: ReadBody = body::json_of(&mut visit.vault.turn(), &bytes).await?;
+async fn read_body(
+    vault: &Vault,
+    bytes: &[u8],
+) -> Result<(ReadBody, RelationshipFilter, Consistency), Problem> {
+    let body: ReadBody = body::json_of(&mut vault.turn(), bytes).await?;
     let filter = body.filter.parse("filter")?;
-    let consistency = body.consistency.parse(visit.vault.id)?;
+    let consistency = body.consistency.parse(vault.id)?;
+    Ok((body, filter, consistency))
+}
+
+async fn read_page(app: web::Data<App>, visit: Visit, bytes: Held) -> Result<Json, Problem> {
+    let (body, filter, consistency) = read_body(&visit.vault, &bytes).await?;
     let most = app.settings.max_page_size;
     let limit = match body.limit {
         None => PAGE_SIZE.min(most),

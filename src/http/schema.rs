@@ -2,7 +2,6 @@
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::CONTENT_TYPE;
-use actix_web::web::Bytes;
 use actix_web::{HttpRequest, HttpResponse, web};
 use inferadb_actors::auth::Scopes;
 use inferadb_actors::{SchemaWrite, VaultError};
@@ -13,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::caller::{Caller, Visit, in_vault, in_vault_heavy};
 use super::problem::{Problem, diagnostic};
-use super::received::Received;
+use super::received::{Held, Received};
 use super::{App, Json, body, ok};
 
 #[derive(Deserialize)]
@@ -36,8 +35,8 @@ body::objects!(SchemaBody, ModelBody<'a>);
 struct Sent {
     format: Format,
     force: bool,
-    is_json: bool,
-    bytes: Bytes,
+    says_json: bool,
+    bytes: Held,
 }
 
 /// Whether a JSON body has a member `schema`.
@@ -79,7 +78,7 @@ pub async fn get(app: web::Data<App>, request: HttpRequest) -> Result<HttpRespon
 pub async fn put(
     app: web::Data<App>,
     request: HttpRequest,
-    Received { caller, bytes, .. }: Received,
+    Received { caller, bytes }: Received,
 ) -> Result<HttpResponse, Problem> {
     let sent = Sent::of(&request, bytes);
     in_vault_heavy(&app, &request, caller, Scopes::SCHEMA | Scopes::ADMIN, |visit| {
@@ -104,7 +103,7 @@ pub async fn put(
 pub async fn validate(
     app: web::Data<App>,
     request: HttpRequest,
-    Received { caller, bytes, .. }: Received,
+    Received { caller, bytes }: Received,
 ) -> Result<HttpResponse, Problem> {
     let sent = Sent::of(&request, bytes);
     in_vault_heavy(&app, &request, caller, Scopes::READ | Scopes::SCHEMA, |visit| {
@@ -145,19 +144,16 @@ pub fn format_named(name: Option<&str>, field: &str) -> Result<Format, Problem> 
 }
 
 impl Sent {
-    fn of(request: &HttpRequest, bytes: Bytes) -> Result<Self, Problem> {
+    fn of(request: &HttpRequest, bytes: Held) -> Result<Self, Problem> {
         let query: SchemaQuery = body::query(request)?;
         let content_type = request
             .headers()
             .get(CONTENT_TYPE)
             .and_then(|value| value.to_str().ok());
-        // No schema text starts with a brace.
-        let is_json = content_type.is_some_and(|media| media.contains("json"))
-            || bytes.trim_ascii_start().first() == Some(&b'{');
         Ok(Self {
             format: format_named(query.format.as_deref(), "format")?,
             force: query.force,
-            is_json,
+            says_json: content_type.is_some_and(|media| media.contains("json")),
             bytes,
         })
     }
@@ -167,9 +163,11 @@ impl Sent {
         let mut turn = visit.vault.turn();
         body::turn_for(&mut turn, &self.bytes).await;
         turn.count(body::work_of(self.bytes.len()));
+        // No schema text starts with a brace.
+        let is_json = self.says_json || self.bytes.trim_ascii_start().first() == Some(&b'{');
         let text = match self.format {
-            Format::Native if self.is_json => body::json::<SchemaBody>(&self.bytes)?.schema,
-            Format::OpenFga if self.is_json && is_wrapped(&self.bytes) => wrapped_model(&self.bytes)?,
+            Format::Native if is_json => body::json::<SchemaBody>(&self.bytes)?.schema,
+            Format::OpenFga if is_json && is_wrapped(&self.bytes) => wrapped_model(&self.bytes)?,
             // What is neither a model nor a wrapped one is the compiler's to report, with the place.
             _ => {
                 let text = std::str::from_utf8(&self.bytes);

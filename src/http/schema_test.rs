@@ -28,7 +28,7 @@ struct TestQuery {
 pub async fn test(
     app: web::Data<App>,
     request: HttpRequest,
-    Received { caller, bytes, .. }: Received,
+    Received { caller, bytes }: Received,
 ) -> Result<HttpResponse, Problem> {
     let query = body::query(&request);
     in_vault_heavy(&app, &request, caller, Scopes::READ | Scopes::SCHEMA, |visit| {

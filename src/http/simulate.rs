@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 
-use actix_web::web::Bytes;
 use actix_web::{HttpRequest, HttpResponse, web};
 use inferadb_actors::auth::Scopes;
 use inferadb_actors::{BeforeAfter, SimulateRequest, Turn, VaultError, now};
@@ -16,7 +15,7 @@ use serde_json::{Value, json};
 use super::caller::{Visit, in_vault_heavy};
 use super::problem::Problem;
 use super::question::{DecisionView, QuestionBody, Questions, error_value, of_item, work_of_contexts};
-use super::received::Received;
+use super::received::{Held, Received};
 use super::relationships::{WORK_OF_CHANGE, WORK_OF_LINE};
 use super::schema::{format_named, held_text, refuse_long};
 use super::wire::{ConsistencyBody, RelationshipBody, parse_keys};
@@ -50,7 +49,7 @@ body::objects!(SimulateBody<'a>);
 pub async fn simulate(
     app: web::Data<App>,
     request: HttpRequest,
-    Received { caller, bytes, .. }: Received,
+    Received { caller, bytes }: Received,
 ) -> Result<HttpResponse, Problem> {
     in_vault_heavy(&app, &request, caller, Scopes::READ, |visit| {
         answer(app.clone(), visit, bytes)
@@ -58,7 +57,7 @@ pub async fn simulate(
     .await
 }
 
-async fn answer(app: web::Data<App>, visit: Visit, bytes: Bytes) -> Result<Json, Problem> {
+async fn answer(app: web::Data<App>, visit: Visit, bytes: Held) -> Result<Json, Problem> {
     let mut turn = visit.vault.turn();
     let body: SimulateBody<'_> = body::json_of(&mut turn, &bytes).await?;
     let settings = &app.settings;

@@ -58,7 +58,7 @@ impl From<&VaultRecord> for VaultView {
 pub async fn create(
     app: web::Data<App>,
     path: web::Path<String>,
-    Received { caller, bytes, .. }: Received,
+    Received { caller, bytes }: Received,
 ) -> Result<HttpResponse, Problem> {
     let account = reachable_account(&caller, &path)?;
     app.require_multi_tenancy()?;
@@ -103,7 +103,7 @@ pub async fn get(
 pub async fn update(
     app: web::Data<App>,
     path: web::Path<String>,
-    Received { caller, bytes, .. }: Received,
+    Received { caller, bytes }: Received,
 ) -> Result<HttpResponse, Problem> {
     let (id, reach) = reachable_vault(&caller, &path)?;
     let body: ChangeBody = body::json(&bytes)?;

@@ -11,6 +11,7 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use actix_web::http::Method;
+use tracing::Instrument;
 use uuid::Uuid;
 
 thread_local! {
@@ -82,10 +83,10 @@ impl LogScope {
         Within { scope: self, future }
     }
 
-    /// Makes the log lines of `work` those of the present request, if there is one, whatever thread it goes on.
+    /// Makes the log lines of `work` those of the present request, if there is one, and its spans too, whatever thread it goes on.
     pub fn carried<T>(work: impl Future<Output = T> + Send) -> impl Future<Output = T> + Send {
         let scope = Self::current();
-        let mut work = Box::pin(work);
+        let mut work = Box::pin(work.in_current_span());
         poll_fn(move |task| match &scope {
             Some(scope) => scope.during(|| work.as_mut().poll(task)),
             None => work.as_mut().poll(task),

@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 
@@ -92,6 +92,7 @@ struct Inner {
     platform: Platform,
     /// Nanoseconds that have yet to be charged.
     used: AtomicU64,
+    in_turns: AtomicUsize,
     compiling: Arc<Semaphore>,
 }
 
@@ -109,6 +110,7 @@ impl Pace {
             vault,
             platform: platform.clone(),
             used: AtomicU64::new(0),
+            in_turns: AtomicUsize::new(0),
             compiling: Arc::new(Semaphore::new(1)),
         }))
     }
@@ -170,10 +172,11 @@ impl Pace {
             vault,
             platform,
             used,
+            in_turns,
             ..
         } = &*self.0;
         let turns = platform.registry.turns();
-        Turn::of_heavy_work(*vault, platform.settings.turn, used, turns)
+        Turn::of_heavy_work(*vault, platform.settings.turn, (used, in_turns), turns)
     }
 
     fn registry(&self) -> &Registry {

@@ -101,15 +101,6 @@ impl Lanes {
         self.grant(now);
     }
 
-    /// Whether requests of the vault take turns at present.
-    pub(super) fn has(&self, vault: VaultId) -> bool {
-        self.is_running(vault)
-            || self
-                .lanes
-                .get(&vault)
-                .is_some_and(|lane| !lane.waiting.is_empty())
-    }
-
     #[cfg(test)]
     fn is_empty(&self) -> bool {
         self.running.is_none() && self.ready.is_empty()
@@ -277,7 +268,6 @@ mod tests {
         let running = lanes.enter(A, now);
         let waiting: Vec<_> = [A, B, C].map(|vault| lanes.enter(vault, now)).into();
         lanes.leave(&waiting[1], Duration::ZERO, now);
-        assert!(!lanes.has(B) && lanes.has(A) && lanes.has(C));
         // The one whose turn it is gives up before it begins.
         lanes.leave(&running, Duration::ZERO, now);
         let left = vec![Arc::clone(&waiting[0]), Arc::clone(&waiting[2])];

@@ -35,8 +35,6 @@ thread_local! {
 /// The lanes of a thread. A future that is moved to another thread still knows those that it waits in.
 #[derive(Debug, Default)]
 struct Shared {
-    /// How many requests wait or have the turn: none is known without the lock.
-    inside: AtomicUsize,
     lanes: Mutex<Lanes>,
 }
 
@@ -46,6 +44,8 @@ pub struct Turn<'v> {
     longest: Duration,
     /// Where the nanoseconds of its turns are added up.
     used: &'v AtomicU64,
+    /// How many requests of the vault are in lanes, of whichever threads.
+    inside: &'v AtomicUsize,
     turns: &'v IntCounter,
     /// Work since the request began, or since the latest look at the clock in its turn.
     work: u64,
@@ -70,11 +70,17 @@ struct Inside {
 
 impl<'v> Turn<'v> {
     /// A request of `vault`, whose turns last at least one piece of work and end as soon as they took `longest`.
-    pub const fn new(vault: VaultId, longest: Duration, used: &'v AtomicU64, turns: &'v IntCounter) -> Self {
+    pub const fn new(
+        vault: VaultId,
+        longest: Duration,
+        (used, inside): (&'v AtomicU64, &'v AtomicUsize),
+        turns: &'v IntCounter,
+    ) -> Self {
         Self {
             vault,
             longest,
             used,
+            inside,
             turns,
             work: 0,
             state: State::AtOnce,
@@ -85,24 +91,25 @@ impl<'v> Turn<'v> {
     pub const fn of_heavy_work(
         vault: VaultId,
         longest: Duration,
-        used: &'v AtomicU64,
+        (used, inside): (&'v AtomicU64, &'v AtomicUsize),
         turns: &'v IntCounter,
     ) -> Self {
         Self {
             vault,
             longest,
             used,
+            inside,
             turns,
             work: 0,
             state: State::Away,
         }
     }
 
-    /// To be called before work that can be heavy: waits for a turn where others of the same vault do. Their vault is
-    /// at its share already.
+    /// To be called before work that can be heavy: waits for a turn where others of the same vault do, on whichever thread. Their
+    /// vault is at its share already.
     pub async fn begin(&mut self) {
         let is_inside = match self.state {
-            State::AtOnce => here().has(self.vault),
+            State::AtOnce => self.inside.load(Ordering::Relaxed) > 0,
             State::Inside(_) => false,
             State::Away => true,
         };
@@ -171,7 +178,7 @@ impl<'v> Turn<'v> {
         moving::where_turns_are_taken().await;
         let shared = here();
         let waiter = shared.lock().enter(self.vault, Instant::now());
-        shared.inside.fetch_add(1, Ordering::Relaxed);
+        self.inside.fetch_add(1, Ordering::Relaxed);
         self.state = State::Inside(Inside {
             shared,
             waiter: Arc::clone(&waiter),
@@ -211,7 +218,7 @@ impl<'v> Turn<'v> {
             .take()
             .map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
         inside.shared.lock().leave(&inside.waiter, took, now);
-        inside.shared.inside.fetch_sub(1, Ordering::Relaxed);
+        self.inside.fetch_sub(1, Ordering::Relaxed);
         self.charge(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
         self.state = State::Away;
     }
@@ -228,10 +235,6 @@ impl Drop for Turn<'_> {
 }
 
 impl Shared {
-    fn has(&self, vault: VaultId) -> bool {
-        self.inside.load(Ordering::Relaxed) > 0 && self.lock().has(vault)
-    }
-
     fn lock(&self) -> MutexGuard<'_, Lanes> {
         self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use actix::prelude::*;
 use inferadb_engine::noun::Timestamp;
 use inferadb_engine::row::RowKey;
-use inferadb_storage::background::LongWork;
+use inferadb_storage::background::{self, LongWork};
 use inferadb_storage::{Change, ChangeKind, ChangeOp, Revision, StoreError, VaultRecord};
 use tokio::sync::oneshot;
 
@@ -655,7 +655,10 @@ impl Handler<Commit> for VaultActor {
         let pass = vault.gate.stay();
         let committing = async move {
             let started = Instant::now();
-            let outcome = operation.run(&vault).await;
+            let outcome = match operation.changes() > FEW_CHANGES || is_delete {
+                true => background::at_length(operation.run(&vault)).await,
+                false => operation.run(&vault).await,
+            };
             if outcome.is_ok() {
                 vault.metrics.commits(started.elapsed());
             }

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use inferadb_engine::schema::{Compiled, Format};
-use inferadb_storage::background::LongWork;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::messages::Commit;
@@ -20,8 +19,6 @@ const NANOS_A_CHANGE: u64 = 10_000;
 /// How many changes of one vault are at storage at once: the transactions of others do not wait behind many large ones of one
 /// vault, and enough small ones still share a group commit.
 pub(super) const CHANGES_AT_STORAGE: u32 = 1_000;
-/// So many changes are made in a fraction of a millisecond.
-const FEW_CHANGES: u32 = 64;
 /// What the writes of one vault that are under way or wait may weigh together, in kibibytes; a single one may be more.
 pub(super) const WRITING_KIB: u32 = 128 << 10;
 /// A write of no more is not asked whether there is room for it.
@@ -43,11 +40,9 @@ impl Vault {
             .await
             .map_err(|_| VaultError::ActorFailed)?;
         // How much a delete by filter changes is charged as it goes.
-        let is_delete = matches!(operation, Operation::Delete(_));
-        if !is_delete {
+        if !matches!(operation, Operation::Delete(_)) {
             self.charge_changes(changes as usize);
         }
-        let _long = (is_delete || changes > FEW_CHANGES).then(LongWork::begin);
         self.send(Commit { operation, share }).await
     }
 

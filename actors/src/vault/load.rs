@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use inferadb_engine::schema::{Format, Schema};
-use inferadb_storage::background::LongWork;
+use inferadb_storage::background;
 use inferadb_storage::{Revision, SchemaRecord, Snapshot, Store, StoreError, VaultId, VaultRecord};
 
 use super::VAULT_BYTES;
@@ -235,10 +235,8 @@ pub async fn whole(
     let mut view = View::new(snapshot.revision(), schema, 0);
     view.assume_complete();
     let mut position = None;
-    // A vault of one chunk is soon read.
-    let mut long = None;
     loop {
-        match read_chunk(&snapshot, position.clone(), &mut view).await {
+        match background::at_length(read_chunk(&snapshot, position.clone(), &mut view)).await {
             Ok(None) => {
                 return Ok(Loaded::Whole {
                     view: Box::new(view),
@@ -256,7 +254,6 @@ pub async fn whole(
         if !charge.try_set(view.bytes()) {
             return Ok(Loaded::NoRoom);
         }
-        long.get_or_insert_with(LongWork::begin);
         tokio::task::yield_now().await;
     }
 }

@@ -165,6 +165,8 @@ struct Pulse {
     cache_misses: AtomicU64,
     /// Nanoseconds of CPU, as far as they are known: turns by the clock, all else by what it usually takes.
     used: AtomicU64,
+    /// How many of its requests take turns, or wait for one.
+    in_turns: AtomicUsize,
     /// What `used` was when the latest window began.
     used_before: AtomicU64,
     /// What `used` may come to in this window.
@@ -328,7 +330,7 @@ impl Vault {
         Turn::new(
             self.id,
             self.settings.turn,
-            &self.pulse.used,
+            (&self.pulse.used, &self.pulse.in_turns),
             self.metrics.turns(),
         )
     }

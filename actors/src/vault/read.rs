@@ -127,7 +127,7 @@ impl Vault {
         Turn::of_heavy_work(
             self.id,
             self.settings.turn,
-            &self.pulse.used,
+            (&self.pulse.used, &self.pulse.in_turns),
             self.metrics.turns(),
         )
     }

@@ -9,6 +9,8 @@ mod linux;
 mod tick;
 
 use std::cell::Cell;
+use std::future::poll_fn;
+use std::pin::pin;
 
 /// How much nicer than a thread that answers requests: where both want one core, Linux gives such a thread about a tenth of it.
 #[cfg(target_os = "linux")]
@@ -87,6 +89,16 @@ impl Drop for LongWork {
         #[cfg(target_os = "linux")]
         tick::end();
     }
+}
+
+/// Does work that takes long whenever it goes on, and not while it waits.
+pub async fn at_length<T>(work: impl Future<Output = T>) -> T {
+    let mut work = pin!(work);
+    poll_fn(|task| {
+        let _long = LongWork::begin();
+        work.as_mut().poll(task)
+    })
+    .await
 }
 
 #[cfg(all(test, target_os = "linux"))]
