@@ -101,11 +101,11 @@ fn a_stop_ends_watches_at_once_and_a_restart_goes_on_where_they_were() {
         let mut lines = watch(&tenant, "", &[("Accept", "application/x-ndjson")]);
         lines.json().unwrap();
         let revision = tenant.touch(&["document:d#viewer@user:x"]);
-        server.terminate();
         let mut stream = stream;
         assert_eq!(stream.news().unwrap().id.as_ref(), Some(&revision));
-        ended(stream, 503, "stopping");
         assert_eq!(lines.json().unwrap()["event"], "change");
+        server.terminate();
+        ended(stream, 503, "stopping");
         let error = lines.json().unwrap();
         assert_eq!(
             (&error["event"], &error["error"]["code"]),
