@@ -165,7 +165,8 @@ mod tests {
     #[test]
     fn work_is_carried_to_another_thread_with_its_fields() {
         let carry = || LogScope::carried(std::future::poll_fn(|_| Poll::Ready(fields())));
-        let run = |mut work: Pin<Box<dyn Future<Output = Vec<(&'static str, String)>> + Send>>| {
+        type Carried = Pin<Box<dyn Future<Output = Vec<(&'static str, String)>> + Send>>;
+        let run = |mut work: Carried| {
             let run = move || work.as_mut().poll(&mut Context::from_waker(Waker::noop()));
             let Ok(Poll::Ready(seen)) = std::thread::spawn(run).join() else {
                 panic!("it was ready")

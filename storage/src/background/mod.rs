@@ -184,22 +184,22 @@ mod tests {
 
     /// How often the threads for the tick have slept, by the system's own count, and how many there are.
     fn sleeps() -> (u64, usize) {
-        let mut all = (0, 0);
-        for thread in fs::read_dir("/proc/self/task").unwrap() {
-            let thread = thread.unwrap().path();
-            let read = |name: &str| fs::read_to_string(thread.join(name)).unwrap_or_default();
-            if read("comm").starts_with("inferadb-tick-") {
-                let status = read("status");
-                let count = status.lines().find_map(|line| {
-                    line.strip_prefix("voluntary_ctxt_switches:")?
-                        .trim()
-                        .parse::<u64>()
-                        .ok()
-                });
-                all = (all.0 + count.unwrap(), all.1 + 1);
+        let threads = fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
+        let sleeps = threads.filter_map(|thread| {
+            let read = |name: &str| fs::read_to_string(thread.path().join(name)).ok();
+            if !read("comm")?.starts_with("inferadb-tick-") {
+                return None;
             }
-        }
-        all
+            let status = read("status")?;
+            let mut lines = status.lines();
+            lines.find_map(|line| {
+                line.strip_prefix("voluntary_ctxt_switches:")?
+                    .trim()
+                    .parse::<u64>()
+                    .ok()
+            })
+        });
+        sleeps.fold((0, 0), |(sum, count), sleeps| (sum + sleeps, count + 1))
     }
 
     fn wait_for(mut what: impl FnMut() -> bool) {
