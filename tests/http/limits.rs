@@ -262,19 +262,20 @@ fn an_overloaded_server_refuses_the_vault_that_causes_it() {
         tenant
     };
     let noisy = furnished("noisy");
-    let quiet: Vec<_> = (0..5).map(|_| furnished("quiet")).collect();
-    let long = format!("user:{} view document:d", "a".repeat(800));
-    let checks = json!({ "checks": vec![question_body(&long); 1_000] });
+    // As many as make an equal share small, however little the machine has for the server.
+    let quiet: Vec<_> = (0..24).map(|_| furnished("quiet")).collect();
+    // Heavy enough to use more than a share, short enough to come again within the same window.
+    let checks = json!({ "checks": vec![question_body("user:ann view document:d"); 200] });
     let seen = AtomicBool::new(false);
     let deadline = Instant::now() + 3 * PATIENCE;
     std::thread::scope(|scope| {
-        // Others have the machine for half of the time: so all threads are late.
+        // Others have the machine for a third of the time: so all threads are late.
         scope.spawn(|| {
             while !seen.load(Ordering::Relaxed) && Instant::now() < deadline {
                 server.signal("-STOP");
                 std::thread::sleep(std::time::Duration::from_millis(20));
                 server.signal("-CONT");
-                std::thread::sleep(std::time::Duration::from_millis(20));
+                std::thread::sleep(std::time::Duration::from_millis(40));
             }
         });
         for _ in 0..12 {
