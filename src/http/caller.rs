@@ -9,7 +9,6 @@ use actix_web::http::header::{AUTHORIZATION, ContentType};
 use actix_web::{HttpRequest, HttpResponse};
 use inferadb_actors::auth::{AuthError, Principal, Scopes};
 use inferadb_actors::{AccountId, Reach, Vault, VaultError, VaultId};
-use tracing::Instrument;
 use uuid::Uuid;
 
 use super::problem::Problem;
@@ -207,8 +206,7 @@ where
     F: Future<Output = Result<Json, Problem>> + Send + 'static,
 {
     in_vault(app, request, caller, scopes, |visit| async {
-        let scope = Arc::clone(&visit.scope);
-        let work = scope.around(Box::pin(work(visit))).in_current_span();
+        let work = LogScope::carried(work(visit));
         let Json(body) = app.platform.heavy().finish(work).await??;
         Ok(HttpResponse::Ok().content_type(ContentType::json()).body(body))
     })
