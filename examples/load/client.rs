@@ -10,7 +10,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 const MAX_ANSWER_BYTES: usize = 1 << 20;
 
 /// What is handed to the system at once.
-const PIECE_BYTES: usize = 16 << 10;
+const PIECE_BYTES: usize = 4 << 10;
 
 /// A connection and the buffers that its requests and answers share.
 pub struct Connection {

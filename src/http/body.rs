@@ -2,7 +2,6 @@
 
 use actix_web::HttpRequest;
 use inferadb_actors::Turn;
-use inferadb_actors::background::LongWork;
 use inferadb_engine::context::{Context, Value};
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Deserializer};
@@ -13,8 +12,6 @@ use super::problem::Problem;
 const EXPLAINED_BYTES: usize = 64 << 10;
 /// So much is read at once.
 const LIGHT_BYTES: usize = 4 << 10;
-/// So much takes several turns' time.
-const LONG_BYTES: usize = 64 << 10;
 /// Reading so much is part of what every request is charged for.
 const CHARGED_BYTES: usize = 1 << 10;
 /// So many bytes of JSON are read in the time of a unit of the work of evaluations.
@@ -46,7 +43,6 @@ pub async fn turn_for(turn: &mut Turn<'_>, body: &[u8]) {
 
 /// As [`json_of`], where there is a turn for it.
 pub fn json_now<'a, T: Deserialize<'a>>(turn: &mut Turn<'_>, body: &'a [u8]) -> Result<T, Problem> {
-    let _long = (body.len() > LONG_BYTES).then(LongWork::begin);
     let parsed = json(body);
     let times = match parsed {
         Err(_) if body.len() <= EXPLAINED_BYTES => 3,
@@ -107,6 +103,7 @@ macro_rules! objects {
                     }
 
                     fn visit_map<A: serde::de::MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+                        inferadb_actors::background::breathe();
                         $name::deserialize(serde::de::value::MapAccessDeserializer::new(map))
                     }
                 }

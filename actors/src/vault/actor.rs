@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use actix::prelude::*;
 use inferadb_engine::noun::Timestamp;
 use inferadb_engine::row::RowKey;
-use inferadb_storage::background::{self, LongWork};
+use inferadb_storage::background;
 use inferadb_storage::{Change, ChangeKind, ChangeOp, Revision, StoreError, VaultRecord};
 use tokio::sync::oneshot;
 
@@ -538,19 +538,16 @@ enum Applied {
     NeedsRecord(Revision),
 }
 
-/// So many changes are applied within a fraction of a millisecond.
-const FEW_CHANGES: usize = 64;
-
 /// Applies one change record's relationships to a view.
 fn apply_relationships(
     view: &mut View,
     revision: Revision,
     changes: &[(ChangeOp, inferadb_engine::noun::Relationship)],
 ) {
-    let _long = (changes.len() > FEW_CHANGES).then(LongWork::begin);
     let schema = Arc::clone(&view.schema);
     let mut touched = Touched::default();
     for (op, relationship) in changes {
+        background::breathe();
         match op {
             ChangeOp::Created => view.relationships += 1,
             ChangeOp::Deleted => view.relationships = view.relationships.saturating_sub(1),
@@ -655,10 +652,7 @@ impl Handler<Commit> for VaultActor {
         let pass = vault.gate.stay();
         let committing = async move {
             let started = Instant::now();
-            let outcome = match operation.changes() > FEW_CHANGES || is_delete {
-                true => background::at_length(operation.run(&vault)).await,
-                false => operation.run(&vault).await,
-            };
+            let outcome = operation.run(&vault).await;
             if outcome.is_ok() {
                 vault.metrics.commits(started.elapsed());
             }

@@ -236,7 +236,7 @@ pub async fn whole(
     view.assume_complete();
     let mut position = None;
     loop {
-        match background::at_length(read_chunk(&snapshot, position.clone(), &mut view)).await {
+        match read_chunk(&snapshot, position.clone(), &mut view).await {
             Ok(None) => {
                 return Ok(Loaded::Whole {
                     view: Box::new(view),
@@ -272,8 +272,10 @@ async fn read_chunk(
         .peekable();
     // Those of one row come one after another: the row is made at once.
     while let Some((key, first)) = entries.next() {
+        background::breathe();
         let mut row = vec![first];
         while let Some((_, entry)) = entries.next_if(|(next, _)| *next == key) {
+            background::breathe();
             row.push(entry);
         }
         view.put_all(key, row);

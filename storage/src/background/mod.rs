@@ -9,21 +9,25 @@ mod linux;
 mod tick;
 
 use std::cell::Cell;
-use std::future::poll_fn;
-use std::pin::pin;
+use std::time::{Duration, Instant};
 
 /// How much nicer than a thread that answers requests: where both want one core, Linux gives such a thread about a tenth of it.
 #[cfg(target_os = "linux")]
 const NICER: i32 = 10;
 
+/// For how long a thread of the background works before it lets others in.
+const BREATH: Duration = Duration::from_micros(50);
+
 thread_local! {
-    static IS_BACKGROUND: Cell<bool> = const { Cell::new(false) };
+    /// Since when a thread of the background has let nobody in; `None` of other threads.
+    static BUSY_SINCE: Cell<Option<Instant>> = const { Cell::new(None) };
 }
 
 /// Makes the calling thread one of the background, if it is none yet: lets those that answer requests go first, and uses any core that the
 /// process may, though the thread that started it was bound to one.
 pub fn enter() {
-    if !IS_BACKGROUND.replace(true) {
+    if BUSY_SINCE.get().is_none() {
+        BUSY_SINCE.set(Some(Instant::now()));
         #[cfg(target_os = "linux")]
         for error in linux::stay_behind(NICER) {
             tracing::debug!(%error, "a thread could not be made one for the background");
@@ -33,9 +37,18 @@ pub fn enter() {
 
 /// To be called between two pieces of work on a thread of the background: whoever waits for its core is let in.
 pub fn give_way() {
-    #[cfg(target_os = "linux")]
-    if IS_BACKGROUND.get() {
+    if BUSY_SINCE.get().is_some() {
+        #[cfg(target_os = "linux")]
         rustix::thread::sched_yield();
+        BUSY_SINCE.set(Some(Instant::now()));
+    }
+}
+
+/// To be called in the loops of long work, wherever it is done: on a thread of the background, whoever waits for its core is let in some
+/// twenty thousand times a second.
+pub fn breathe() {
+    if BUSY_SINCE.get().is_some_and(|since| since.elapsed() >= BREATH) {
+        give_way();
     }
 }
 
@@ -91,16 +104,6 @@ impl Drop for LongWork {
     }
 }
 
-/// Does work that takes long whenever it goes on, and not while it waits.
-pub async fn at_length<T>(work: impl Future<Output = T>) -> T {
-    let mut work = pin!(work);
-    poll_fn(|task| {
-        let _long = LongWork::begin();
-        work.as_mut().poll(task)
-    })
-    .await
-}
-
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
     use std::fs;
@@ -132,6 +135,27 @@ mod tests {
         .join()
         .unwrap();
         assert_eq!(getpriority_process(None).unwrap(), before);
+    }
+
+    #[test]
+    fn long_work_lets_others_in_when_it_has_gone_on_for_a_while_and_in_the_background_alone() {
+        breathe();
+        assert!(BUSY_SINCE.get().is_none());
+        thread::spawn(|| {
+            enter();
+            let begun = BUSY_SINCE.get().unwrap();
+            // Until it has gone on for so long, nothing happens.
+            while BUSY_SINCE.get() == Some(begun) {
+                breathe();
+            }
+            assert!(begun.elapsed() >= BREATH);
+            let since = BUSY_SINCE.get().unwrap();
+            assert!(since >= begun + BREATH);
+            give_way();
+            assert!(BUSY_SINCE.get().unwrap() > since);
+        })
+        .join()
+        .unwrap();
     }
 
     #[test]

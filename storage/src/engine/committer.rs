@@ -12,14 +12,11 @@ use super::overlay::{Op, stamped_key};
 use super::queue::{CommitQueue, Request};
 use super::watches::Watches;
 use super::window::Window;
-use crate::background::{self, LongWork};
+use crate::background;
 use crate::kv::{KvError, Transaction, Versionstamp};
 
 /// How often a store that failed is tried again.
 const RECOVERY_INTERVAL: Duration = Duration::from_secs(1);
-
-/// So much is committed within a fraction of a millisecond.
-const SHORT_OPS: usize = 64;
 
 /// What a transaction read from its snapshot.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -144,8 +141,6 @@ impl<B: Base> Committer<B> {
     }
 
     fn commit(&mut self, requests: Vec<Request>) {
-        let ops: usize = requests.iter().map(|request| request.ops.len()).sum();
-        let _long = (ops > SHORT_OPS).then(LongWork::begin);
         let version = self.last_version + 1;
         let mut batch = Vec::with_capacity(requests.len());
         let mut answers = Vec::with_capacity(requests.len());

@@ -12,6 +12,7 @@ use imbl::OrdMap;
 use super::committer::{Accepted, Base, Failure, Optimistic};
 use super::optimistic::{Snapshot, Visit};
 use super::overlay::{Op, stamped_key, sum};
+use crate::background;
 use crate::kv::{Engine, KvError, Transaction};
 
 /// A store in memory, with the semantics of the durable ones.
@@ -79,6 +80,7 @@ impl Base for Memory {
         let map = &mut self.map;
         for accepted in batch {
             for op in &accepted.ops {
+                background::breathe();
                 match op {
                     Op::Set(key, value) | Op::SetUnread(key, value) => {
                         map.insert(key.clone(), value.clone());

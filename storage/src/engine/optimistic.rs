@@ -9,6 +9,7 @@ use bytes::Bytes;
 use super::committer::ReadRange;
 use super::overlay::{Overlay, Seen, sum};
 use super::queue::CommitQueue;
+use crate::background;
 use crate::kv::{Isolation, KvError, Pair, RangeOptions, Transaction, Versionstamp, key_after, pair_bytes};
 
 /// Is shown pairs one after another, until it has seen enough.
@@ -59,6 +60,7 @@ impl OptimisticTransaction {
 #[async_trait]
 impl Transaction for OptimisticTransaction {
     async fn get(&self, key: &[u8], isolation: Isolation) -> Result<Option<Bytes>, KvError> {
+        background::breathe();
         let seen = self.overlay.get(key)?;
         if let Seen::Own(value) = seen {
             return Ok(value);

@@ -6,6 +6,7 @@ use std::ops::{Bound, ControlFlow, Range};
 use bytes::Bytes;
 
 use super::optimistic::Snapshot;
+use crate::background;
 use crate::kv::{
     KvError, MAX_KEY_BYTES, MAX_TRANSACTION_BYTES, MAX_VALUE_BYTES, Pair, Versionstamp, key_after, pair_bytes,
 };
@@ -253,6 +254,7 @@ impl Overlay {
         };
         let mut next = own.next();
         base.scan(range, reverse, &mut |key, value| {
+            background::breathe();
             while let Some((own_key, pending)) = next {
                 let ahead = if reverse {
                     &**own_key > key

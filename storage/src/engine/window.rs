@@ -6,6 +6,7 @@ use std::ops::Range;
 use bytes::Bytes;
 
 use super::committer::ReadRange;
+use crate::background;
 use crate::kv::KvError;
 
 /// The most that written keys and cleared ranges may weigh, in bytes. Older versions are forgotten first.
@@ -52,9 +53,12 @@ impl Window {
         if version < self.floor {
             return Err(KvError::TooOld);
         }
-        let changed = reads.iter().any(|read| match read {
-            ReadRange::Key(key) => self.keys.get(key).is_some_and(|at| *at > version),
-            ReadRange::Range(range) => self.keys.range(range.clone()).any(|(_, at)| *at > version),
+        let changed = reads.iter().any(|read| {
+            background::breathe();
+            match read {
+                ReadRange::Key(key) => self.keys.get(key).is_some_and(|at| *at > version),
+                ReadRange::Range(range) => self.keys.range(range.clone()).any(|(_, at)| *at > version),
+            }
         });
         let cleared = || {
             let later = self
@@ -86,6 +90,7 @@ impl Window {
         ranges.shrink_to_fit();
         self.bytes += weight(&keys, &ranges);
         for key in &keys {
+            background::breathe();
             self.keys.insert(key.clone(), version);
         }
         match self.versions.back_mut() {
@@ -111,6 +116,7 @@ impl Window {
         self.floor = oldest.version;
         self.bytes -= weight(&oldest.keys, &oldest.ranges);
         for key in oldest.keys {
+            background::breathe();
             if self.keys.get(&key) == Some(&oldest.version) {
                 self.keys.remove(&key);
             }

@@ -44,6 +44,7 @@ pub use switch::{Switch, Switched};
 pub use vaults::{Archived, VaultPatch, VaultRecord};
 pub use write::{Precondition, Write, Written};
 
+use crate::background;
 use crate::engine::{EmbeddedEngine, MemoryEngine};
 use crate::keys;
 use crate::kv::{Engine, Isolation};
@@ -69,6 +70,7 @@ struct Breath {
 impl Breath {
     /// To be called after each relationship that was worked on, with about what it comes to where it is stored, in bytes.
     async fn after(&mut self, bytes: usize) {
+        background::breathe();
         self.done += 1 + bytes / ORDINARY_BYTES;
         if self.done >= PIECE {
             self.done = 0;

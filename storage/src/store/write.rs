@@ -14,6 +14,7 @@ use super::shape::ShapeDeltas;
 use super::snapshot::require_head;
 use super::vaults::require_vault;
 use super::{Breath, RelationshipFilter, Store, StoreError, VALUES_AT_ONCE};
+use crate::background;
 use crate::codec::StoredTerms;
 use crate::id::{Revision, VaultId};
 use crate::keys::{self, Keyspace, Order};
@@ -274,7 +275,11 @@ fn plan(write: &Write) -> Result<Vec<Planned>, StoreError> {
         .chain(write.delete.iter().map(removed))
         .collect();
     let mut seen = HashSet::with_capacity(planned.len());
-    match planned.iter().find(|change| !seen.insert(&change.key)) {
+    let twice = planned.iter().find(|change| {
+        background::breathe();
+        !seen.insert(&change.key)
+    });
+    match twice {
         Some(twice) => Err(StoreError::Duplicate {
             key: Box::new(twice.key.clone()),
         }),

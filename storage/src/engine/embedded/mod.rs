@@ -1,5 +1,7 @@
 //! The embedded engine: one redb file, which one process owns. Acknowledged means synced to disk.
 
+mod file;
+
 use std::fmt;
 use std::fs::{self, File};
 use std::io::ErrorKind;
@@ -15,6 +17,8 @@ use redb::{
     ReadableTable, StorageError, Table, TableDefinition, TableError, TransactionError,
 };
 
+use self::file::PacedFile;
+use crate::background;
 use crate::engine::committer::{Accepted, Base, Failure, Optimistic};
 use crate::engine::optimistic::{Snapshot, Visit};
 use crate::engine::overlay::{Op, stamped_key, sum};
@@ -52,7 +56,12 @@ impl EmbeddedEngine {
         let opener_path = path.clone();
         Self::with_opener(
             path,
-            Box::new(move || Builder::new().set_cache_size(CACHE_BYTES).create(&opener_path)),
+            Box::new(move || {
+                let file = PacedFile::open(&opener_path)?;
+                Builder::new()
+                    .set_cache_size(CACHE_BYTES)
+                    .create_with_backend(file)
+            }),
         )
     }
 
@@ -151,6 +160,7 @@ impl Embedded {
             let mut pairs = transaction.open_table(PAIRS)?;
             for accepted in batch {
                 for op in &accepted.ops {
+                    background::breathe();
                     write_op(&mut pairs, accepted, op)?;
                 }
             }
