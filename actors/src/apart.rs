@@ -4,7 +4,8 @@
 use std::sync::{Arc, LazyLock};
 use std::time::Instant;
 
-use inferadb_storage::background::{self, LongWork};
+use inferadb_engine::pause;
+use inferadb_storage::background;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::error::VaultError;
@@ -53,7 +54,7 @@ async fn run<T: Send + 'static>(
     let done = tokio::task::spawn_blocking(move || {
         let _place = place;
         background::enter();
-        let _long = LongWork::begin();
+        pause::with(background::breathe);
         work()
     });
     done.await.map_err(|_| VaultError::ActorFailed)

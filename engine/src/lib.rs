@@ -8,6 +8,7 @@ pub mod expand;
 pub mod list;
 pub mod noun;
 pub mod overlay;
+pub mod pause;
 pub mod row;
 pub mod schema;
 pub mod tree;

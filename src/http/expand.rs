@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use inferadb_actors::auth::Scopes;
-use inferadb_actors::{ExpandRequest, Expanded, now};
+use inferadb_actors::{ExpandRequest, Expanded, background, now};
 use inferadb_engine::expand::{ExpandCut, ExpandKind, ExpandNode, NodeId};
 use inferadb_engine::noun::{Name, ObjectId, ObjectRef};
 use inferadb_engine::row::Terms;
@@ -16,7 +16,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::caller::{Visit, in_vault_heavy};
-use super::nesting::{Left, MAX_NESTING, Parts};
+use super::nesting::{Left, MAX_NESTING, Parts, tree_bytes};
 use super::problem::Problem;
 use super::received::{Held, Received};
 use super::trace::{arrow_mode, member_names, subject_text};
@@ -120,7 +120,7 @@ fn written(expanded: &Expanded, revision: &str) -> Vec<u8> {
     if let (false, Some(members)) = (more.is_empty(), answer.as_object_mut()) {
         members.insert("more".into(), more.into());
     }
-    answer.to_string().into_bytes()
+    tree_bytes(&answer)
 }
 
 /// The tree's nodes as JSON.
@@ -136,6 +136,7 @@ impl Shape<'_> {
 
     /// The node with what is below it, which from some depth on is left to another part.
     fn node(&self, id: NodeId, depth: usize, left: &mut Left<NodeId>) -> Value {
+        background::breathe();
         let Some(node) = self.expanded.tree.node(id) else {
             return Value::Null;
         };

@@ -2,12 +2,42 @@
 //! parts.
 
 use std::collections::VecDeque;
+use std::io::{self, BufWriter, Write};
 
+use inferadb_actors::background;
+use serde::Serialize;
 use serde_json::Value;
 
 /// How many nodes lie within each other in one part. Each takes two levels of JSON; some are left for what is around and
 /// within the nodes.
 pub const MAX_NESTING: usize = 54;
+
+/// So much is written between two looks at whether others want the core.
+const PIECE_BYTES: usize = 4 << 10;
+
+/// Writes a tree, which can be large.
+pub fn tree_bytes(tree: &impl Serialize) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut writer = BufWriter::with_capacity(PIECE_BYTES, Breathing(&mut bytes));
+    // It has no keys that JSON cannot have, and memory does not fail.
+    let _ = serde_json::to_writer(&mut writer, tree);
+    let _ = writer.flush();
+    drop(writer);
+    bytes
+}
+
+struct Breathing<'b>(&'b mut Vec<u8>);
+
+impl Write for Breathing<'_> {
+    fn write(&mut self, piece: &[u8]) -> io::Result<usize> {
+        background::breathe();
+        self.0.write(piece)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
 
 /// What was left to later parts, while one is made.
 #[derive(Debug)]

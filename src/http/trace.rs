@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use inferadb_actors::{Explanation, Vault, VaultError};
+use inferadb_actors::{Explanation, Vault, VaultError, background};
 use inferadb_engine::caveat::Outcome;
 use inferadb_engine::evaluate::{CaveatOutcome, Cut, TraceKind, TraceNode, TraceOutcome, TracedCaveat};
 use inferadb_engine::schema::{ArrowMode, MemberId, Schema, SlotId, SlotSubject};
@@ -90,6 +90,7 @@ fn node<'t>(
     depth: usize,
     left: &mut Left<&'t TraceNode>,
 ) -> Value {
+    background::breathe();
     let mut value = kind(schema, room, &traced.kind);
     if let Some(members) = value.as_object_mut() {
         members.insert("outcome".into(), outcome(traced.outcome).into());
@@ -203,6 +204,7 @@ fn caveat_value(schema: &Schema, room: &ContextRoom, caveat: &TracedCaveat) -> V
 
 /// One line for each node, as deep as it lies. The engine bounds the tree's depth.
 fn lines(schema: &Schema, traced: &TraceNode, depth: usize, text: &mut Vec<String>) {
+    background::breathe();
     let mut line = format!("{:width$}{}: ", "", outcome(traced.outcome), width = 2 * depth);
     write_kind(schema, &traced.kind, &mut line);
     if traced.truncated {

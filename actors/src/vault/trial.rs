@@ -9,6 +9,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use inferadb_engine::evaluate::Limits;
+use inferadb_storage::background;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::Vault;
@@ -78,6 +79,7 @@ impl<T> Running<T> {
         // Nothing wakes it: it is looked at again because it only yields.
         let mut nobody = Context::from_waker(Waker::noop());
         loop {
+            background::breathe();
             if let Poll::Ready(outcome) = self.work.as_mut().poll(&mut nobody) {
                 return Ok(outcome);
             }

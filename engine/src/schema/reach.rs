@@ -1,6 +1,7 @@
 //! What a member can reach through the schema: closures over its graph, each strongly connected part visited once.
 
 use super::compiled::{Expr, MemberId, MemberKind, Schema, SlotSubject};
+use crate::pause;
 
 /// How many entries all closures of one schema may have together.
 const MAX_ENTRIES: usize = 8_000_000;
@@ -28,6 +29,7 @@ impl Schema {
         };
         let closures = Closures::new(&edges, own)?;
         for (position, member) in self.members.iter_mut().enumerate() {
+            pause::at_piece();
             member.reads = closures.of(position).iter().map(|id| MemberId(*id)).collect();
         }
         Ok(())
@@ -38,6 +40,7 @@ impl Schema {
     /// arrows follow.
     pub(crate) fn dependencies(&self, arrow_relations: bool) -> Vec<Vec<u32>> {
         let members = self.members.iter().map(|member| {
+            pause::at_piece();
             let mut found = Vec::new();
             collect_members(&member.expr, arrow_relations, &mut found);
             for slot in member
@@ -104,6 +107,7 @@ impl Closures {
         let mut seen: Vec<u32> = Vec::new();
         // A component is found after all those it leads to: their closures are there to be merged.
         for (component, nodes) in components.iter().enumerate() {
+            pause::at_piece();
             let mut owned = Vec::new();
             let mut successors = Vec::new();
             for node in nodes {
@@ -119,6 +123,7 @@ impl Closures {
                 .into_iter()
                 .filter(|successor| *successor != component as u32)
             {
+                pause::at_piece();
                 let closure = by_component
                     .get(successor as usize)
                     .map(Vec::as_slice)
@@ -198,6 +203,7 @@ pub(crate) fn components(edges: &[Vec<u32>]) -> Vec<Vec<u32>> {
         }
         frames.push((root, 0));
         while let Some((node, done)) = frames.pop() {
+            pause::at_piece();
             if done == 0
                 && let Some(state) = states.get_mut(node as usize)
             {

@@ -5,8 +5,6 @@
 
 #[cfg(target_os = "linux")]
 mod linux;
-#[cfg(target_os = "linux")]
-mod tick;
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};
@@ -60,7 +58,6 @@ pub fn breathe() {
 pub fn answer_requests(number: usize, pin: bool) {
     #[cfg(target_os = "linux")]
     {
-        tick::prepare();
         if let Err(error) = linux::shorten_slice() {
             tracing::debug!(%error, "the thread's slice could not be shortened");
         }
@@ -82,33 +79,9 @@ fn pin_to_nth(number: usize) -> std::io::Result<()> {
     core.map_or(Ok(()), |core| linux::bind(*core))
 }
 
-/// Work that takes long and does not pause, for as long as this is held: requests that arrive meanwhile are let in all the same, where there
-/// are threads that answer any.
-#[derive(Debug)]
-#[must_use]
-pub struct LongWork(());
-
-impl LongWork {
-    /// Begins now.
-    pub fn begin() -> Self {
-        #[cfg(target_os = "linux")]
-        tick::begin();
-        Self(())
-    }
-}
-
-impl Drop for LongWork {
-    fn drop(&mut self) {
-        #[cfg(target_os = "linux")]
-        tick::end();
-    }
-}
-
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
-    use std::fs;
     use std::thread;
-    use std::time::{Duration, Instant};
 
     use rustix::process::getpriority_process;
     use rustix::thread::sched_getaffinity;
@@ -204,54 +177,5 @@ mod tests {
         assert!(cores.iter().all(|cores| cores.count() == 1));
         assert_eq!(cores[0] == cores[1], allowed == 1);
         assert_eq!(sched_getaffinity(None).unwrap().count(), allowed);
-    }
-
-    /// How often the threads for the tick have slept, by the system's own count, and how many there are.
-    fn sleeps() -> (u64, usize) {
-        let threads = fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
-        let sleeps = threads.filter_map(|thread| {
-            let read = |name: &str| fs::read_to_string(thread.path().join(name)).ok();
-            if !read("comm")?.starts_with("inferadb-tick-") {
-                return None;
-            }
-            let status = read("status")?;
-            let mut lines = status.lines();
-            lines.find_map(|line| {
-                line.strip_prefix("voluntary_ctxt_switches:")?
-                    .trim()
-                    .parse::<u64>()
-                    .ok()
-            })
-        });
-        sleeps.fold((0, 0), |(sum, count), sleeps| (sum + sleeps, count + 1))
-    }
-
-    fn wait_for(mut what: impl FnMut() -> bool) {
-        let deadline = Instant::now() + Duration::from_secs(60);
-        while !what() {
-            assert!(Instant::now() < deadline);
-            thread::yield_now();
-        }
-    }
-
-    #[test]
-    fn each_core_ticks_for_as_long_as_there_is_long_work() {
-        let cores = sched_getaffinity(None).unwrap().count() as usize;
-        thread::spawn(|| answer_requests(0, false)).join().unwrap();
-        let (first, second) = (LongWork::begin(), LongWork::begin());
-        wait_for(|| sleeps().1 == cores);
-        drop(first);
-        // One piece of work is enough.
-        let before = sleeps().0;
-        wait_for(|| sleeps().0 > before + 100);
-        drop(second);
-        // They come to rest, and are woken again.
-        let mut last = sleeps().0;
-        wait_for(|| {
-            thread::park_timeout(Duration::from_millis(5));
-            std::mem::replace(&mut last, sleeps().0) == last
-        });
-        let _third = LongWork::begin();
-        wait_for(|| sleeps().0 > last + 10);
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::resolve::Resolver;
 use super::syntax::{Caveat, ParameterType};
 use crate::caveat::CompileError;
+use crate::pause;
 use crate::schema::diagnostic::{DiagnosticCode, Span};
 use crate::schema::{CaveatId, CaveatType};
 
@@ -15,6 +16,7 @@ impl Resolver<'_> {
         let file = self.file;
         let mut seen = HashSet::new();
         for caveat in &file.caveats {
+            pause::now();
             // The second of two caveats of one name was reported.
             let declared = self.caveats.contains_key(caveat.name.text.as_str());
             if declared && seen.insert(caveat.name.text.as_str()) && !self.findings.is_full() {

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use super::resolve::Resolver;
 use super::syntax::{Definition, Identifier, Item, Member};
+use crate::pause;
 use crate::schema::diagnostic::DiagnosticCode;
 use crate::schema::reach::components;
 use crate::schema::{Expr, MemberId, TypeId};
@@ -77,6 +78,7 @@ impl<'a> Resolver<'a> {
         let mut spread = HashSet::new();
         let mut open = vec![definition.items.iter()];
         while let Some(items) = open.last_mut() {
+            pause::at_piece();
             let Some(item) = items.next() else {
                 open.pop();
                 continue;

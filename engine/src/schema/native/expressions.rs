@@ -2,6 +2,7 @@
 
 use super::resolve::Resolver;
 use super::syntax::{Expression, ExpressionKind, Identifier, MemberBody, Operator};
+use crate::pause;
 use crate::schema::diagnostic::DiagnosticCode;
 use crate::schema::{ArrowMode, Expr, MemberId, MemberKind, TypeId};
 
@@ -38,6 +39,7 @@ impl Resolver<'_> {
 
     /// The expression resolved; [`Expr::Nil`] in the places of what was reported.
     fn expression(&mut self, object_type: TypeId, written: &Expression) -> Expr {
+        pause::at_piece();
         match &written.kind {
             ExpressionKind::Nil => Expr::Nil,
             ExpressionKind::Itself => Expr::Itself,

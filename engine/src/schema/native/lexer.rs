@@ -1,5 +1,6 @@
 //! Cuts the text of a native schema into tokens, with the automatic `;` at the ends of lines.
 
+use crate::pause;
 use crate::schema::diagnostic::Span;
 
 /// What a token is. Words are told apart as keywords or names by the parser, since `use` lines change which are which.
@@ -80,6 +81,7 @@ impl<'a> Lexer<'a> {
     pub(super) fn next(&mut self) -> Token {
         self.comments.clear();
         loop {
+            pause::at_piece();
             let start = self.at;
             let Some(c) = self.bump() else {
                 return self.token(TokenKind::End, start);

@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::resolve::Resolver;
 use super::syntax::{MemberBody, Subject, SubjectType};
+use crate::pause;
 use crate::schema::diagnostic::{DiagnosticCode, Span};
 use crate::schema::{Allowed, MemberId, Slot, SlotId, SlotSubject, TypeId};
 
@@ -33,6 +34,7 @@ impl Resolver<'_> {
         let mut slots: HashMap<(TypeId, SlotSubject), SlotId> = HashMap::new();
         let mut seen = HashSet::new();
         for written in types {
+            pause::at_piece();
             let Some((subject_type, subject, allowed)) = self.subject_type(written) else {
                 continue;
             };

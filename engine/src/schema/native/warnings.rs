@@ -5,6 +5,7 @@
 
 use super::resolve::Resolver;
 use super::syntax::{Expression, ExpressionKind, Identifier, Member, MemberBody, Operator};
+use crate::pause;
 use crate::schema::diagnostic::{DiagnosticCode, Findings, Span};
 use crate::schema::reach::components;
 use crate::schema::{MemberId, MemberKind, SlotSubject, TypeId};
@@ -17,6 +18,7 @@ impl Resolver<'_> {
     pub(super) fn warnings(&self) -> Findings {
         let mut warnings = Findings::default();
         for (position, written) in self.written.iter().enumerate() {
+            pause::at_piece();
             if warnings.is_full() {
                 break;
             }

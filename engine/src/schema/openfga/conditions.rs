@@ -8,6 +8,7 @@ use super::model::{Condition, Expression};
 use super::resolve::Resolver;
 use crate::caveat::CompileError;
 use crate::noun::Name;
+use crate::pause;
 use crate::schema::diagnostic::{DiagnosticCode, Span};
 use crate::schema::native::place_in;
 use crate::schema::{Caveat, CaveatId};
@@ -17,6 +18,7 @@ impl Resolver<'_> {
     pub(super) fn conditions(&mut self) {
         let model = self.model;
         for condition in &model.conditions {
+            pause::now();
             if self.conditions.contains_key(condition.name.text.as_str()) {
                 let message = format!("there is another condition `{}`", condition.name.text);
                 self.findings

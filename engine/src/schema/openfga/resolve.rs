@@ -6,6 +6,7 @@ use super::model::{Identifier, Model, Relation, TypeDefinition};
 use super::restrictions::stores;
 use crate::caveat::Compiler;
 use crate::noun::Name;
+use crate::pause;
 use crate::schema::diagnostic::{DiagnosticCode, Findings};
 use crate::schema::{CaveatId, Expr, Member, MemberId, MemberKind, Schema, Type, TypeId};
 
@@ -135,6 +136,7 @@ impl<'a> Resolver<'a> {
             *incomplete |= definition.incomplete;
         }
         for relation in &definition.relations {
+            pause::at_piece();
             let name = &relation.name;
             if self.members.contains_key(&(object_type, name.text.as_str())) {
                 let message = format!(

@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::model::{Relation, Restriction, Rewrite, RewriteKind, Subject};
 use super::resolve::Resolver;
+use crate::pause;
 use crate::schema::diagnostic::DiagnosticCode;
 use crate::schema::{Allowed, CaveatId, MemberId, Slot, SlotId, SlotSubject, TypeId};
 
@@ -43,6 +44,7 @@ impl<'a> Resolver<'a> {
         let mut slots: HashMap<(TypeId, SlotSubject), SlotId> = HashMap::new();
         let mut seen = HashSet::new();
         for restriction in &written.restrictions {
+            pause::at_piece();
             let Some((subject_type, subject, caveat)) = self.restriction(restriction) else {
                 continue;
             };

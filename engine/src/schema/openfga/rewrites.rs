@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use super::model::{Identifier, Restriction, Rewrite, RewriteKind, Subject};
 use super::resolve::Resolver;
+use crate::pause;
 use crate::schema::diagnostic::DiagnosticCode;
 use crate::schema::{ArrowMode, Expr, TypeId};
 
@@ -35,6 +36,7 @@ impl<'a> Resolver<'a> {
 
     /// The rewrite resolved; [`Expr::Nil`] in the places of what was reported.
     fn rewrite(&mut self, object_type: TypeId, written: &'a Rewrite) -> Expr {
+        pause::at_piece();
         match &written.kind {
             RewriteKind::This => {
                 self.steps += self.listed;

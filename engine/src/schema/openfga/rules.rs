@@ -1,6 +1,7 @@
 //! What OpenFGA asks of a model as a whole: no relation defined by itself, and for every relation a way in.
 
 use super::resolve::Resolver;
+use crate::pause;
 use crate::schema::diagnostic::DiagnosticCode;
 use crate::schema::reach::components;
 use crate::schema::{Expr, Schema, SlotSubject};
@@ -105,6 +106,7 @@ impl Ways {
 
     /// Makes `expr`, of a member, an operand of `parent`.
     fn add(&mut self, schema: &Schema, member: usize, expr: &Expr, parent: usize) {
+        pause::at_piece();
         match expr {
             Expr::Nil => {}
             Expr::Itself => self.open(parent),
@@ -173,6 +175,7 @@ impl Ways {
     /// For each node, whether it is reached.
     fn reached(mut self) -> Vec<bool> {
         while let Some(node) = self.open.pop() {
+            pause::at_piece();
             let parents = self.parents.get_mut(node).map(std::mem::take);
             parents.into_iter().flatten().for_each(|parent| self.open(parent));
         }

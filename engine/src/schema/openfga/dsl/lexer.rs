@@ -1,5 +1,6 @@
 //! Cuts the text of a model into tokens. Lines count: every token knows whether it is the first of its line.
 
+use crate::pause;
 use crate::schema::diagnostic::Span;
 
 /// What a token is. Which words are keywords depends on where they stand, so the parser tells.
@@ -67,6 +68,7 @@ impl<'a> Lexer<'a> {
 
     /// The next token; [`TokenKind::End`] for ever once the text is used up.
     pub(super) fn next(&mut self) -> Token {
+        pause::at_piece();
         let first = self.skip_space();
         let start = self.at;
         let Some(c) = self.rest().chars().next() else {

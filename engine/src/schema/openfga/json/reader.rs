@@ -6,6 +6,7 @@
 use std::collections::HashSet;
 
 use super::tree::{Json, Kind, Member};
+use crate::pause;
 use crate::schema::diagnostic::{DiagnosticCode, Span};
 
 /// How deeply lists and objects nest at most. A rewrite takes three levels for each of its own.
@@ -32,6 +33,7 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn value(&mut self, depth: usize) -> Result<Json, Fault> {
+        pause::at_piece();
         self.skip_space();
         let start = self.at;
         let kind = match self.peek() {
