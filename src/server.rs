@@ -486,6 +486,10 @@ fn auth_settings(config: &Config) -> AuthSettings {
 fn http_settings(config: &Config) -> HttpSettings {
     let (server, limits) = (&config.server, &config.limits);
     HttpSettings {
+        public_url: server
+            .public_url
+            .as_deref()
+            .map(|url| url.trim_end_matches('/').to_owned()),
         request_timeout: server.request_timeout(),
         max_request_timeout: server.max_request_timeout(),
         max_body_bytes: server.max_body_bytes,

@@ -45,6 +45,7 @@ impl Default for ServerConfig {
         Self {
             host: "127.0.0.1".to_owned(),
             port: 8080,
+            public_url: None,
             worker_threads: cores(),
             pin_threads: false,
             request_timeout_ms: 10_000,

@@ -105,6 +105,7 @@ pub(super) const KEYS: &[Key] = &[
     key("auth.allow_unauthenticated_network", Kind::Flag),
     key("server.host", Kind::Host),
     noted("server.port", Kind::Whole(0, 65_535), "0: any free port"),
+    optional("server.public_url", Kind::Address(&["https", "http"])),
     key("server.worker_threads", Kind::Whole(1, 512)),
     key("server.pin_threads", Kind::Flag),
     key("server.request_timeout_ms", Kind::Whole(1, 3_600_000)),

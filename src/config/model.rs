@@ -86,6 +86,8 @@ pub struct ServerConfig {
     pub host: String,
     /// The port to listen on; 0 takes any free one.
     pub port: u16,
+    /// The address by which clients know the server, where that is not the one that they ask it by.
+    pub public_url: Option<String>,
     /// Threads that serve requests.
     pub worker_threads: usize,
     /// Whether each of them is bound to a core of its own.

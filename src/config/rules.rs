@@ -31,6 +31,14 @@ pub(super) fn check(config: &Config, settings: &Settings) -> Result<(), ConfigEr
             ),
         );
     }
+    if let Some(url) = &server.public_url
+        && url.contains(['?', '#'])
+    {
+        return refuse(
+            "server.public_url",
+            format!("`{url}` is not allowed: must have neither a query nor a fragment"),
+        );
+    }
     if let Err(error) = config.storage.key_prefix() {
         let prefix = config.storage.key_prefix.as_deref().unwrap_or_default();
         return refuse(

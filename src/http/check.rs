@@ -122,7 +122,7 @@ async fn answer_check(app: web::Data<App>, visit: Visit, bytes: Held) -> Result<
 }
 
 /// What a line of the log and a piece of the answer are worth, beside the work of evaluations.
-const WORK_OF_LINE: u64 = 8;
+pub const WORK_OF_LINE: u64 = 8;
 
 /// What reading a check of a batch from JSON is worth.
 const WORK_OF_BODY: u64 = 4;
@@ -198,16 +198,21 @@ fn write(answer: &mut Vec<u8>, value: &(impl Serialize + ?Sized)) {
 }
 
 /// A check as it was asked.
-struct Asked<'a> {
-    subject: &'a str,
-    resource: &'a str,
-    permission: &'a str,
+pub struct Asked<'a> {
+    /// Who.
+    pub subject: &'a str,
+    /// On what.
+    pub resource: &'a str,
+    /// The relation or permission.
+    pub permission: &'a str,
     /// How many relationships it brought with it.
-    contextual: usize,
-    started: Instant,
+    pub contextual: usize,
+    /// When it was asked.
+    pub started: Instant,
 }
 
-fn log(app: &App, visit: &Visit, asked: &Asked<'_>, answer: &Answer, revision: &str) {
+/// Writes an answered check to the log.
+pub fn log(app: &App, visit: &Visit, asked: &Asked<'_>, answer: &Answer, revision: &str) {
     if !app.checks.is_enabled() {
         return;
     }

@@ -1,6 +1,7 @@
 //! The HTTP surface: it turns JSON into the engine's nouns and back, and decides nothing about permissions.
 
 mod accounts;
+mod authzen;
 mod bodies;
 mod body;
 mod caller;
@@ -42,6 +43,7 @@ use inferadb_actors::auth::{Authenticator, Principal};
 use inferadb_actors::{AccountId, Platform, VaultId};
 use serde::Serialize;
 
+use self::authzen::{evaluation, metadata, search};
 pub use self::bodies::Bodies;
 pub use self::export::RELATIONSHIPS;
 pub use self::health::livez;
@@ -86,6 +88,8 @@ pub struct App {
 /// The bounds of the HTTP surface.
 #[derive(Debug, Clone)]
 pub struct HttpSettings {
+    /// The address by which clients know the server, without a slash at its end; `None`: by whatever they ask it by.
+    pub public_url: Option<String>,
     /// The deadline of a request that asks for none.
     pub request_timeout: Duration,
     /// The longest deadline a request can ask for.
@@ -147,6 +151,12 @@ pub fn routes(config: &mut web::ServiceConfig) {
         .service(web::resource("/v1/resources/list").route(web::post().to(lists::resources)))
         .service(web::resource("/v1/subjects/list").route(web::post().to(lists::subjects)))
         .service(web::resource("/v1/permissions/list").route(web::post().to(lists::permissions)))
+        .service(web::resource("/access/v1/evaluation").route(web::post().to(evaluation::evaluation)))
+        .service(web::resource("/access/v1/evaluations").route(web::post().to(evaluation::evaluations)))
+        .service(web::resource("/access/v1/search/subject").route(web::post().to(search::subject)))
+        .service(web::resource("/access/v1/search/resource").route(web::post().to(search::resource)))
+        .service(web::resource("/access/v1/search/action").route(web::post().to(search::action)))
+        .service(web::resource("/.well-known/authzen-configuration").route(web::get().to(metadata::metadata)))
         .service(
             web::resource("/v1/accounts")
                 .route(web::get().to(accounts::list))

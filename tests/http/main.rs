@@ -8,6 +8,7 @@
 )]
 
 mod accounts;
+mod authzen;
 mod bodies;
 mod checks;
 #[cfg(feature = "foundationdb")]
