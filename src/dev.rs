@@ -152,7 +152,7 @@ fn welcome(address: &str, token: &str, directory: &Path) -> String {
     };
     format!(
         "\n*** InferaDB in DEVELOPMENT mode: this machine only, with a signing key of its own. Not for production. ***\n\n\
-         API at http://{address}, data in {}. The example is a vault of documents in folders, shared with groups.\n\
+         API at http://{address}, described at http://{address}/docs; data in {}. The example is a vault of documents in folders, shared with groups.\n\
          Paste this into another terminal; the token is good for a day:\n\n\
          TOKEN='{token}'\n\n{}{}{}\
          Stop with Ctrl-C. Log lines follow.\n\n",

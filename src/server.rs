@@ -24,7 +24,9 @@ use socket2::SockRef;
 use tracing_actix_web::TracingLogger;
 
 use crate::config::{self, Config};
-use crate::http::{App, Bodies, HttpMetrics, HttpSettings, Places, RequestSpan, Stopping, routes, surround};
+use crate::http::{
+    App, Bodies, Documentation, HttpMetrics, HttpSettings, Places, RequestSpan, Stopping, routes, surround,
+};
 use crate::lag;
 use crate::telemetry::{self, Telemetry, spans_are_sent};
 use crate::waiting::Waiting;
@@ -44,6 +46,9 @@ pub enum ServerError {
     /// Telemetry did not start.
     #[error(transparent)]
     Telemetry(#[from] telemetry::TelemetryError),
+    /// The description of the API that this build has is none.
+    #[error("the description of the API: {0}")]
+    Description(#[from] serde_yaml::Error),
     /// FoundationDB's cluster file cannot be read: that is no state of the cluster which passes.
     #[error("storage.cluster_file: `{}`: {error}", path.display())]
     ClusterFile {
@@ -156,6 +161,7 @@ impl Prepared {
             expires_at: i64::MAX,
             token_id: None,
         };
+        let settings = http_settings(&config);
         let app = App {
             platform: platform.clone(),
             authenticator,
@@ -166,7 +172,8 @@ impl Prepared {
                 default_vault
             },
             multi_tenancy: config.multi_tenancy.enabled,
-            settings: http_settings(&config),
+            documentation: Documentation::new(settings.public_url.as_deref())?,
+            settings,
             checks: telemetry.checks.clone(),
             metrics: HttpMetrics::new(registry)?,
             stopping: Stopping::default(),

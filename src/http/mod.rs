@@ -8,6 +8,7 @@ mod caller;
 mod check;
 mod clone;
 mod deadline;
+mod documentation;
 mod expand;
 mod export;
 mod health;
@@ -45,6 +46,7 @@ use serde::Serialize;
 
 use self::authzen::{evaluation, metadata, search};
 pub use self::bodies::Bodies;
+pub use self::documentation::Documentation;
 pub use self::export::RELATIONSHIPS;
 pub use self::health::livez;
 pub use self::metrics::HttpMetrics;
@@ -83,6 +85,8 @@ pub struct App {
     pub watches: Places,
     /// The bodies that are in memory.
     pub bodies: Bodies,
+    /// The description of the API.
+    pub documentation: Documentation,
 }
 
 /// The bounds of the HTTP surface.
@@ -133,6 +137,9 @@ pub fn routes(config: &mut web::ServiceConfig) {
                 .route(web::get().to(health::healthz))
                 .route(web::head().to(health::healthz)),
         )
+        .service(web::resource("/openapi.json").route(web::get().to(documentation::description)))
+        .service(web::resource("/docs").route(web::get().to(documentation::page)))
+        .service(web::resource("/docs/{file}").route(web::get().to(documentation::file)))
         .service(web::resource("/v1/check").route(web::post().to(check::check)))
         .service(web::resource("/v1/check/batch").route(web::post().to(check::batch)))
         .service(web::resource("/v1/expand").route(web::post().to(expand::expand)))

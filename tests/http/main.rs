@@ -16,6 +16,7 @@ mod cluster;
 mod consistency;
 mod contextual;
 mod contextual_lists;
+mod documentation;
 mod expand;
 mod guide;
 mod harness;

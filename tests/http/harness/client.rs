@@ -6,6 +6,7 @@ use std::net::TcpStream;
 
 use serde_json::Value;
 
+use super::description::{self, Sent};
 use super::{PATIENCE, Server};
 
 /// A request in the making.
@@ -58,11 +59,16 @@ impl<'a> Request<'a> {
 
     pub fn send(self) -> Answer {
         let asked = format!("{} {}", self.method, self.path);
-        let port = self.server.port;
-        Answer {
-            asked,
-            ..exchange(port, &self.bytes_of())
-        }
+        let sent = exchange(self.server.port, &self.bytes_of());
+        let answer = Answer { asked, ..sent };
+        let sent = Sent {
+            method: self.method,
+            path: &self.path,
+            headers: &self.headers,
+            body: self.body.as_deref(),
+        };
+        description::verify(&sent, &answer);
+        answer
     }
 
     /// The answer of a server that may be killed meanwhile; `None` if it gave none.
@@ -76,7 +82,7 @@ impl<'a> Request<'a> {
         (!raw.is_empty()).then(|| parse(&raw))
     }
 
-    fn bytes_of(self) -> Vec<u8> {
+    fn bytes_of(&self) -> Vec<u8> {
         let mut head = format!(
             "{} {} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n",
             self.method, self.path
@@ -89,7 +95,7 @@ impl<'a> Request<'a> {
         }
         head.push_str("\r\n");
         let mut bytes = head.into_bytes();
-        bytes.extend(self.body.unwrap_or_default());
+        bytes.extend(self.body.as_deref().unwrap_or_default());
         bytes
     }
 }

@@ -1,6 +1,7 @@
 //! What the tests stand on: a server of their own, a client, signing keys, and tenants.
 
 mod client;
+pub mod description;
 mod keys;
 mod server;
 mod stream;
