@@ -7,6 +7,7 @@ pub mod dev;
 pub mod http;
 mod lag;
 pub mod notation;
+mod origin;
 pub mod schema_test;
 pub mod server;
 pub mod telemetry;

@@ -46,9 +46,9 @@ pub enum ServerError {
     /// Telemetry did not start.
     #[error(transparent)]
     Telemetry(#[from] telemetry::TelemetryError),
-    /// The description of the API that this build has is none.
-    #[error("the description of the API: {0}")]
-    Description(#[from] serde_yaml::Error),
+    /// This build cannot show the documentation of the API.
+    #[error("the documentation of the API: {0}")]
+    Description(#[from] crate::http::DocumentationError),
     /// FoundationDB's cluster file cannot be read: that is no state of the cluster which passes.
     #[error("storage.cluster_file: `{}`: {error}", path.display())]
     ClusterFile {
@@ -493,10 +493,7 @@ fn auth_settings(config: &Config) -> AuthSettings {
 fn http_settings(config: &Config) -> HttpSettings {
     let (server, limits) = (&config.server, &config.limits);
     HttpSettings {
-        public_url: server
-            .public_url
-            .as_deref()
-            .map(|url| url.trim_end_matches('/').to_owned()),
+        public_url: server.public_origin(),
         request_timeout: server.request_timeout(),
         max_request_timeout: server.max_request_timeout(),
         max_body_bytes: server.max_body_bytes,

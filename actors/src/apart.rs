@@ -29,9 +29,11 @@ pub(crate) async fn of_request<T: Send + 'static>(
 ) -> Result<T, VaultError> {
     run(&OF_REQUESTS, move || {
         let _own = own;
-        let started = Instant::now();
+        let (started, given) = (Instant::now(), background::given_away());
         let outcome = work();
-        charge(u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX));
+        // What others had of the core meanwhile is theirs.
+        let took = started.elapsed().saturating_sub(background::given_away() - given);
+        charge(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
         outcome
     })
     .await
@@ -44,6 +46,12 @@ pub(crate) async fn of_activation<T: Send + 'static>(
     run(&OF_ACTIVATIONS, work).await
 }
 
+/// Makes the calling thread one of the background, whose long work pauses, that of the engine too.
+pub(crate) fn enter() {
+    background::enter();
+    pause::with(background::breathe);
+}
+
 async fn run<T: Send + 'static>(
     places: &Arc<Semaphore>,
     work: impl FnOnce() -> T + Send + 'static,
@@ -53,8 +61,7 @@ async fn run<T: Send + 'static>(
     let place = place.map_err(|_| VaultError::ActorFailed)?;
     let done = tokio::task::spawn_blocking(move || {
         let _place = place;
-        background::enter();
-        pause::with(background::breathe);
+        enter();
         work()
     });
     done.await.map_err(|_| VaultError::ActorFailed)

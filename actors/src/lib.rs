@@ -48,3 +48,4 @@ pub use self::vault::{
     Permission, Permissions, PermissionsRequest, ReadPage, RelationshipStream, ResourcesRequest, SchemaWrite,
     SimulateRequest, Simulation, StoredSchema, SubjectsRequest, Vault, VaultStats, Watch, WriteRequest, now,
 };
+pub use self::weight::context_bytes;

@@ -11,11 +11,12 @@ use std::time::{Duration, Instant};
 use actix::prelude::*;
 use dashmap::mapref::entry::Entry;
 use dashmap::{DashMap, DashSet};
-use inferadb_storage::{Store, VaultId, background};
+use inferadb_storage::{Store, VaultId};
 use prometheus::IntCounter;
 use tokio::sync::watch;
 
 pub use self::draining::Reason;
+use crate::apart;
 use crate::error::VaultError;
 use crate::ledger::{Charge, Ledger};
 use crate::memory::Memory;
@@ -84,7 +85,7 @@ impl Registry {
             .map(|_| {
                 let arbiter = Arbiter::new();
                 // Nobody has stopped it yet.
-                arbiter.spawn_fn(background::enter);
+                arbiter.spawn_fn(apart::enter);
                 arbiter
             })
             .collect();

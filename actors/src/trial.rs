@@ -7,6 +7,7 @@ use inferadb_engine::evaluate::{Decision, Evaluation, Limits, Step, Trace};
 use inferadb_engine::noun::{Relationship, Timestamp};
 use inferadb_engine::row::{Demand, Entry, Found, Row, RowKey, Rows, Supply};
 use inferadb_engine::schema::{Misfit, Schema};
+use inferadb_storage::background;
 
 use crate::error::VaultError;
 use crate::vault::{CheckRequest, resolve};
@@ -80,6 +81,7 @@ impl Trial {
     ) -> Result<Self, TrialMisfit> {
         let mut entries: HashMap<RowKey, Vec<Entry>, ahash::RandomState> = HashMap::default();
         for (index, relationship) in relationships.into_iter().enumerate() {
+            background::breathe();
             let fits = schema.0.compiled.fits(relationship);
             fits.map_err(|misfit| TrialMisfit { index, misfit })?;
             if let Some((key, entry)) = schema.0.row_entry(relationship) {

@@ -12,7 +12,7 @@ use inferadb_engine::list::{Breadth, Class, Plan};
 use inferadb_engine::noun::{CaveatRef, Name, ObjectId, Relationship, Timestamp};
 use inferadb_engine::row::{Entry, Found, Row, RowKey, Rows, Terms};
 use inferadb_engine::schema::{Allowed, Format, MemberId, Schema, SlotId, SlotSubject};
-use inferadb_storage::{Revision, Shape, SubjectClass};
+use inferadb_storage::{Revision, Shape, SubjectClass, background};
 
 use crate::rows::RowTable;
 use crate::weight;
@@ -121,6 +121,7 @@ impl VaultSchema {
         static GENERATION: AtomicU64 = AtomicU64::new(1);
         let mut readers = vec![Vec::new(); compiled.members().len()];
         for (at, member) in compiled.members().iter().enumerate() {
+            background::breathe();
             for read in &member.reads {
                 if let (Some(list), Ok(reader)) = (readers.get_mut(read.index()), u32::try_from(at)) {
                     list.push(MemberId(reader));

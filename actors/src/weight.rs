@@ -73,8 +73,8 @@ pub fn terms_bytes(terms: &Terms) -> usize {
     allocated(ARC_BYTES + size_of::<Terms>()) + context
 }
 
-/// What the members of a context take.
-fn context_bytes(context: &Context) -> usize {
+/// What the members of a context take in memory, in bytes.
+pub fn context_bytes(context: &Context) -> usize {
     /// A node's arrays, its parent and its counts.
     const NODE: usize = MAP_NODE * (size_of::<String>() + size_of::<Value>()) + 16;
     let nodes = match context.len() {

@@ -10,6 +10,8 @@ use inferadb_actors::{BadKeyPrefix, KeyPrefix};
 use serde::Deserialize;
 use uuid::Uuid;
 
+use crate::origin::origin_of;
+
 /// The whole configuration. `Config::default()` holds the documented defaults.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -337,6 +339,11 @@ impl ServerConfig {
     /// Whether only this machine can reach the listener.
     pub fn is_loopback(&self) -> bool {
         is_loopback(&self.host)
+    }
+
+    /// The address by which clients know the server, if one is set and it is no more than that.
+    pub fn public_origin(&self) -> Option<String> {
+        self.public_url.as_deref().and_then(origin_of)
     }
 
     /// The deadline of a request that asks for none.

@@ -32,11 +32,11 @@ pub(super) fn check(config: &Config, settings: &Settings) -> Result<(), ConfigEr
         );
     }
     if let Some(url) = &server.public_url
-        && url.contains(['?', '#'])
+        && server.public_origin().is_none()
     {
         return refuse(
             "server.public_url",
-            format!("`{url}` is not allowed: must have neither a query nor a fragment"),
+            format!("`{url}` is not allowed: must be no more than scheme, host and port"),
         );
     }
     if let Err(error) = config.storage.key_prefix() {

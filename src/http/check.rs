@@ -15,7 +15,7 @@ use super::problem::Problem;
 use super::question::{DecisionView, QuestionBody, Questions, error_value, missing, of_item, word};
 use super::received::{Held, Received};
 use super::trace;
-use super::wire::{ConsistencyBody, RelationshipBody, at, parse_context, parse_contextual};
+use super::wire::{ConsistencyBody, Contexts, RelationshipBody, at, parse_contextual};
 use super::{App, Json, body};
 use crate::telemetry::CheckLine;
 
@@ -80,16 +80,13 @@ pub async fn check(
 
 async fn answer_check(app: web::Data<App>, visit: Visit, bytes: Held) -> Result<Json, Problem> {
     let body: CheckBody<'_> = body::json_of(&mut visit.vault.turn(), &bytes).await?;
+    let mut contexts = Contexts::new(&app.settings);
     let question = CheckRequest {
         subject: at("subject", SubjectRef::parse(&body.subject))?,
         resource: at("resource", ObjectRef::parse(&body.resource))?,
         permission: at("permission", Name::parse(&body.permission))?,
-        context: parse_context("context", body.context, app.settings.max_context_bytes)?.into(),
-        contextual: parse_contextual(
-            CONTEXTUAL,
-            &body.contextual_relationships,
-            app.settings.max_stored_context_bytes,
-        )?,
+        context: contexts.read("context", body.context)?.into(),
+        contextual: parse_contextual(CONTEXTUAL, &body.contextual_relationships, &mut contexts)?,
         trace: body.trace,
     };
     let consistency = body.consistency.parse(visit.vault.id)?;
@@ -145,9 +142,11 @@ async fn answer_batch(app: web::Data<App>, visit: Visit, bytes: Held) -> Result<
     let mut turn = visit.vault.turn();
     let body: BatchBody<'_> = body::json_of(&mut turn, &bytes).await?;
     turn.pace(WORK_OF_BODY * body.checks.len() as u64).await;
-    let questions = Questions::parse(&app.settings, &body.checks, body.context, &mut turn).await?;
+    let mut contexts = Contexts::new(&app.settings);
     let shared = &body.contextual_relationships;
-    let contextual = parse_contextual(CONTEXTUAL, shared, app.settings.max_stored_context_bytes)?;
+    let contextual = parse_contextual(CONTEXTUAL, shared, &mut contexts)?;
+    let most = app.settings.max_batch_checks;
+    let questions = Questions::parse(most, &body.checks, body.context, &mut contexts, &mut turn).await?;
     let consistency = body.consistency.parse(visit.vault.id)?;
     let started = Instant::now();
     turn.pause();

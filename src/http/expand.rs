@@ -20,7 +20,9 @@ use super::nesting::{Left, MAX_NESTING, Parts, tree_bytes};
 use super::problem::Problem;
 use super::received::{Held, Received};
 use super::trace::{arrow_mode, member_names, subject_text};
-use super::wire::{ConsistencyBody, ContextRoom, RelationshipBody, at, format_time, parse_contextual};
+use super::wire::{
+    ConsistencyBody, ContextRoom, Contexts, RelationshipBody, at, format_time, parse_contextual,
+};
 use super::{App, Json, body};
 
 /// How many steps from object to object a tree takes where the caller does not say.
@@ -77,7 +79,7 @@ async fn answer(app: web::Data<App>, visit: Visit, bytes: Held) -> Result<Json, 
         contextual: parse_contextual(
             "contextual_relationships",
             &body.contextual_relationships,
-            app.settings.max_stored_context_bytes,
+            &mut Contexts::new(&app.settings),
         )?,
     };
     let consistency = body.consistency.parse(visit.vault.id)?;
@@ -112,13 +114,12 @@ fn written(expanded: &Expanded, revision: &str) -> Vec<u8> {
     let mut parts = Parts::new(0, |id, left| shape.node(id, 0, left));
     let tree = parts.next();
     let more: Vec<Value> = parts.collect();
-    let mut answer = json!({
-        "tree": tree,
-        "truncated": expanded.tree.truncated,
-        "revision": revision,
-    });
-    if let (false, Some(members)) = (more.is_empty(), answer.as_object_mut()) {
-        members.insert("more".into(), more.into());
+    let mut answer = Map::new();
+    answer.insert("tree".into(), tree.unwrap_or_default());
+    answer.insert("truncated".into(), expanded.tree.truncated.into());
+    answer.insert("revision".into(), revision.into());
+    if !more.is_empty() {
+        answer.insert("more".into(), more.into());
     }
     tree_bytes(&answer)
 }

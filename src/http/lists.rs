@@ -22,7 +22,7 @@ use super::problem::Problem;
 use super::question::{missing, word};
 use super::received::{Held, Received};
 use super::stream::{self, NDJSON};
-use super::wire::{ConsistencyBody, RelationshipBody, at, parse_context, parse_contextual};
+use super::wire::{ConsistencyBody, Contexts, RelationshipBody, at, parse_contextual};
 use super::{App, Json, body};
 use crate::telemetry::LogScope;
 
@@ -222,11 +222,12 @@ pub async fn permissions(
 
 async fn answer_permissions(app: web::Data<App>, visit: Visit, bytes: Held) -> Result<Json, Problem> {
     let body: PermissionsBody<'_> = body::json_of(&mut visit.vault.turn(), &bytes).await?;
+    let mut contexts = Contexts::new(&app.settings);
     let list = PermissionsRequest {
         subject: at("subject", SubjectRef::parse(&body.subject))?,
         resource: at("resource", ObjectRef::parse(&body.resource))?,
-        context: parse_context("context", body.context, app.settings.max_context_bytes)?.into(),
-        contextual: contextual(&app, &body.contextual_relationships)?,
+        context: contexts.read("context", body.context)?.into(),
+        contextual: contextual(&body.contextual_relationships, &mut contexts)?,
         relations: body.include_relations,
     };
     let consistency = body.consistency.parse(visit.vault.id)?;
@@ -241,13 +242,14 @@ async fn answer_permissions(app: web::Data<App>, visit: Visit, bytes: Held) -> R
 
 fn read_resources(app: &App, vault: &Vault, turn: &mut Turn<'_>, bytes: &[u8]) -> Result<Asked, Problem> {
     let body: ResourcesBody<'_> = body::json_now(turn, bytes)?;
+    let mut contexts = Contexts::new(&app.settings);
     Ok(Asked {
         list: ListRequest::Resources(ResourcesRequest {
             subject: at("subject", SubjectRef::parse(&body.subject))?,
             permission: at("permission", Name::parse(&body.permission))?,
             resource_type: at("resource_type", Name::parse(&body.resource_type))?,
-            context: parse_context("context", body.context, app.settings.max_context_bytes)?.into(),
-            contextual: contextual(app, &body.contextual_relationships)?,
+            context: contexts.read("context", body.context)?.into(),
+            contextual: contextual(&body.contextual_relationships, &mut contexts)?,
         }),
         limit: body.limit,
         cursor: body.cursor,
@@ -261,14 +263,15 @@ fn read_subjects(app: &App, vault: &Vault, turn: &mut Turn<'_>, bytes: &[u8]) ->
         None | Some("" | "...") => None,
         Some(text) => Some(at("subject_relation", Name::parse(text))?),
     };
+    let mut contexts = Contexts::new(&app.settings);
     Ok(Asked {
         list: ListRequest::Subjects(SubjectsRequest {
             resource: at("resource", ObjectRef::parse(&body.resource))?,
             permission: at("permission", Name::parse(&body.permission))?,
             subject_type: at("subject_type", Name::parse(&body.subject_type))?,
             subject_relation,
-            context: parse_context("context", body.context, app.settings.max_context_bytes)?.into(),
-            contextual: contextual(app, &body.contextual_relationships)?,
+            context: contexts.read("context", body.context)?.into(),
+            contextual: contextual(&body.contextual_relationships, &mut contexts)?,
         }),
         limit: body.limit,
         cursor: body.cursor,
@@ -276,9 +279,11 @@ fn read_subjects(app: &App, vault: &Vault, turn: &mut Turn<'_>, bytes: &[u8]) ->
     })
 }
 
-fn contextual(app: &App, bodies: &[RelationshipBody<'_>]) -> Result<Arc<[Relationship]>, Problem> {
-    let most = app.settings.max_stored_context_bytes;
-    parse_contextual("contextual_relationships", bodies, most)
+fn contextual(
+    bodies: &[RelationshipBody<'_>],
+    contexts: &mut Contexts,
+) -> Result<Arc<[Relationship]>, Problem> {
+    parse_contextual("contextual_relationships", bodies, contexts)
 }
 
 async fn list(

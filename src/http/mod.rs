@@ -46,7 +46,7 @@ use serde::Serialize;
 
 use self::authzen::{evaluation, metadata, search};
 pub use self::bodies::Bodies;
-pub use self::documentation::Documentation;
+pub use self::documentation::{Documentation, DocumentationError};
 pub use self::export::RELATIONSHIPS;
 pub use self::health::livez;
 pub use self::metrics::HttpMetrics;
@@ -56,6 +56,7 @@ use self::request::internal_error;
 pub use self::request::{REQUEST_ID, surround, with_id};
 pub use self::span::RequestSpan;
 pub use self::stream::Stopping;
+use self::wire::Contexts;
 use crate::telemetry::CheckLog;
 
 /// What every handler can reach. Each worker has a clone of its own: its counts of references are then no other core's.
@@ -213,5 +214,5 @@ fn ok(body: &impl Serialize) -> Result<HttpResponse, Problem> {
 
 /// Parses a request body of `/v1/relationships/write`, as the example data is kept.
 pub fn parse_example(text: &str) -> Result<inferadb_actors::WriteRequest, Problem> {
-    relationships::parse(text.as_bytes(), 1_000, 25_000)
+    relationships::parse(text.as_bytes(), 1_000, Contexts::with_most(4_096, 25_000))
 }

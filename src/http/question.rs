@@ -11,10 +11,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use super::HttpSettings;
 use super::body;
 use super::problem::Problem;
-use super::wire::{RelationshipBody, at, parse_context, parse_contextual};
+use super::wire::{Contexts, RelationshipBody, at, parse_contextual};
 
 /// What parsing a check is worth, beside the work of evaluations.
 const WORK_OF_QUESTION: u64 = 8;
@@ -52,20 +51,20 @@ pub struct Questions {
 }
 
 impl Questions {
-    /// Parses the `checks` of a request that has a `context` for all of them, in turns. What is wrong with one is that one's.
+    /// Parses the `checks` of a request, `most` at most, that has a `context` for all of them, in turns. What is wrong with one is that one's.
     pub async fn parse(
-        settings: &HttpSettings,
+        most: usize,
         bodies: &[QuestionBody<'_>],
         context: Option<&RawValue>,
+        contexts: &mut Contexts,
         turn: &mut Turn<'_>,
     ) -> Result<Self, Problem> {
-        let most = settings.max_batch_checks;
         if bodies.len() > most {
             let count = bodies.len();
             let detail = format!("at most {most} checks in one batch, this one has {count}");
             return Err(Problem::invalid("too_many", "checks", detail));
         }
-        let shared = Arc::new(parse_context("context", context, settings.max_context_bytes)?);
+        let shared = Arc::new(contexts.read("context", context)?);
         let mut questions = Self {
             sound: Vec::with_capacity(bodies.len()),
             problems: Vec::with_capacity(bodies.len()),
@@ -73,7 +72,7 @@ impl Questions {
         let shared_bytes = context.map_or(0, |context| context.get().len());
         for (index, body) in bodies.iter().enumerate() {
             turn.pace(body.work(shared_bytes)).await;
-            let problem = match body.parse(index, settings, &shared) {
+            let problem = match body.parse(index, &shared, contexts) {
                 Ok(question) => {
                     turn.count(work_of_contexts(&question.contextual));
                     questions.sound.push(question);
@@ -112,16 +111,18 @@ impl QuestionBody<'_> {
     fn parse(
         &self,
         index: usize,
-        settings: &HttpSettings,
         shared: &Arc<Context>,
+        contexts: &mut Contexts,
     ) -> Result<CheckRequest, Problem> {
         let context = match self.context {
             None => Arc::clone(shared),
             Some(_) => {
                 // A check's own values win over the request's.
-                let mut context = Context::clone(shared);
                 let field = format!("checks[{index}].context");
-                let own = parse_context(&field, self.context, settings.max_context_bytes)?;
+                let own = contexts.read(&field, self.context)?;
+                // A copy of what all share is one more.
+                contexts.hold(&field, shared)?;
+                let mut context = Context::clone(shared);
                 context.extend(own);
                 Arc::new(context)
             }
@@ -143,7 +144,7 @@ impl QuestionBody<'_> {
             contextual: parse_contextual(
                 format_args!("checks[{index}].contextual_relationships"),
                 &self.contextual_relationships,
-                settings.max_stored_context_bytes,
+                contexts,
             )?,
             trace: false,
         })

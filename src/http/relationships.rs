@@ -15,7 +15,8 @@ use super::problem::Problem;
 use super::received::{Held, Received};
 use super::stream::{self, NDJSON};
 use super::wire::{
-    ConsistencyBody, FilterBody, PreconditionBody, RelationshipBody, RelationshipView, parse_preconditions,
+    ConsistencyBody, Contexts, FilterBody, PreconditionBody, RelationshipBody, RelationshipView,
+    parse_preconditions,
 };
 use super::{App, Json, body, lines};
 use crate::telemetry::LogScope;
@@ -80,9 +81,10 @@ pub async fn write(
             let body: WriteBody<'_> = body::json_of(&mut turn, &bytes).await?;
             body.count(app.settings.max_write_changes)?;
             let mut write = WriteRequest::default();
+            let mut contexts = Contexts::new(&app.settings);
             for change in body.each_change() {
                 turn.pace(WORK_OF_CHANGE).await;
-                change.parse_into(&mut write, app.settings.max_stored_context_bytes)?;
+                change.parse_into(&mut write, &mut contexts)?;
                 turn.count(change.work_of_context(&write));
             }
             drop(turn);
@@ -220,12 +222,12 @@ async fn written(page: &ReadPage, vault: VaultId, turn: &mut Turn<'_>) -> Vec<u8
 }
 
 /// Parses the body of a write.
-pub fn parse(bytes: &[u8], most: usize, max_context_bytes: usize) -> Result<WriteRequest, Problem> {
+pub fn parse(bytes: &[u8], most: usize, mut contexts: Contexts) -> Result<WriteRequest, Problem> {
     let body: WriteBody<'_> = body::json(bytes)?;
     body.count(most)?;
     let mut write = WriteRequest::default();
     for change in body.each_change() {
-        change.parse_into(&mut write, max_context_bytes)?;
+        change.parse_into(&mut write, &mut contexts)?;
     }
     write.preconditions = parse_preconditions(&body.preconditions)?;
     Ok(write)
@@ -291,15 +293,15 @@ impl ChangeBody<'_> {
         caveat.map_or(0, |caveat| body::work_of_context(&caveat.context))
     }
 
-    fn parse_into(&self, write: &mut WriteRequest, max_context_bytes: usize) -> Result<(), Problem> {
+    fn parse_into(&self, write: &mut WriteRequest, contexts: &mut Contexts) -> Result<(), Problem> {
         let (index, body) = (self.index, self.body);
         match self.kind {
             ChangeKind::Touch => {
-                let touched = body.parse(format_args!("touch[{index}]"), max_context_bytes)?;
+                let touched = body.parse(format_args!("touch[{index}]"), contexts)?;
                 write.touch.push(touched);
             }
             ChangeKind::Create => {
-                let created = body.parse(format_args!("create[{index}]"), max_context_bytes)?;
+                let created = body.parse(format_args!("create[{index}]"), contexts)?;
                 write.create.push(created);
             }
             ChangeKind::Delete => write

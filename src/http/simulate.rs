@@ -18,7 +18,7 @@ use super::question::{DecisionView, QuestionBody, Questions, error_value, of_ite
 use super::received::{Held, Received};
 use super::relationships::{WORK_OF_CHANGE, WORK_OF_LINE};
 use super::schema::{format_named, held_text, refuse_long};
-use super::wire::{ConsistencyBody, RelationshipBody, parse_keys};
+use super::wire::{ConsistencyBody, Contexts, RelationshipBody, parse_keys};
 use super::{App, Json, body};
 
 /// How many kinds of ignored relationships are named.
@@ -67,9 +67,10 @@ async fn answer(app: web::Data<App>, visit: Visit, bytes: Held) -> Result<Json, 
         return Err(Problem::invalid("too_many", "touch", detail));
     }
     let (schema, schema_format) = schema_of(&body, settings.max_schema_bytes)?;
-    let mut questions = Questions::parse(settings, &body.checks, body.context, &mut turn).await?;
-    let most = settings.max_stored_context_bytes;
-    let touch = touched(&body.touch, most, &mut turn).await?;
+    let mut contexts = Contexts::new(settings);
+    let most = settings.max_batch_checks;
+    let mut questions = Questions::parse(most, &body.checks, body.context, &mut contexts, &mut turn).await?;
+    let touch = touched(&body.touch, &mut contexts, &mut turn).await?;
     turn.pace(WORK_OF_CHANGE * body.delete.len() as u64).await;
     let delete = parse_keys("delete", &body.delete)?;
     turn.pause();
@@ -112,13 +113,13 @@ async fn answer(app: web::Data<App>, visit: Visit, bytes: Held) -> Result<Json, 
 /// The relationships to touch, parsed in turns.
 async fn touched(
     bodies: &[RelationshipBody<'_>],
-    max_context_bytes: usize,
+    contexts: &mut Contexts,
     turn: &mut Turn<'_>,
 ) -> Result<Vec<Relationship>, Problem> {
     let mut touched = Vec::with_capacity(bodies.len());
     for (index, body) in bodies.iter().enumerate() {
         turn.pace(WORK_OF_CHANGE).await;
-        let one = body.parse(format_args!("touch[{index}]"), max_context_bytes)?;
+        let one = body.parse(format_args!("touch[{index}]"), contexts)?;
         turn.count(work_of_contexts(std::slice::from_ref(&one)));
         touched.push(one);
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use inferadb_actors::{
     Consistency, MAX_CONTEXTUAL_RELATIONSHIPS, Precondition, RelationshipFilter, Revision, SubjectRelation,
-    VaultId,
+    VaultId, context_bytes,
 };
 use inferadb_engine::context::{Context, Value};
 use inferadb_engine::noun::{
@@ -20,8 +20,8 @@ use serde_json::value::RawValue;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::body;
 use super::problem::Problem;
+use super::{HttpSettings, body};
 
 /// A relationship in JSON.
 #[derive(Debug, Deserialize)]
@@ -155,14 +155,14 @@ pub fn at<T>(field: impl Display, noun: Result<T, InvalidNoun>) -> Result<T, Pro
 
 impl RelationshipBody<'_> {
     /// The relationship; `field` names where in the request it stands.
-    pub fn parse(&self, field: impl Display, max_context_bytes: usize) -> Result<Relationship, Problem> {
+    pub fn parse(&self, field: impl Display, contexts: &mut Contexts) -> Result<Relationship, Problem> {
         let RelationshipKey {
             resource,
             relation,
             subject,
         } = self.parse_key(&field)?;
         let caveat = match &self.caveat {
-            Some(caveat) => Some(caveat.parse(&format!("{field}.caveat"), max_context_bytes)?),
+            Some(caveat) => Some(caveat.parse(&format!("{field}.caveat"), contexts)?),
             None => None,
         };
         let expires_at = match &self.expires_at {
@@ -189,9 +189,9 @@ impl RelationshipBody<'_> {
 }
 
 impl CaveatBody<'_> {
-    fn parse(&self, field: &str, max_context_bytes: usize) -> Result<CaveatRef, Problem> {
+    fn parse(&self, field: &str, contexts: &mut Contexts) -> Result<CaveatRef, Problem> {
         let name = at(format_args!("{field}.name"), Name::parse(&self.name))?;
-        let context = parse_context(&format!("{field}.context"), self.context, max_context_bytes)?;
+        let context = contexts.read_stored(&format!("{field}.context"), self.context)?;
         Ok(CaveatRef { name, context })
     }
 }
@@ -246,10 +246,10 @@ impl FilterBody {
 pub fn parse_relationships(
     field: impl Display,
     bodies: &[RelationshipBody<'_>],
-    max_context_bytes: usize,
+    contexts: &mut Contexts,
 ) -> Result<Vec<Relationship>, Problem> {
     let parse = |(index, body): (usize, &RelationshipBody<'_>)| {
-        body.parse(format_args!("{field}[{index}]"), max_context_bytes)
+        body.parse(format_args!("{field}[{index}]"), contexts)
     };
     bodies.iter().enumerate().map(parse).collect()
 }
@@ -265,14 +265,14 @@ pub fn parse_keys(field: &str, bodies: &[RelationshipBody<'_>]) -> Result<Vec<Re
 pub fn parse_contextual(
     field: impl Display,
     bodies: &[RelationshipBody<'_>],
-    max_context_bytes: usize,
+    contexts: &mut Contexts,
 ) -> Result<Arc<[Relationship]>, Problem> {
     let (count, most) = (bodies.len(), MAX_CONTEXTUAL_RELATIONSHIPS);
     if count > most {
         let detail = format!("at most {most} contextual relationships in `{field}`, this one has {count}");
         return Err(Problem::invalid("too_many", field.to_string(), detail));
     }
-    Ok(parse_relationships(field, bodies, max_context_bytes)?.into())
+    Ok(parse_relationships(field, bodies, contexts)?.into())
 }
 
 /// The preconditions of a request.
@@ -304,8 +304,64 @@ pub fn parse_preconditions(bodies: &[PreconditionBody]) -> Result<Vec<Preconditi
     bodies.iter().enumerate().map(parse).collect()
 }
 
+/// How much memory the contexts of one request may take together, in bytes. A byte of JSON can come to a hundred.
+const MAX_CONTEXTS_BYTES: usize = 32 << 20;
+
+/// Reads the contexts of one request, each of a bounded size, and all together.
+pub struct Contexts {
+    max_bytes: usize,
+    max_stored_bytes: usize,
+    left: usize,
+}
+
+impl Contexts {
+    /// Of a request.
+    pub fn new(settings: &HttpSettings) -> Self {
+        Self::with_most(settings.max_context_bytes, settings.max_stored_context_bytes)
+    }
+
+    /// Of at most so many bytes of JSON, or so many where they are a relationship's.
+    pub const fn with_most(max_bytes: usize, max_stored_bytes: usize) -> Self {
+        Self {
+            max_bytes,
+            max_stored_bytes,
+            left: MAX_CONTEXTS_BYTES,
+        }
+    }
+
+    /// One that the request asks with.
+    pub fn read(&mut self, field: &str, raw: Option<&RawValue>) -> Result<Context, Problem> {
+        let context = parse_context(field, raw, self.max_bytes)?;
+        self.hold(field, &context)?;
+        Ok(context)
+    }
+
+    /// One that is stored with a relationship, or would be.
+    pub fn read_stored(&mut self, field: &str, raw: Option<&RawValue>) -> Result<Context, Problem> {
+        let context = parse_context(field, raw, self.max_stored_bytes)?;
+        self.hold(field, &context)?;
+        Ok(context)
+    }
+
+    /// Takes room for a context that is made of others.
+    pub fn hold(&mut self, field: &str, context: &Context) -> Result<(), Problem> {
+        match self.left.checked_sub(context_bytes(context)) {
+            Some(left) => {
+                self.left = left;
+                Ok(())
+            }
+            None => {
+                let detail = format!(
+                    "with `{field}` the contexts of the request take more than {MAX_CONTEXTS_BYTES} bytes of memory"
+                );
+                Err(Problem::invalid("context_too_large", field, detail))
+            }
+        }
+    }
+}
+
 /// A caveat context: a JSON object of at most `max_bytes`.
-pub fn parse_context(field: &str, raw: Option<&RawValue>, max_bytes: usize) -> Result<Context, Problem> {
+fn parse_context(field: &str, raw: Option<&RawValue>, max_bytes: usize) -> Result<Context, Problem> {
     let Some(raw) = raw else { return Ok(Context::new()) };
     if raw.get().len() > max_bytes {
         let detail = format!(

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use inferadb_actors::{CheckRequest, Trial, TrialAnswer, TrialMisfit, VaultError};
+use inferadb_actors::{CheckRequest, Trial, TrialAnswer, TrialMisfit, VaultError, background};
 use inferadb_engine::evaluate::{Decision, Limits};
 use inferadb_engine::noun::{Relationship, Timestamp};
 
@@ -140,6 +140,7 @@ impl Run<'_> {
 
     /// Small checks never wait: others get their turn all the same.
     pub(super) async fn turn(&self) {
+        background::breathe();
         let turns = self.turns.fetch_add(1, Ordering::Relaxed);
         if turns % 64 == 63 {
             tokio::task::yield_now().await;

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
+use inferadb_actors::background;
 use inferadb_engine::context::Value;
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle};
 
@@ -203,6 +204,7 @@ impl Reader {
     fn document(mut self, source: &str) -> Result<Option<Node>, Flaw> {
         let mut documents = 0;
         for event in Parser::new_from_str(source) {
+            background::breathe();
             let (event, span) =
                 event.map_err(|error| Flaw::at(place_of(error.marker()), error.info().to_owned()))?;
             let place = place_of(&span.start);

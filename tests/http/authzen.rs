@@ -703,9 +703,131 @@ fn its_metadata_say_where_all_that_is() {
         .header("X-Forwarded-Proto", "https");
     let proxied = proxied.header("X-Forwarded-Host", "authz.example.com").send();
     assert_eq!(proxied.expect(200), expected("https://authz.example.com"));
+    for host in ["a/b", "user@a", "a b", ""] {
+        let request = server.request("GET", metadata).header("X-Forwarded-Host", host);
+        let answer = request.header("X-Forwarded-Proto", "https").send();
+        assert!([200, 400].contains(&answer.status), "{host}");
+        match answer.status {
+            400 => drop(answer.problem(400, "invalid_host")),
+            _ => assert_eq!(answer.json(), expected("https://127.0.0.1"), "{host}"),
+        }
+    }
+    let foreign = server
+        .request("GET", metadata)
+        .header("X-Forwarded-Proto", "javascript");
+    foreign.send().problem(400, "invalid_host");
     let named = Server::with(
-        json!({"server": {"public_url": "https://pdp.example.com/authz/"}, "storage": {"backend": "memory"}}),
+        json!({"server": {"public_url": "https://PDP.example.com:443/"}, "storage": {"backend": "memory"}}),
     );
     let answer = named.request("GET", metadata).send().expect(200);
-    assert_eq!(answer, expected("https://pdp.example.com/authz"));
+    assert_eq!(answer, expected("https://pdp.example.com"));
+}
+
+/// A context that takes as much memory as one of its length can.
+fn heavy() -> Value {
+    json!({"x": vec![json!({"": 0}); 580]})
+}
+
+#[test]
+fn what_evaluations_share_is_read_once_and_what_each_brings_is_bounded() {
+    let server = Server::shared();
+    let tenant = records(&server);
+    let mut asked = with(
+        question("user:alice write record:record-1"),
+        json!({"subject": heavy(), "action": heavy(), "resource": heavy()}),
+    );
+    asked["context"] = heavy();
+    asked["evaluations"] = json!(vec![json!({}); 1_000]);
+    let answer = tenant.post(EVALUATIONS, asked.clone()).expect(200);
+    let evaluations = answer["evaluations"].as_array().unwrap();
+    assert_eq!(evaluations.len(), 1_000);
+    assert!(evaluations.iter().all(|one| one == &json!({"decision": true})));
+    // Each with one of its own they come to some 400 MB.
+    asked["evaluations"] = json!(vec![json!({"context": heavy()}); 1_000]);
+    let answer = tenant.post(EVALUATIONS, asked).expect(200);
+    let evaluations = answer["evaluations"].as_array().unwrap();
+    let refused = |one: &&Value| one["context"]["error"]["code"] == "context_too_large";
+    let count = evaluations.iter().filter(refused).count();
+    assert!((500..1_000).contains(&count), "{count}");
+    assert_eq!(evaluations[0], json!({"decision": true}));
+    // So it is with checks in our own words.
+    let check = json!({"subject": "user:alice", "resource": "record:record-1", "permission": "read", "context": heavy()});
+    let checks = vec![check; 1_000];
+    let answer = tenant
+        .post("/v1/check/batch", json!({"checks": checks}))
+        .expect(200);
+    let results = answer["results"].as_array().unwrap();
+    let refused = |one: &&Value| one["error"]["code"] == "context_too_large";
+    let count = results.iter().filter(refused).count();
+    assert!((500..1_000).contains(&count), "{count}");
+    assert_eq!(results[0]["decision"], "allow");
+}
+
+#[test]
+fn what_is_wrong_with_what_they_share_is_the_requests() {
+    let server = Server::shared();
+    let tenant = records(&server);
+    let sound = question("user:alice read record:record-1");
+    for (member, value, field) in [
+        ("context", json!(7), "context"),
+        ("context", json!({"x": "y".repeat(5_000)}), "context"),
+        (
+            "subject",
+            json!({"type": "user", "id": "alice", "properties": [1]}),
+            "subject.properties",
+        ),
+        ("subject", json!("alice"), "subject"),
+    ] {
+        let mut asked = sound.clone();
+        asked["evaluations"] = json!([{}, sound]);
+        asked[member] = value;
+        let answer = tenant.post(EVALUATIONS, asked);
+        assert_eq!(
+            (answer.status, &answer.json()["field"]),
+            (400, &json!(field)),
+            "{answer:?}"
+        );
+    }
+    // Whoever a subject is searched for as can be asked about.
+    let everybody = question("user:* read record:record-3");
+    assert_eq!(
+        tenant.post(EVALUATION, everybody).expect(200),
+        json!({"decision": true})
+    );
+    assert_eq!(
+        tenant
+            .post(EVALUATION, question("user:* read record:record-1"))
+            .expect(200),
+        json!({"decision": false})
+    );
+    for (asked, field) in [
+        (question("user:alice fly record:record-1"), "action.name"),
+        (question("user:alice read spaceship:1"), "resource.type"),
+        (question("alien:1 read record:record-1"), "subject.type"),
+    ] {
+        let answer = tenant.post(EVALUATION, asked).expect(400);
+        assert_eq!(answer["field"], field, "{answer}");
+    }
+    let nobody = json!({"subject": {"type": "user", "id": ""}, "action": {"name": "read"}, "resource": {"type": "record"}});
+    let problem = tenant.post(RESOURCES, nobody).problem(400, "invalid_value");
+    assert_eq!(problem["field"], "subject.id");
+    let mut asked = sound;
+    asked["options"] = json!({"evaluations_semantic": {"permit_on_first_permit": null}});
+    tenant.post(EVALUATIONS, asked).problem(400, "invalid_value");
+}
+
+#[test]
+fn what_cannot_be_decided_is_no_decision() {
+    let server = Server::shared();
+    let tenant = Tenant::new(&*server, "paradox");
+    tenant.put_schema("definition user {}\ndefinition d {\n relation v: user | d#p\n permission p = v - q\n permission q = v & p\n}");
+    tenant.touch(&["d:1#v@user:a", "d:1#v@d:1#p"]);
+    let asked = question("user:a p d:1");
+    let native = json!({"subject": "user:a", "resource": "d:1", "permission": "p"});
+    let problem = tenant.post("/v1/check", native);
+    let status = problem.status;
+    assert_eq!(tenant.post(EVALUATION, asked).status, status, "{problem:?}");
+    assert_eq!(status, 422, "{problem:?}");
+    let search = json!({"subject": entity("user:a"), "action": {"name": "p"}, "resource": {"type": "d"}});
+    assert_eq!(tenant.post(RESOURCES, search).status, 422);
 }

@@ -64,8 +64,17 @@ enum State {
 struct Inside {
     shared: Arc<Shared>,
     waiter: Arc<Waiter>,
-    /// Since when it has the turn.
-    since: Option<Instant>,
+    /// Since when it has the turn, and how much of the core the thread had given away by then.
+    since: Option<(Instant, Duration)>,
+}
+
+impl Inside {
+    /// How long the turn has taken by `now`, but for what others had of the core meanwhile; `None` before it has begun.
+    fn took(&self, now: Instant) -> Option<Duration> {
+        let (since, given) = self.since?;
+        let others = background::given_away().saturating_sub(given);
+        Some(now.saturating_duration_since(since).saturating_sub(others))
+    }
 }
 
 impl<'v> Turn<'v> {
@@ -167,7 +176,9 @@ impl<'v> Turn<'v> {
                     return false;
                 }
                 self.work = 0;
-                inside.since.is_none_or(|since| since.elapsed() >= self.longest)
+                inside
+                    .took(Instant::now())
+                    .is_none_or(|took| took >= self.longest)
             }
             State::Away => true,
         }
@@ -196,7 +207,7 @@ impl<'v> Turn<'v> {
         self.work = 0;
         if let State::Inside(inside) = &mut self.state {
             let now = Instant::now();
-            inside.since = Some(now);
+            inside.since = Some((now, background::given_away()));
             inside.shared.lock().begin(&inside.waiter, now);
         }
     }
@@ -213,10 +224,8 @@ impl<'v> Turn<'v> {
             State::AtOnce | State::Away => return,
         };
         let now = Instant::now();
-        let took = inside
-            .since
-            .take()
-            .map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
+        let took = inside.took(now).unwrap_or_default();
+        inside.since = None;
         inside.shared.lock().leave(&inside.waiter, took, now);
         self.inside.fetch_sub(1, Ordering::Relaxed);
         self.charge(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));

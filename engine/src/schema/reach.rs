@@ -29,7 +29,7 @@ impl Schema {
         };
         let closures = Closures::new(&edges, own)?;
         for (position, member) in self.members.iter_mut().enumerate() {
-            pause::at_piece();
+            pause::now();
             member.reads = closures.of(position).iter().map(|id| MemberId(*id)).collect();
         }
         Ok(())
@@ -107,7 +107,7 @@ impl Closures {
         let mut seen: Vec<u32> = Vec::new();
         // A component is found after all those it leads to: their closures are there to be merged.
         for (component, nodes) in components.iter().enumerate() {
-            pause::at_piece();
+            pause::now();
             let mut owned = Vec::new();
             let mut successors = Vec::new();
             for node in nodes {

@@ -8,19 +8,20 @@ pub mod metadata;
 pub mod search;
 
 use std::borrow::Cow;
-use std::fmt::Display;
+use std::collections::HashMap;
+use std::sync::Arc;
 
 use actix_web::HttpRequest;
 use actix_web::http::StatusCode;
 use actix_web::http::header::CONTENT_TYPE;
 use inferadb_engine::context::{Context, Value};
-use inferadb_engine::noun::{InvalidNoun, Name, ObjectId, ObjectRef, SubjectRef};
+use inferadb_engine::noun::{Name, ObjectId, ObjectRef, SubjectRef};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::body;
 use super::problem::Problem;
-use super::wire::{at, parse_context};
+use super::wire::{Contexts, at};
 
 /// A subject or a resource.
 #[derive(Deserialize)]
@@ -56,29 +57,27 @@ struct Action<'a> {
 body::objects!(Entity<'a>, Sought<'a>, Action<'a>);
 
 impl Entity<'_> {
-    fn object(&self) -> Result<ObjectRef, InvalidNoun> {
-        Ok(ObjectRef {
-            object_type: Name::parse(&self.object_type)?,
-            id: ObjectId::parse(&self.id)?,
-        })
-    }
-
-    /// The subject, in the request's member `subject`.
     fn subject(&self) -> Result<SubjectRef, Problem> {
-        let ObjectRef { object_type, id } = at("subject", self.object())?;
+        let id = match &*self.id {
+            // Everybody of the type, as a search of subjects finds it.
+            "*" => ObjectId::wildcard(),
+            id => at("subject.id", ObjectId::parse(id))?,
+        };
         Ok(SubjectRef {
-            object_type,
+            object_type: at("subject.type", Name::parse(&self.object_type))?,
             id,
             relation: None,
         })
     }
 
-    /// The resource, in the request's member `resource`.
     fn resource(&self) -> Result<ObjectRef, Problem> {
-        at("resource", self.object())
+        Ok(ObjectRef {
+            object_type: at("resource.type", Name::parse(&self.object_type))?,
+            id: at("resource.id", ObjectId::parse(&self.id))?,
+        })
     }
 
-    /// As logs and other answers have it.
+    /// As the log has it.
     fn text(&self) -> String {
         format!("{}:{}", self.object_type, self.id)
     }
@@ -90,33 +89,81 @@ impl Action<'_> {
     }
 }
 
-/// What caveats are asked with: the request's context, and in it the properties of its entities. An entity without properties is an
-/// empty object there, unless the context has something by its name.
-fn context_of(
-    context: Option<&RawValue>,
-    entities: [(&str, Option<&RawValue>); 3],
-    max_bytes: usize,
-) -> Result<Context, Problem> {
-    let mut all = parse_context("context", context, max_bytes)?;
-    for (name, properties) in entities {
-        let Some(properties) = properties else {
-            all.entry(name.to_owned())
-                .or_insert_with(|| Value::Map(Context::new()));
-            continue;
-        };
-        let parsed = parse_context(&format!("{name}.properties"), Some(properties), max_bytes)?;
-        all.insert(name.to_owned(), Value::Map(parsed));
+/// The parts of a request that caveats are asked with.
+#[derive(Clone, Copy)]
+struct Parts<'b> {
+    context: Option<&'b RawValue>,
+    subject: Option<&'b RawValue>,
+    action: Option<&'b RawValue>,
+    resource: Option<&'b RawValue>,
+}
+
+impl Parts<'_> {
+    /// The request's context, and in it the properties of its entities. An entity without properties is an empty object there, unless the
+    /// context has something by its name.
+    fn read(&self, contexts: &mut Contexts) -> Result<Context, Problem> {
+        let mut all = contexts.read("context", self.context)?;
+        for (name, field, properties) in [
+            ("subject", "subject.properties", self.subject),
+            ("action", "action.properties", self.action),
+            ("resource", "resource.properties", self.resource),
+        ] {
+            if properties.is_some() {
+                let properties = contexts.read(field, properties)?;
+                all.insert(name.to_owned(), Value::Map(properties));
+            } else if !all.contains_key(name) {
+                all.insert(name.to_owned(), Value::Map(Context::new()));
+            }
+        }
+        Ok(all)
     }
-    Ok(all)
+
+    /// How long they are, in bytes of JSON.
+    fn bytes(&self) -> usize {
+        let parts = [self.context, self.subject, self.action, self.resource];
+        parts.iter().flatten().map(|part| part.get().len()).sum()
+    }
+
+    /// Where in the body they stand: what stands in one place need not be read twice.
+    fn places(&self) -> [usize; 4] {
+        [self.context, self.subject, self.action, self.resource]
+            .map(|part| part.map_or(0, |part| part.get().as_ptr() as usize))
+    }
+}
+
+/// What the evaluations of a request were asked with so far. Most of them share it.
+struct Shared {
+    contexts: Contexts,
+    read: HashMap<[usize; 4], Arc<Context>>,
+}
+
+impl Shared {
+    fn new(contexts: Contexts) -> Self {
+        Self {
+            contexts,
+            read: HashMap::new(),
+        }
+    }
+
+    /// What caveats are asked with, and how many bytes had to be read for it.
+    fn read(&mut self, parts: Parts<'_>) -> Result<(Arc<Context>, usize), Problem> {
+        if let Some(context) = self.read.get(&parts.places()) {
+            return Ok((Arc::clone(context), 0));
+        }
+        let context = Arc::new(parts.read(&mut self.contexts)?);
+        self.read.insert(parts.places(), Arc::clone(&context));
+        Ok((context, parts.bytes()))
+    }
 }
 
 /// Refuses a body that says it is something else than JSON, which the standard has every request say.
 fn require_json(request: &HttpRequest) -> Result<(), Problem> {
-    let Some(given) = request.headers().get(CONTENT_TYPE) else {
-        return Ok(());
+    let is_json = |given: &[u8]| {
+        let essence = given.split(|byte| *byte == b';').next().unwrap_or_default();
+        essence.trim_ascii().eq_ignore_ascii_case(b"application/json")
     };
-    let essence = given.to_str().unwrap_or_default().split(';').next();
-    match essence.is_some_and(|essence| essence.trim().eq_ignore_ascii_case("application/json")) {
+    let mut given = request.headers().get_all(CONTENT_TYPE);
+    match given.all(|value| is_json(value.as_bytes())) {
         true => Ok(()),
         false => Err(Problem::new(
             StatusCode::BAD_REQUEST,
@@ -126,7 +173,17 @@ fn require_json(request: &HttpRequest) -> Result<(), Problem> {
     }
 }
 
-fn missing(member: impl Display) -> Problem {
-    let detail = format!("the request's body: missing field `{member}`");
-    Problem::invalid("missing_field", member.to_string(), detail)
+/// A problem with the member at fault named as the standard names it.
+fn in_its_words(problem: Problem) -> Problem {
+    let field = match (problem.code, problem.field.as_deref()) {
+        ("unknown_permission", _) => Some("action.name"),
+        ("unknown_type", Some("resource" | "resource_type")) => Some("resource.type"),
+        ("unknown_type", _) => Some("subject.type"),
+        ("invalid_cursor", _) => Some("page.token"),
+        _ => return problem,
+    };
+    Problem {
+        field: field.map(str::to_owned),
+        ..problem
+    }
 }

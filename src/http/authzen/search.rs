@@ -1,11 +1,13 @@
 //! Searches: the subjects, resources or actions that an evaluation would permit.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use inferadb_actors::auth::Scopes;
 use inferadb_actors::{
-    Consistency, ListRequest, Paging, PermissionsRequest, ResourcesRequest, SubjectsRequest, VaultError, now,
+    Consistency, ListPage, ListRequest, Paging, PermissionsRequest, ResourcesRequest, SubjectsRequest, Turn,
+    VaultError, now,
 };
 use inferadb_engine::evaluate::Decision;
 use inferadb_engine::list::Listed;
@@ -14,11 +16,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use super::{Action, Entity, Sought, context_of, require_json};
+use super::{Action, Entity, Parts, Sought, in_its_words, require_json};
 use crate::http::caller::{Visit, in_vault_heavy};
 use crate::http::problem::Problem;
 use crate::http::received::{Held, Received};
-use crate::http::wire::at;
+use crate::http::wire::{Contexts, at};
 use crate::http::{App, Json, body};
 
 /// How many results a page has where the caller does not say.
@@ -69,7 +71,7 @@ struct ActionBody<'a> {
 #[serde(remote = "Self")]
 struct PageBody<'a> {
     #[serde(borrow, default)]
-    token: Option<std::borrow::Cow<'a, str>>,
+    token: Option<Cow<'a, str>>,
     #[serde(default)]
     limit: Option<u64>,
 }
@@ -105,33 +107,27 @@ enum Found {
     },
 }
 
-/// A list that is searched, and which page of it.
-struct Search {
-    list: ListRequest,
-    token: Option<String>,
-    limit: usize,
+/// Why a search has no results to tell.
+enum Without {
+    /// It asks for, or about, something that is not known, or that cannot be.
+    Unknown,
+    /// It failed.
+    Problem(Problem),
 }
+
+/// Reads which list a search of entities is, and which page of it, in the turn of its request.
+type Read = fn(&App, &mut Turn<'_>, &[u8]) -> Result<(ListRequest, Paging), Without>;
 
 /// `POST /access/v1/search/subject`
 pub async fn subject(
     app: web::Data<App>,
     request: HttpRequest,
-    Received { caller, bytes }: Received,
+    received: Received,
 ) -> Result<HttpResponse, Problem> {
-    require_json(&request)?;
-    in_vault_heavy(&app, &request, caller, Scopes::READ, |visit| {
-        let app = app.clone();
-        async move {
-            let body: SubjectBody<'_> = body::json_of(&mut visit.vault.turn(), &bytes).await?;
-            let search = body.page.limit(&app).and_then(|limit| {
-                Ok(Search {
-                    list: ListRequest::Subjects(body.parse(&app)?),
-                    token: body.page.token(),
-                    limit,
-                })
-            });
-            page(&visit, search).await
-        }
+    entities(app, request, received, |app, turn, bytes| {
+        let body: SubjectBody<'_> = body::json_now(turn, bytes)?;
+        let paging = body.page.paging(app)?;
+        Ok((ListRequest::Subjects(body.list(app)?), paging))
     })
     .await
 }
@@ -140,22 +136,12 @@ pub async fn subject(
 pub async fn resource(
     app: web::Data<App>,
     request: HttpRequest,
-    Received { caller, bytes }: Received,
+    received: Received,
 ) -> Result<HttpResponse, Problem> {
-    require_json(&request)?;
-    in_vault_heavy(&app, &request, caller, Scopes::READ, |visit| {
-        let app = app.clone();
-        async move {
-            let body: ResourceBody<'_> = body::json_of(&mut visit.vault.turn(), &bytes).await?;
-            let search = body.page.limit(&app).and_then(|limit| {
-                Ok(Search {
-                    list: ListRequest::Resources(body.parse(&app)?),
-                    token: body.page.token(),
-                    limit,
-                })
-            });
-            page(&visit, search).await
-        }
+    entities(app, request, received, |app, turn, bytes| {
+        let body: ResourceBody<'_> = body::json_now(turn, bytes)?;
+        let paging = body.page.paging(app)?;
+        Ok((ListRequest::Resources(body.list(app)?), paging))
     })
     .await
 }
@@ -166,25 +152,118 @@ pub async fn action(
     request: HttpRequest,
     Received { caller, bytes }: Received,
 ) -> Result<HttpResponse, Problem> {
-    require_json(&request)?;
+    let sound = require_json(&request);
     in_vault_heavy(&app, &request, caller, Scopes::READ, |visit| {
-        actions(app.clone(), visit, bytes)
+        let app = app.clone();
+        async move {
+            sound?;
+            told(actions(&app, &visit, &bytes).await)
+        }
     })
     .await
 }
 
+/// Answers a search of entities that `read` makes of a body.
+async fn entities(
+    app: web::Data<App>,
+    request: HttpRequest,
+    Received { caller, bytes }: Received,
+    read: Read,
+) -> Result<HttpResponse, Problem> {
+    let sound = require_json(&request);
+    in_vault_heavy(&app, &request, caller, Scopes::READ, |visit| {
+        let app = app.clone();
+        async move {
+            sound?;
+            told(page(&app, &visit, &bytes, read).await)
+        }
+    })
+    .await
+}
+
+fn told(found: Result<ResultsBody, Without>) -> Result<Json, Problem> {
+    match found {
+        Ok(results) => Json::of(results),
+        Err(Without::Unknown) => Json::of(ResultsBody::default()),
+        Err(Without::Problem(problem)) => Err(in_its_words(problem)),
+    }
+}
+
+/// One page of the entities that are permitted. It can have fewer than were asked for, though there are more.
+async fn page(app: &App, visit: &Visit, bytes: &Held, read: Read) -> Result<ResultsBody, Without> {
+    let mut turn = visit.vault.turn();
+    body::turn_for(&mut turn, bytes).await;
+    let (list, paging) = read(app, &mut turn, bytes)?;
+    drop(turn);
+    let ListPage { items, cursor, .. } = visit.vault.list(&list, &paging).await?;
+    let permitted = items.iter().filter(|item| item.decision == Decision::Allow);
+    let results: Vec<Found> = permitted.map(|item| Found::of(&list, item)).collect();
+    Ok(ResultsBody {
+        page: PageView {
+            next_token: cursor.unwrap_or_default(),
+            count: results.len(),
+        },
+        context: None,
+        results,
+    })
+}
+
+/// All permissions that the subject has on the resource, in one page.
+async fn actions(app: &App, visit: &Visit, bytes: &Held) -> Result<ResultsBody, Without> {
+    let body: ActionBody<'_> = body::json_of(&mut visit.vault.turn(), bytes).await?;
+    let list = body.list(app)?;
+    let found = visit
+        .vault
+        .permissions(&list, Consistency::MinimizeLatency, now())
+        .await?;
+    let (mut results, mut errors) = (Vec::new(), Vec::new());
+    for permission in &found.permissions {
+        match &permission.outcome {
+            Ok(Decision::Allow) => results.push(Found::Action {
+                name: permission.name.to_string(),
+            }),
+            Ok(_) => {}
+            Err(error) => errors.push(failed(&permission.name, error)?),
+        }
+    }
+    Ok(ResultsBody {
+        page: PageView {
+            next_token: String::new(),
+            count: results.len(),
+        },
+        context: (!errors.is_empty()).then(|| json!({ "errors": errors })),
+        results,
+    })
+}
+
+/// An action that cannot be decided. Where that is the server's fault, the search has failed.
+fn failed(name: &Name, error: &VaultError) -> Result<Value, Problem> {
+    let problem = Problem::from(error.clone());
+    match problem.status.is_server_error() {
+        true => Err(problem),
+        false => Ok(json!({
+            "action": name.as_str(),
+            "status": problem.status.as_u16(),
+            "code": problem.code,
+            "message": problem.detail,
+        })),
+    }
+}
+
 impl SubjectBody<'_> {
-    fn parse(&self, app: &App) -> Result<SubjectsRequest, Problem> {
-        let entities = [
-            ("subject", self.subject.properties),
-            ("action", self.action.properties),
-            ("resource", self.resource.properties),
-        ];
-        let context = context_of(self.context, entities, app.settings.max_context_bytes)?;
+    fn list(&self, app: &App) -> Result<SubjectsRequest, Without> {
+        let parts = Parts {
+            context: self.context,
+            subject: self.subject.properties,
+            action: self.action.properties,
+            resource: self.resource.properties,
+        };
+        let context = parts.read(&mut Contexts::new(&app.settings))?;
+        self.resource.require_id("resource")?;
         Ok(SubjectsRequest {
-            resource: self.resource.resource()?,
-            permission: self.action.permission()?,
-            subject_type: at("subject.type", Name::parse(&self.subject.object_type))?,
+            resource: known(self.resource.resource())?,
+            permission: known(self.action.permission())?,
+            subject_type: known(at("subject.type", Name::parse(&self.subject.object_type)))?,
             subject_relation: None,
             context: context.into(),
             contextual: Arc::default(),
@@ -193,70 +272,78 @@ impl SubjectBody<'_> {
 }
 
 impl ResourceBody<'_> {
-    fn parse(&self, app: &App) -> Result<ResourcesRequest, Problem> {
-        let entities = [
-            ("subject", self.subject.properties),
-            ("action", self.action.properties),
-            ("resource", self.resource.properties),
-        ];
-        let context = context_of(self.context, entities, app.settings.max_context_bytes)?;
+    fn list(&self, app: &App) -> Result<ResourcesRequest, Without> {
+        let parts = Parts {
+            context: self.context,
+            subject: self.subject.properties,
+            action: self.action.properties,
+            resource: self.resource.properties,
+        };
+        let context = parts.read(&mut Contexts::new(&app.settings))?;
+        self.subject.require_id("subject")?;
         Ok(ResourcesRequest {
-            subject: self.subject.subject()?,
-            permission: self.action.permission()?,
-            resource_type: at("resource.type", Name::parse(&self.resource.object_type))?,
+            subject: known(self.subject.subject())?,
+            permission: known(self.action.permission())?,
+            resource_type: known(at("resource.type", Name::parse(&self.resource.object_type)))?,
             context: context.into(),
             contextual: Arc::default(),
         })
     }
 }
 
-impl PageBody<'_> {
-    fn token(&self) -> Option<String> {
-        let token = self.token.as_deref().filter(|token| !token.is_empty());
-        token.map(str::to_owned)
-    }
-
-    /// As many results as a page has at most.
-    fn limit(&self, app: &App) -> Result<usize, Problem> {
-        let most = app.settings.max_page_size;
-        match self.limit {
-            None => Ok(PAGE_SIZE.min(most)),
-            Some(0) => Err(Problem::invalid(
-                "invalid_value",
-                "page.limit",
-                "`page.limit` must be 1 at least",
-            )),
-            Some(limit) => Ok(usize::try_from(limit).unwrap_or(most).min(most)),
-        }
+impl ActionBody<'_> {
+    fn list(&self, app: &App) -> Result<PermissionsRequest, Without> {
+        let parts = Parts {
+            context: self.context,
+            subject: self.subject.properties,
+            action: None,
+            resource: self.resource.properties,
+        };
+        let context = parts.read(&mut Contexts::new(&app.settings))?;
+        self.subject.require_id("subject")?;
+        self.resource.require_id("resource")?;
+        Ok(PermissionsRequest {
+            subject: known(self.subject.subject())?,
+            resource: known(self.resource.resource())?,
+            context: context.into(),
+            contextual: Arc::default(),
+            relations: false,
+        })
     }
 }
 
-/// One page of the entities that are permitted. A page can have fewer than were asked for, though there are more.
-async fn page(visit: &Visit, search: Result<Search, Problem>) -> Result<Json, Problem> {
-    let Search { list, token, limit } = match search {
-        Ok(search) => search,
-        Err(problem) => return nothing_if_unknown(problem),
-    };
-    let paging = Paging {
-        limit,
-        cursor: token,
-        consistency: Consistency::MinimizeLatency,
-        now: now(),
-    };
-    let page = match visit.vault.list(&list, &paging).await {
-        Ok(page) => page,
-        Err(error) => return nothing_if_unknown(error.into()),
-    };
-    let permitted = page.items.iter().filter(|item| item.decision == Decision::Allow);
-    let results: Vec<Found> = permitted.map(|item| Found::of(&list, item)).collect();
-    Json::of(ResultsBody {
-        page: PageView {
-            next_token: page.cursor.unwrap_or_default(),
-            count: results.len(),
-        },
-        context: None,
-        results,
-    })
+impl PageBody<'_> {
+    fn paging(&self, app: &App) -> Result<Paging, Problem> {
+        let most = app.settings.max_page_size;
+        let limit = match self.limit {
+            None => PAGE_SIZE.min(most),
+            Some(0) => {
+                let detail = "`page.limit` must be 1 at least";
+                return Err(Problem::invalid("invalid_value", "page.limit", detail));
+            }
+            Some(limit) => usize::try_from(limit).unwrap_or(most).min(most),
+        };
+        let token = self.token.as_deref().filter(|token| !token.is_empty());
+        Ok(Paging {
+            limit,
+            cursor: token.map(str::to_owned),
+            consistency: Consistency::MinimizeLatency,
+            now: now(),
+        })
+    }
+}
+
+impl Entity<'_> {
+    /// An empty id is none: whoever lost it is not told that nobody may do anything.
+    fn require_id(&self, name: &str) -> Result<(), Problem> {
+        match self.id.is_empty() {
+            false => Ok(()),
+            true => {
+                let detail = format!("`{name}.id` is empty");
+                Err(Problem::invalid("invalid_value", format!("{name}.id"), detail))
+            }
+        }
+    }
 }
 
 impl Found {
@@ -278,87 +365,25 @@ impl Found {
     }
 }
 
-/// All permissions that the subject has on the resource, in one page.
-async fn actions(app: web::Data<App>, visit: Visit, bytes: Held) -> Result<Json, Problem> {
-    let body: ActionBody<'_> = body::json_of(&mut visit.vault.turn(), &bytes).await?;
-    let found = match body.parse(&app) {
-        Ok(list) => visit
-            .vault
-            .permissions(&list, Consistency::MinimizeLatency, now())
-            .await
-            .map_err(Problem::from),
-        Err(problem) => Err(problem),
-    };
-    let found = match found {
-        Ok(found) => found,
-        Err(problem) => return nothing_if_unknown(problem),
-    };
-    let (mut results, mut errors) = (Vec::new(), Vec::new());
-    for permission in &found.permissions {
-        match &permission.outcome {
-            Ok(Decision::Allow) => results.push(Found::Action {
-                name: permission.name.to_string(),
-            }),
-            Ok(_) => {}
-            Err(error) => errors.push(failed(&permission.name, error)),
-        }
-    }
-    Json::of(ResultsBody {
-        page: PageView {
-            next_token: String::new(),
-            count: results.len(),
-        },
-        context: (!errors.is_empty()).then(|| json!({ "errors": errors })),
-        results,
-    })
+/// A noun of a search: one that cannot be is not known.
+fn known<T>(noun: Result<T, Problem>) -> Result<T, Without> {
+    noun.map_err(|_| Without::Unknown)
 }
 
-impl ActionBody<'_> {
-    fn parse(&self, app: &App) -> Result<PermissionsRequest, Problem> {
-        let entities = [
-            ("subject", self.subject.properties),
-            ("action", None),
-            ("resource", self.resource.properties),
-        ];
-        let context = context_of(self.context, entities, app.settings.max_context_bytes)?;
-        Ok(PermissionsRequest {
-            subject: self.subject.subject()?,
-            resource: self.resource.resource()?,
-            context: context.into(),
-            contextual: Arc::default(),
-            relations: false,
-        })
+impl From<Problem> for Without {
+    fn from(problem: Problem) -> Self {
+        Self::Problem(problem)
     }
 }
 
-/// An action that could not be decided.
-fn failed(name: &Name, error: &VaultError) -> Value {
-    let problem = Problem::from(error.clone());
-    json!({
-        "action": name.as_str(),
-        "status": problem.status.as_u16(),
-        "code": problem.code,
-        "message": problem.detail,
-    })
-}
-
-/// An entity, a type or an action that is unknown, or that cannot exist, finds nothing; anything else is an error.
-fn nothing_if_unknown(problem: Problem) -> Result<Json, Problem> {
-    let names_an_entity = |field: &str| {
-        [
-            "subject",
-            "resource",
-            "subject.type",
-            "resource.type",
-            "action.name",
-        ]
-        .contains(&field)
-    };
-    match problem.code {
-        "unknown_type" | "unknown_permission" => Json::of(ResultsBody::default()),
-        "invalid_value" if problem.field.as_deref().is_some_and(names_an_entity) => {
-            Json::of(ResultsBody::default())
+impl From<VaultError> for Without {
+    fn from(error: VaultError) -> Self {
+        match error {
+            VaultError::Invalid {
+                code: "unknown_type" | "unknown_permission",
+                ..
+            } => Self::Unknown,
+            error => Self::Problem(error.into()),
         }
-        _ => Err(problem),
     }
 }

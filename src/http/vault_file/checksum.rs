@@ -126,7 +126,7 @@ mod tests {
 
     use super::*;
     use crate::http::body;
-    use crate::http::wire::RelationshipBody;
+    use crate::http::wire::{Contexts, RelationshipBody};
     use crate::notation::parse_relationship;
 
     fn sum(relationships: &[&str], schema: Option<&str>) -> String {
@@ -192,7 +192,7 @@ mod tests {
                 prop_assert_eq!(bits_of(&stored), Some(bits), "{}", sent);
                 let line = line_of(&stored);
                 let body: RelationshipBody<'_> = body::json(&line).unwrap();
-                let read = body.parse("line", usize::MAX).unwrap();
+                let read = body.parse("line", &mut Contexts::with_most(0, usize::MAX)).unwrap();
                 prop_assert_eq!(bits_of(&read), Some(bits), "{}", sent);
                 prop_assert_eq!(line_of(&read), line);
             }

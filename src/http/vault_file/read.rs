@@ -20,7 +20,7 @@ use super::checksum::{Checksum, line_of};
 use super::split::{Bounds, Piece, Place, Splitter};
 use crate::http::body;
 use crate::http::problem::Problem;
-use crate::http::wire::RelationshipBody;
+use crate::http::wire::{Contexts, RelationshipBody};
 
 /// From how many bytes on a page is full, whatever it has of relationships.
 const MAX_PAGE_BYTES: usize = 1 << 20;
@@ -261,7 +261,7 @@ impl Parts {
         }
         let body: RelationshipBody<'_> = body::json(bytes).map_err(inside)?;
         let relationship = body
-            .parse(&field, self.bounds.context)
+            .parse(&field, &mut Contexts::with_most(0, self.bounds.context))
             .map_err(|problem| place.of(problem))?;
         self.sum.add(&relationship, &line_of(&relationship));
         self.page.relationships.push(relationship);

@@ -12,8 +12,9 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 /// The least slice that Linux grants. Before 6.12 it takes note of none.
 pub(super) const SHORTEST_SLICE_NANOS: u64 = 100_000;
-/// The slice of a thread of the background: longer than that of one that answers requests, which is let in for that.
-const SHORT_SLICE_NANOS: u64 = 200_000;
+/// The slice of a thread of the background: longer than that of one that answers requests, which is let in for that. No longer than need be:
+/// some systems count what is left of it as used when the thread gives way.
+const SHORT_SLICE_NANOS: u64 = 110_000;
 /// The nicest that a thread can be.
 const NICEST: i32 = 19;
 /// The calling thread.

@@ -15,10 +15,14 @@ const NICER: i32 = 10;
 
 /// For how long a thread of the background works before it lets others in.
 const BREATH: Duration = Duration::from_micros(50);
+/// Who let nobody in for longer has slept meanwhile, most likely, and begins anew.
+const REST: Duration = Duration::from_micros(250);
 
 thread_local! {
     /// Since when a thread of the background has let nobody in; `None` of other threads.
     static BUSY_SINCE: Cell<Option<Instant>> = const { Cell::new(None) };
+    /// How long others had the thread's core because it let them.
+    static GIVEN_AWAY: Cell<Duration> = const { Cell::new(Duration::ZERO) };
 }
 
 /// Makes the calling thread one of the background, if it is none yet: lets those that answer requests go first, and uses any core that the
@@ -36,17 +40,33 @@ pub fn enter() {
 /// To be called between two pieces of work on a thread of the background: whoever waits for its core is let in.
 pub fn give_way() {
     if BUSY_SINCE.get().is_some() {
-        #[cfg(target_os = "linux")]
-        rustix::thread::sched_yield();
-        BUSY_SINCE.set(Some(Instant::now()));
+        give_way_at(Instant::now());
     }
+}
+
+fn give_way_at(now: Instant) {
+    #[cfg(target_os = "linux")]
+    rustix::thread::sched_yield();
+    let back = Instant::now();
+    GIVEN_AWAY.set(GIVEN_AWAY.get() + back.saturating_duration_since(now));
+    BUSY_SINCE.set(Some(back));
+}
+
+/// How long others had the calling thread's core so far because it let them: no work of its own.
+pub fn given_away() -> Duration {
+    GIVEN_AWAY.get()
 }
 
 /// To be called in the loops of long work, wherever it is done: on a thread of the background, whoever waits for its core is let in some
 /// twenty thousand times a second.
 pub fn breathe() {
-    if BUSY_SINCE.get().is_some_and(|since| since.elapsed() >= BREATH) {
-        give_way();
+    let Some(since) = BUSY_SINCE.get() else { return };
+    let now = Instant::now();
+    let busy = now.saturating_duration_since(since);
+    if busy >= REST {
+        BUSY_SINCE.set(Some(now));
+    } else if busy >= BREATH {
+        give_way_at(now);
     }
 }
 
@@ -81,6 +101,8 @@ fn pin_to_nth(number: usize) -> std::io::Result<()> {
 
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
+    use std::fs;
+    use std::sync::atomic::{AtomicBool, Ordering};
     use std::thread;
 
     use rustix::process::getpriority_process;
@@ -129,6 +151,42 @@ mod tests {
         })
         .join()
         .unwrap();
+    }
+
+    #[test]
+    fn whoever_gives_way_lets_those_in_who_wait_for_the_core() {
+        let switches = || {
+            let status = fs::read_to_string("/proc/thread-self/status").unwrap();
+            let mut lines = status.lines();
+            let count = lines.find_map(|line| line.strip_prefix("nonvoluntary_ctxt_switches:"));
+            count.unwrap().trim().parse::<u64>().unwrap()
+        };
+        let core = linux::numbers(&sched_getaffinity(None).unwrap()).next().unwrap();
+        let done = AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                linux::bind(core).unwrap();
+                while !done.load(Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
+            });
+            scope.spawn(|| {
+                enter();
+                linux::bind(core).unwrap();
+                let before = switches();
+                // So many are made within a moment, in which the system by itself switches a few times at most.
+                for _ in 0..2_000 {
+                    give_way();
+                    if switches() >= before + 50 {
+                        break;
+                    }
+                }
+                let after = switches();
+                done.store(true, Ordering::Relaxed);
+                assert!(after >= before + 50, "{before} and {after}");
+                assert!(given_away() > Duration::ZERO);
+            });
+        });
     }
 
     #[test]

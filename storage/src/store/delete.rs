@@ -11,6 +11,7 @@ use super::snapshot::require_head;
 use super::vaults::require_vault;
 use super::write::{check_preconditions, decode_answer, encode_answer, read_terms, remove};
 use super::{Precondition, RelationshipFilter, Store, StoreError, VALUES_AT_ONCE};
+use crate::background;
 use crate::id::{Revision, VaultId};
 use crate::keys::Keyspace;
 use crate::kv::Isolation;
@@ -199,6 +200,7 @@ impl Store {
         let mut shapes = ShapeDeltas::default();
         let mut changes = LoggedChanges::default();
         for (key, terms) in scanned.found {
+            background::breathe();
             remove(&mut *transaction, space, &key);
             shapes.removed(&key, &terms);
             changes.push(&Changed {

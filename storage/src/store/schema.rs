@@ -9,6 +9,7 @@ use super::retry::{Marker, Retry};
 use super::shape::{Shape, claim_shapes};
 use super::vaults::require_vault;
 use super::{SchemaRecord, Store, StoreError};
+use crate::background;
 use crate::id::{Revision, VaultId};
 use crate::keys::{self, Keyspace};
 use crate::kv::{Isolation, RangeOptions, Transaction, Versionstamp};
@@ -253,6 +254,7 @@ async fn judge(
             let scanned = scan.run(transaction).await?;
             read += scanned.read;
             for found in scanned.found {
+                background::breathe();
                 if !shape.describes(&found.0, &found.1) {
                     continue;
                 }

@@ -256,6 +256,7 @@ pub(super) async fn check_preconditions(
 
 fn plan(write: &Write) -> Result<Vec<Planned>, StoreError> {
     let stored = |relationship: &Relationship, create| {
+        background::breathe();
         let terms = Some(StoredTerms::from(relationship));
         Planned {
             key: relationship.key(),
@@ -263,10 +264,13 @@ fn plan(write: &Write) -> Result<Vec<Planned>, StoreError> {
             create,
         }
     };
-    let removed = |key: &RelationshipKey| Planned {
-        key: key.clone(),
-        terms: None,
-        create: false,
+    let removed = |key: &RelationshipKey| {
+        background::breathe();
+        Planned {
+            key: key.clone(),
+            terms: None,
+            create: false,
+        }
     };
     let touch = write.touch.iter().map(|relationship| stored(relationship, false));
     let create = write.create.iter().map(|relationship| stored(relationship, true));

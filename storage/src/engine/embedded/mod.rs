@@ -289,7 +289,10 @@ fn write_op(
             pairs.insert(&**key, &*value).map(drop)
         }
         Op::Clear(key) => pairs.remove(&**key).map(drop),
-        Op::ClearRange(range) => pairs.retain_in(&*range.start..&*range.end, |_, _| false),
+        Op::ClearRange(range) => pairs.retain_in(&*range.start..&*range.end, |_, _| {
+            background::breathe();
+            false
+        }),
     }
 }
 

@@ -70,7 +70,13 @@ impl StorageBackend for Handle {
 
 fn engine(disk: &Arc<Disk>) -> Result<EmbeddedEngine, KvError> {
     let disk = Arc::clone(disk);
-    let opener = move || Builder::new().create_with_backend(Handle(Arc::clone(&disk)));
+    let opener = move || {
+        let same = Arc::clone(&disk);
+        let file = PacedFile::new(Handle(Arc::clone(&disk)), move |_: &Range<u64>| {
+            same.fail(Call::Write)
+        });
+        Builder::new().create_with_backend(file)
+    };
     EmbeddedEngine::with_opener(PathBuf::from(FILE_NAME), Box::new(opener))
 }
 
