@@ -11,11 +11,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::caller::{Visit, in_vault_heavy};
+use super::contexts::Contexts;
 use super::problem::Problem;
 use super::question::{DecisionView, QuestionBody, Questions, error_value, missing, of_item, word};
 use super::received::{Held, Received};
 use super::trace;
-use super::wire::{ConsistencyBody, Contexts, RelationshipBody, at, parse_contextual};
+use super::wire::{ConsistencyBody, RelationshipBody, at, parse_contextual};
 use super::{App, Json, body};
 use crate::telemetry::CheckLine;
 

@@ -16,13 +16,12 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::caller::{Visit, in_vault_heavy};
+use super::contexts::Contexts;
 use super::nesting::{Left, MAX_NESTING, Parts, tree_bytes};
 use super::problem::Problem;
 use super::received::{Held, Received};
 use super::trace::{arrow_mode, member_names, subject_text};
-use super::wire::{
-    ConsistencyBody, ContextRoom, Contexts, RelationshipBody, at, format_time, parse_contextual,
-};
+use super::wire::{ConsistencyBody, ContextRoom, RelationshipBody, at, format_time, parse_contextual};
 use super::{App, Json, body};
 
 /// How many steps from object to object a tree takes where the caller does not say.

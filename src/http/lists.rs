@@ -17,12 +17,13 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::caller::{Visit, in_vault, in_vault_heavy};
+use super::contexts::Contexts;
 use super::list_stream::{self, Streaming};
 use super::problem::Problem;
 use super::question::{missing, word};
 use super::received::{Held, Received};
 use super::stream::{self, NDJSON};
-use super::wire::{ConsistencyBody, Contexts, RelationshipBody, at, parse_contextual};
+use super::wire::{ConsistencyBody, RelationshipBody, at, parse_contextual};
 use super::{App, Json, body};
 use crate::telemetry::LogScope;
 

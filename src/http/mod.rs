@@ -7,6 +7,7 @@ mod body;
 mod caller;
 mod check;
 mod clone;
+mod contexts;
 mod deadline;
 mod documentation;
 mod expand;
@@ -46,6 +47,7 @@ use serde::Serialize;
 
 use self::authzen::{evaluation, metadata, search};
 pub use self::bodies::Bodies;
+use self::contexts::Contexts;
 pub use self::documentation::{Documentation, DocumentationError};
 pub use self::export::RELATIONSHIPS;
 pub use self::health::livez;
@@ -56,7 +58,6 @@ use self::request::internal_error;
 pub use self::request::{REQUEST_ID, surround, with_id};
 pub use self::span::RequestSpan;
 pub use self::stream::Stopping;
-use self::wire::Contexts;
 use crate::telemetry::CheckLog;
 
 /// What every handler can reach. Each worker has a clone of its own: its counts of references are then no other core's.

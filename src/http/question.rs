@@ -12,8 +12,9 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::body;
+use super::contexts::Contexts;
 use super::problem::Problem;
-use super::wire::{Contexts, RelationshipBody, at, parse_contextual};
+use super::wire::{RelationshipBody, at, parse_contextual};
 
 /// What parsing a check is worth, beside the work of evaluations.
 const WORK_OF_QUESTION: u64 = 8;

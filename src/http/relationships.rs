@@ -11,12 +11,12 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::caller::{Visit, in_vault, in_vault_heavy};
+use super::contexts::Contexts;
 use super::problem::Problem;
 use super::received::{Held, Received};
 use super::stream::{self, NDJSON};
 use super::wire::{
-    ConsistencyBody, Contexts, FilterBody, PreconditionBody, RelationshipBody, RelationshipView,
-    parse_preconditions,
+    ConsistencyBody, FilterBody, PreconditionBody, RelationshipBody, RelationshipView, parse_preconditions,
 };
 use super::{App, Json, body, lines};
 use crate::telemetry::LogScope;

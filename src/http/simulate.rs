@@ -13,12 +13,13 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::caller::{Visit, in_vault_heavy};
+use super::contexts::Contexts;
 use super::problem::Problem;
 use super::question::{DecisionView, QuestionBody, Questions, error_value, of_item, work_of_contexts};
 use super::received::{Held, Received};
 use super::relationships::{WORK_OF_CHANGE, WORK_OF_LINE};
 use super::schema::{format_named, held_text, refuse_long};
-use super::wire::{ConsistencyBody, Contexts, RelationshipBody, parse_keys};
+use super::wire::{ConsistencyBody, RelationshipBody, parse_keys};
 use super::{App, Json, body};
 
 /// How many kinds of ignored relationships are named.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use inferadb_actors::{
     Consistency, MAX_CONTEXTUAL_RELATIONSHIPS, Precondition, RelationshipFilter, Revision, SubjectRelation,
-    VaultId, context_bytes,
+    VaultId,
 };
 use inferadb_engine::context::{Context, Value};
 use inferadb_engine::noun::{
@@ -20,8 +20,9 @@ use serde_json::value::RawValue;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use super::body;
+use super::contexts::Contexts;
 use super::problem::Problem;
-use super::{HttpSettings, body};
 
 /// A relationship in JSON.
 #[derive(Debug, Deserialize)]
@@ -302,82 +303,6 @@ pub fn parse_preconditions(bodies: &[PreconditionBody]) -> Result<Vec<Preconditi
         Ok(Precondition { must_exist, filter })
     };
     bodies.iter().enumerate().map(parse).collect()
-}
-
-/// How much memory the contexts of one request may take together, in bytes. A byte of JSON can come to a hundred.
-const MAX_CONTEXTS_BYTES: usize = 32 << 20;
-
-/// Reads the contexts of one request, each of a bounded size, and all together.
-pub struct Contexts {
-    max_bytes: usize,
-    max_stored_bytes: usize,
-    left: usize,
-}
-
-impl Contexts {
-    /// Of a request.
-    pub fn new(settings: &HttpSettings) -> Self {
-        Self::with_most(settings.max_context_bytes, settings.max_stored_context_bytes)
-    }
-
-    /// Of at most so many bytes of JSON, or so many where they are a relationship's.
-    pub const fn with_most(max_bytes: usize, max_stored_bytes: usize) -> Self {
-        Self {
-            max_bytes,
-            max_stored_bytes,
-            left: MAX_CONTEXTS_BYTES,
-        }
-    }
-
-    /// One that the request asks with.
-    pub fn read(&mut self, field: &str, raw: Option<&RawValue>) -> Result<Context, Problem> {
-        let context = parse_context(field, raw, self.max_bytes)?;
-        self.hold(field, &context)?;
-        Ok(context)
-    }
-
-    /// One that is stored with a relationship, or would be.
-    pub fn read_stored(&mut self, field: &str, raw: Option<&RawValue>) -> Result<Context, Problem> {
-        let context = parse_context(field, raw, self.max_stored_bytes)?;
-        self.hold(field, &context)?;
-        Ok(context)
-    }
-
-    /// Takes room for a context that is made of others.
-    pub fn hold(&mut self, field: &str, context: &Context) -> Result<(), Problem> {
-        match self.left.checked_sub(context_bytes(context)) {
-            Some(left) => {
-                self.left = left;
-                Ok(())
-            }
-            None => {
-                let detail = format!(
-                    "with `{field}` the contexts of the request take more than {MAX_CONTEXTS_BYTES} bytes of memory"
-                );
-                Err(Problem::invalid("context_too_large", field, detail))
-            }
-        }
-    }
-}
-
-/// A caveat context: a JSON object of at most `max_bytes`.
-fn parse_context(field: &str, raw: Option<&RawValue>, max_bytes: usize) -> Result<Context, Problem> {
-    let Some(raw) = raw else { return Ok(Context::new()) };
-    if raw.get().len() > max_bytes {
-        let detail = format!(
-            "`{field}` is at most {max_bytes} bytes of JSON, this one has {}",
-            raw.get().len()
-        );
-        return Err(Problem::invalid("context_too_large", field, detail));
-    }
-    crate::context::parse(raw.get()).map_err(|error| {
-        let text = error.to_string();
-        // The position is one within the context alone.
-        let message = text
-            .rsplit_once(" at line ")
-            .map_or(text.as_str(), |(message, _)| message);
-        Problem::invalid("invalid_value", field, format!("`{field}`: {message}"))
-    })
 }
 
 /// A value of a caveat's context in JSON.

@@ -17,10 +17,10 @@ use serde_json::{Value, json};
 use super::{Action, Entity, Parts, Shared, in_its_words, require_json};
 use crate::http::caller::{Visit, in_vault_heavy};
 use crate::http::check::{Asked, WORK_OF_LINE, log};
+use crate::http::contexts::Contexts;
 use crate::http::problem::Problem;
 use crate::http::question::DecisionView;
 use crate::http::received::{Held, Received};
-use crate::http::wire::Contexts;
 use crate::http::{App, Json, body};
 
 /// What reading an evaluation of many is worth, beside its bytes and the work of evaluating it.
@@ -168,12 +168,12 @@ impl Semantic {
 
 impl<'b> Evaluation<'b> {
     const fn parts(&self) -> Parts<'b> {
-        Parts {
-            context: self.context,
-            subject: self.subject.properties,
-            action: self.action.properties,
-            resource: self.resource.properties,
-        }
+        let properties = [
+            self.subject.properties,
+            self.action.properties,
+            self.resource.properties,
+        ];
+        Parts::new(self.context, properties)
     }
 
     fn check(&self, context: Arc<Context>) -> Result<CheckRequest, Problem> {
@@ -203,12 +203,8 @@ impl<'b> EvaluationsBody<'b> {
     /// What the evaluations have in common, as far as caveats are concerned.
     fn parts(&self) -> Parts<'b> {
         let of = |entity: &Option<Entity<'b>>| entity.as_ref().and_then(|entity| entity.properties);
-        Parts {
-            context: self.context,
-            subject: of(&self.subject),
-            action: self.action.as_ref().and_then(|action| action.properties),
-            resource: of(&self.resource),
-        }
+        let action = self.action.as_ref().and_then(|action| action.properties);
+        Parts::new(self.context, [of(&self.subject), action, of(&self.resource)])
     }
 
     /// The request as a single evaluation.

@@ -20,8 +20,9 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::body;
+use super::contexts::Contexts;
 use super::problem::Problem;
-use super::wire::{Contexts, at};
+use super::wire::at;
 
 /// A subject or a resource.
 #[derive(Deserialize)]
@@ -98,7 +99,20 @@ struct Parts<'b> {
     resource: Option<&'b RawValue>,
 }
 
-impl Parts<'_> {
+impl<'b> Parts<'b> {
+    /// The context, and the properties of the subject, the action and the resource.
+    const fn new(
+        context: Option<&'b RawValue>,
+        [subject, action, resource]: [Option<&'b RawValue>; 3],
+    ) -> Self {
+        Self {
+            context,
+            subject,
+            action,
+            resource,
+        }
+    }
+
     /// The request's context, and in it the properties of its entities. An entity without properties is an empty object there, unless the
     /// context has something by its name.
     fn read(&self, contexts: &mut Contexts) -> Result<Context, Problem> {

@@ -18,9 +18,10 @@ use serde_json::{Value, json};
 
 use super::{Action, Entity, Parts, Sought, in_its_words, require_json};
 use crate::http::caller::{Visit, in_vault_heavy};
+use crate::http::contexts::Contexts;
 use crate::http::problem::Problem;
 use crate::http::received::{Held, Received};
-use crate::http::wire::{Contexts, at};
+use crate::http::wire::at;
 use crate::http::{App, Json, body};
 
 /// How many results a page has where the caller does not say.
@@ -252,13 +253,12 @@ fn failed(name: &Name, error: &VaultError) -> Result<Value, Problem> {
 
 impl SubjectBody<'_> {
     fn list(&self, app: &App) -> Result<SubjectsRequest, Without> {
-        let parts = Parts {
-            context: self.context,
-            subject: self.subject.properties,
-            action: self.action.properties,
-            resource: self.resource.properties,
-        };
-        let context = parts.read(&mut Contexts::new(&app.settings))?;
+        let properties = [
+            self.subject.properties,
+            self.action.properties,
+            self.resource.properties,
+        ];
+        let context = Parts::new(self.context, properties).read(&mut Contexts::new(&app.settings))?;
         self.resource.require_id("resource")?;
         Ok(SubjectsRequest {
             resource: known(self.resource.resource())?,
@@ -273,13 +273,12 @@ impl SubjectBody<'_> {
 
 impl ResourceBody<'_> {
     fn list(&self, app: &App) -> Result<ResourcesRequest, Without> {
-        let parts = Parts {
-            context: self.context,
-            subject: self.subject.properties,
-            action: self.action.properties,
-            resource: self.resource.properties,
-        };
-        let context = parts.read(&mut Contexts::new(&app.settings))?;
+        let properties = [
+            self.subject.properties,
+            self.action.properties,
+            self.resource.properties,
+        ];
+        let context = Parts::new(self.context, properties).read(&mut Contexts::new(&app.settings))?;
         self.subject.require_id("subject")?;
         Ok(ResourcesRequest {
             subject: known(self.subject.subject())?,
@@ -293,13 +292,8 @@ impl ResourceBody<'_> {
 
 impl ActionBody<'_> {
     fn list(&self, app: &App) -> Result<PermissionsRequest, Without> {
-        let parts = Parts {
-            context: self.context,
-            subject: self.subject.properties,
-            action: None,
-            resource: self.resource.properties,
-        };
-        let context = parts.read(&mut Contexts::new(&app.settings))?;
+        let properties = [self.subject.properties, None, self.resource.properties];
+        let context = Parts::new(self.context, properties).read(&mut Contexts::new(&app.settings))?;
         self.subject.require_id("subject")?;
         self.resource.require_id("resource")?;
         Ok(PermissionsRequest {

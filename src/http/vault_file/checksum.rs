@@ -126,7 +126,8 @@ mod tests {
 
     use super::*;
     use crate::http::body;
-    use crate::http::wire::{Contexts, RelationshipBody};
+    use crate::http::contexts::Contexts;
+    use crate::http::wire::RelationshipBody;
     use crate::notation::parse_relationship;
 
     fn sum(relationships: &[&str], schema: Option<&str>) -> String {

@@ -19,8 +19,9 @@ use super::Layout;
 use super::checksum::{Checksum, line_of};
 use super::split::{Bounds, Piece, Place, Splitter};
 use crate::http::body;
+use crate::http::contexts::Contexts;
 use crate::http::problem::Problem;
-use crate::http::wire::{Contexts, RelationshipBody};
+use crate::http::wire::RelationshipBody;
 
 /// From how many bytes on a page is full, whatever it has of relationships.
 const MAX_PAGE_BYTES: usize = 1 << 20;
