@@ -703,13 +703,12 @@ fn its_metadata_say_where_all_that_is() {
         .header("X-Forwarded-Proto", "https");
     let proxied = proxied.header("X-Forwarded-Host", "authz.example.com").send();
     assert_eq!(proxied.expect(200), expected("https://authz.example.com"));
-    for host in ["a/b", "user@a", "a b", ""] {
+    for (host, status) in [("a/b", 400), ("user@a", 400), ("a?b", 400), ("a.example", 200)] {
         let request = server.request("GET", metadata).header("X-Forwarded-Host", host);
         let answer = request.header("X-Forwarded-Proto", "https").send();
-        assert!([200, 400].contains(&answer.status), "{host}");
-        match answer.status {
+        match status {
             400 => drop(answer.problem(400, "invalid_host")),
-            _ => assert_eq!(answer.json(), expected("https://127.0.0.1"), "{host}"),
+            _ => assert_eq!(answer.expect(status), expected("https://a.example")),
         }
     }
     let foreign = server

@@ -381,3 +381,37 @@ async fn read<'b>(
     }
     Ok((asked, checks))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn only_what_is_an_evaluations_own_fault_is_answered_in_its_place() {
+        let limit = VaultError::RateLimited {
+            limit: "checks_per_second",
+            retry_after: Duration::from_secs(1),
+        };
+        for error in [
+            VaultError::ActorFailed,
+            VaultError::DeadlinePassed,
+            VaultError::Overloaded("test"),
+            limit,
+        ] {
+            let problem = Problem::from(error);
+            let status = problem.status;
+            let failed = DecisionBody::failed(problem).map(|told| told.decision);
+            assert_eq!(failed.map_err(|problem| problem.status), Err(status));
+        }
+        let own = Problem::invalid("unknown_type", "resource.type", "there is no such type");
+        let told = DecisionBody::failed(own).unwrap();
+        let error = told.context.unwrap()["error"].clone();
+        assert!(!told.decision);
+        assert_eq!(
+            (&error["status"], &error["field"]),
+            (&json!(400), &json!("resource.type"))
+        );
+    }
+}
